@@ -1,0 +1,33 @@
+/* A communicator as the rest of comm/ sees it. */
+#ifndef GDNCP_COMM_INTERNAL_H
+#define GDNCP_COMM_INTERNAL_H
+
+#include "gdncp/comm.h"
+#include "transport.h"
+
+struct gdncp_comm {
+    gdncp_transport_t *transport;
+    int rank;
+    int size;
+    int64_t timeout_ms;
+    gdncp_comm_counters_t counters;
+};
+
+/* Groups of messages that count what they move. Contracts as in transport.h; buffers that a
+ * rank sends to itself are moved but not counted. */
+gdncp_status_t gdncp_comm_group_create(gdncp_comm_t *comm, int64_t max_messages,
+                                       gdncp_group_t **group_p);
+gdncp_status_t gdncp_comm_group_begin(gdncp_comm_t *comm, gdncp_group_t *group);
+gdncp_status_t gdncp_comm_send(gdncp_comm_t *comm, gdncp_group_t *group, const void *buffer,
+                               size_t bytes, int peer);
+gdncp_status_t gdncp_comm_recv(gdncp_comm_t *comm, gdncp_group_t *group, void *buffer, size_t bytes,
+                               int peer);
+gdncp_status_t gdncp_comm_group_end(gdncp_comm_t *comm, gdncp_group_t *group,
+                                    gdncp_stream_t stream);
+gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p);
+/* Wait with the communicator's time-out: spins for some polls, then yields the core. On a
+ * time-out the message names the rank and how long it waited. */
+gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group);
+void gdncp_comm_group_destroy(gdncp_comm_t *comm, gdncp_group_t *group);
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * What every transport must be able to do.
+ *
+ * A transport moves messages between the ranks of one communicator. Messages
+ * between two ranks match in the order in which their groups were ended, and
+ * within a group in the order of the calls: the n-th send from a to b is
+ * received by the n-th receive on b from a. A message must have the length that
+ * its receiver expects; anything else is GDNCP_ERR_MISMATCH on the receiver.
+ *
+ * Every slot is mandatory. A backend file exports one constructor.
+ */
+#ifndef GDNCP_TRANSPORT_H
+#define GDNCP_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gdncp/comm.h"
+#include "gdncp/status.h"
+#include "gdncp/tensor.h"
+
+typedef struct gdncp_transport gdncp_transport_t;
+
+/* A set of messages that is posted together; made once, run many times. */
+typedef struct gdncp_group gdncp_group_t;
+
+typedef struct gdncp_transport_ops {
+    gdncp_transport_kind_t kind;
+    bool moves_cuda_memory; /* send and recv take device pointers */
+    bool stream_ordered;    /* group_end enqueues on the stream instead of starting at once */
+
+    /* Allocate room for max_messages sends and receives. The only slot but the constructor
+     * that allocates. */
+    gdncp_status_t (*group_create)(gdncp_transport_t *transport, int64_t max_messages,
+                                   gdncp_group_t **group_p);
+    /* Empty the group. It must not be in flight. */
+    gdncp_status_t (*group_begin)(gdncp_group_t *group);
+    /* Add a message. bytes > 0. peer may be the rank itself. Buffers stay the caller's and must
+     * live until the group is done. Nothing moves before group_end. */
+    gdncp_status_t (*send)(gdncp_group_t *group, const void *buffer, size_t bytes, int peer);
+    gdncp_status_t (*recv)(gdncp_group_t *group, void *buffer, size_t bytes, int peer);
+    /* Start all messages of the group. Does not wait. */
+    gdncp_status_t (*group_end)(gdncp_group_t *group, gdncp_stream_t stream);
+    /* Make progress. *done_p: all messages of the group have arrived and all sends' buffers may
+     * be used again. Never blocks. After an error the group counts as done. */
+    gdncp_status_t (*group_test)(gdncp_group_t *group, bool *done_p);
+    /* Free a group; one in flight is cancelled first. */
+    void (*group_destroy)(gdncp_group_t *group);
+
+    /* The lanes to a peer, in words. */
+    gdncp_status_t (*describe_lanes)(gdncp_transport_t *transport, int peer, char *text,
+                                     size_t size);
+    /* All waits, here and where the transport can reach, end with GDNCP_ERR_PEER_LOST. May be
+     * called from any thread. */
+    void (*abort)(gdncp_transport_t *transport);
+    void (*destroy)(gdncp_transport_t *transport);
+} gdncp_transport_ops_t;
+
+/* The head of every backend's own struct. */
+struct gdncp_transport {
+    const gdncp_transport_ops_t *ops;
+    int rank;
+    int size;
+};
+
+struct gdncp_group {
+    gdncp_transport_t *transport;
+};
+
+gdncp_status_t gdncp_transport_self_create(gdncp_transport_t **transport_p);
+/* transports [num_ranks]: one a thread */
+gdncp_status_t gdncp_transport_threads_create(int num_ranks, gdncp_transport_t **transports);
+/* Collective over the ranks of the bootstrap. */
+gdncp_status_t gdncp_transport_ucx_create(const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms,
+                                          gdncp_transport_t **transport_p);
+
+#endif

@@ -1,0 +1,133 @@
+/* Element types: sizes, names, and conversion to and from float32. */
+#include <string.h>
+
+#include "error.h"
+#include "gdncp/tensor.h"
+
+static const struct {
+    size_t size;
+    const char *name;
+} dtypes[] = {
+    [GDNCP_F32] = {4, "f32"}, [GDNCP_BF16] = {2, "bf16"}, [GDNCP_F16] = {2, "f16"},
+    [GDNCP_F64] = {8, "f64"}, [GDNCP_I8] = {1, "i8"},     [GDNCP_I16] = {2, "i16"},
+    [GDNCP_I32] = {4, "i32"}, [GDNCP_I64] = {8, "i64"},
+};
+
+static bool is_known(gdncp_dtype_t dtype)
+{
+    return (unsigned)dtype < sizeof dtypes / sizeof dtypes[0];
+}
+
+size_t gdncp_dtype_size(gdncp_dtype_t dtype)
+{
+    return is_known(dtype) ? dtypes[dtype].size : 0;
+}
+
+const char *gdncp_dtype_name(gdncp_dtype_t dtype)
+{
+    return is_known(dtype) ? dtypes[dtype].name : "?";
+}
+
+gdncp_tensor_t gdncp_tensor_contiguous(void *data, gdncp_dtype_t dtype, int ndim,
+                                       const int64_t *shape)
+{
+    gdncp_tensor_t tensor = {.data = data, .dtype = dtype, .ndim = ndim};
+    int64_t stride = 1;
+
+    for (int i = ndim - 1; i >= 0; i--) {
+        tensor.shape[i] = shape[i];
+        tensor.strides[i] = stride;
+        stride *= shape[i];
+    }
+    return tensor;
+}
+
+int64_t gdncp_tensor_num_elements(const gdncp_tensor_t *tensor)
+{
+    int64_t count = 1;
+
+    for (int i = 0; i < tensor->ndim; i++) {
+        count *= tensor->shape[i];
+    }
+    return count;
+}
+
+static float bf16_to_f32(uint16_t value)
+{
+    const uint32_t bits = (uint32_t)value << 16;
+    float result;
+
+    memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+/* Round to nearest even; NaN stays NaN. */
+static uint16_t f32_to_bf16(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const uint32_t quiet_nan = (bits >> 16) | 0x40u;
+
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+}
+
+gdncp_status_t gdncp_convert_to_f32(gdncp_dtype_t dtype, const void *src, int64_t count, float *dst)
+{
+    switch (dtype) {
+    case GDNCP_F32:
+        if (src != dst) {
+            memcpy(dst, src, (size_t)count * sizeof *dst);
+        }
+        return GDNCP_OK;
+    case GDNCP_BF16:
+        for (int64_t i = 0; i < count; i++) {
+            dst[i] = bf16_to_f32(((const uint16_t *)src)[i]);
+        }
+        return GDNCP_OK;
+    case GDNCP_F16:
+        for (int64_t i = 0; i < count; i++) {
+            dst[i] = (float)((const _Float16 *)src)[i];
+        }
+        return GDNCP_OK;
+    case GDNCP_F64:
+        for (int64_t i = 0; i < count; i++) {
+            dst[i] = (float)((const double *)src)[i];
+        }
+        return GDNCP_OK;
+    default:
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "dtype: expected f32, bf16, f16 or f64, got %s", gdncp_dtype_name(dtype));
+    }
+}
+
+gdncp_status_t gdncp_convert_from_f32(const float *src, int64_t count, gdncp_dtype_t dtype,
+                                      void *dst)
+{
+    switch (dtype) {
+    case GDNCP_F32:
+        if (src != dst) {
+            memcpy(dst, src, (size_t)count * sizeof *src);
+        }
+        return GDNCP_OK;
+    case GDNCP_BF16:
+        for (int64_t i = 0; i < count; i++) {
+            ((uint16_t *)dst)[i] = f32_to_bf16(src[i]);
+        }
+        return GDNCP_OK;
+    case GDNCP_F16:
+        for (int64_t i = 0; i < count; i++) {
+            ((_Float16 *)dst)[i] = (_Float16)src[i];
+        }
+        return GDNCP_OK;
+    case GDNCP_F64:
+        for (int64_t i = 0; i < count; i++) {
+            ((double *)dst)[i] = src[i];
+        }
+        return GDNCP_OK;
+    default:
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "dtype: expected f32, bf16, f16 or f64, got %s", gdncp_dtype_name(dtype));
+    }
+}

@@ -1,0 +1,31 @@
+/* The one place that reads GDNCP_* environment variables: one table, printed by gdncp-info. */
+#ifndef GDNCP_ENVIRONMENT_H
+#define GDNCP_ENVIRONMENT_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "gdncp/status.h"
+
+typedef enum gdncp_variable {
+    GDNCP_VARIABLE_LOG,     /* GDNCP_LOG: error, warn, info, debug; unset: nothing is printed */
+    GDNCP_VARIABLE_TIMEOUT, /* GDNCP_TIMEOUT: milliseconds, the default of gdncp_comm_options_t */
+    GDNCP_VARIABLE_PORT,    /* GDNCP_PORT: where ranks of gdncp_comm_create_from_environment meet */
+    GDNCP_NUM_VARIABLES
+} gdncp_variable_t;
+
+/* Its value, or NULL when unset or empty. */
+const char *gdncp_environment_text(gdncp_variable_t variable);
+
+/* Its value as an integer in [minimum, maximum], or fallback when unset. A value that is no such
+ * integer is GDNCP_ERR_INVALID_ARGUMENT naming the variable. */
+gdncp_status_t gdncp_environment_integer(gdncp_variable_t variable, int64_t minimum,
+                                         int64_t maximum, int64_t fallback, int64_t *value_p);
+
+/* A launcher's variable (RANK, OMPI_COMM_WORLD_SIZE, …) by name; NULL when unset or empty. */
+const char *gdncp_launcher_variable(const char *name);
+
+/* Print the table: name, value, default, meaning. */
+void gdncp_environment_print(FILE *stream);
+
+#endif

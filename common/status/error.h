@@ -1,0 +1,16 @@
+/* Recording the sentence that explains an error. */
+#ifndef GDNCP_ERROR_H
+#define GDNCP_ERROR_H
+
+#include "gdncp/status.h"
+
+/* Record a sentence for gdncp_last_error() and return the status, so that a check reads
+ *     return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "rank: expected 0..%d, got %d", n - 1, rank);
+ * The sentence names the argument, what was expected and what came. */
+gdncp_status_t gdncp_fail(gdncp_status_t status, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Out of memory while making what `what` names. */
+gdncp_status_t gdncp_fail_memory(const char *what);
+
+#endif

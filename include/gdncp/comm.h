@@ -1,0 +1,152 @@
+/**
+ * @file
+ * Communicators: a fixed group of ranks, and the transport between them.
+ *
+ * A communicator is used by one thread at a time. Calls marked "collective" must
+ * be made by all ranks in the same order. No call waits longer than the
+ * communicator's time-out.
+ */
+#ifndef GDNCP_COMM_H
+#define GDNCP_COMM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "export.h"
+#include "status.h"
+
+GDNCP_BEGIN_DECLS
+
+typedef struct gdncp_comm gdncp_comm_t;
+
+/**
+ * How ranks that do not know each other yet exchange their addresses.
+ *
+ * Wraps what the caller has: torch.distributed, MPI, a file system. Needed only
+ * while a communicator is made.
+ */
+typedef struct gdncp_bootstrap {
+    int rank; /**< 0 <= rank < size */
+    int size; /**< > 0 */
+    /**
+     * All-gather: in [bytes] of each rank to out [size, bytes] on all ranks.
+     * @return 0 on success; anything else makes gdncp_comm_create() fail.
+     */
+    int (*all_gather)(void *context, const void *in, void *out, size_t bytes);
+    void *context;
+} gdncp_bootstrap_t;
+
+typedef enum gdncp_transport_kind {
+    GDNCP_TRANSPORT_UCX = 0, /**< processes: shared memory, TCP, InfiniBand */
+    GDNCP_TRANSPORT_THREADS, /**< the ranks are threads of this process */
+    GDNCP_TRANSPORT_SELF     /**< one rank */
+} gdncp_transport_kind_t;
+
+typedef struct gdncp_comm_options {
+    int64_t timeout_ms; /**< no wait is longer; <= 0: GDNCP_TIMEOUT, else 60,000 */
+} gdncp_comm_options_t;
+
+/** What this rank has sent and received since the last reset, counted where it is handed over. */
+typedef struct gdncp_comm_counters {
+    int64_t bytes_sent; /**< user data to other ranks; control messages are not counted */
+    int64_t bytes_received;
+    int64_t messages_sent;
+    int64_t messages_received;
+} gdncp_comm_counters_t;
+
+/**
+ * Make a communicator over UCX. Collective over the ranks of @p bootstrap.
+ * @param options  NULL: defaults
+ * @param comm_p   set on success; free with gdncp_comm_destroy()
+ */
+GDNCP_API gdncp_status_t gdncp_comm_create(const gdncp_bootstrap_t *bootstrap,
+                                           const gdncp_comm_options_t *options,
+                                           gdncp_comm_t **comm_p);
+
+/**
+ * As gdncp_comm_create(), with ranks, size and addresses from the environment:
+ * RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (torchrun), else OMPI_COMM_WORLD_*,
+ * PMI_*, SLURM_*. Ranks meet at GDNCP_PORT on MASTER_ADDR (default: a port derived from
+ * MASTER_PORT or the job's id, never MASTER_PORT itself). Without any of them: one rank.
+ */
+GDNCP_API gdncp_status_t gdncp_comm_create_from_environment(const gdncp_comm_options_t *options,
+                                                            gdncp_comm_t **comm_p);
+
+/** Rank and size that the environment gives; 0 and 1 without any. Makes nothing. */
+GDNCP_API gdncp_status_t gdncp_environment_rank(int *rank_p, int *size_p);
+
+/** A communicator of one rank. */
+GDNCP_API gdncp_status_t gdncp_comm_create_self(gdncp_comm_t **comm_p);
+
+/**
+ * Communicators of @p num_ranks ranks that are threads of this process.
+ * @param comms  [num_ranks], set on success; one a thread, each freed by gdncp_comm_destroy()
+ */
+GDNCP_API gdncp_status_t gdncp_comm_create_threads(int num_ranks,
+                                                   const gdncp_comm_options_t *options,
+                                                   gdncp_comm_t **comms);
+
+/**
+ * A bootstrap for processes made by fork().
+ *
+ * Call gdncp_fork_group_create() before forking; in each child call
+ * gdncp_fork_group_join() once with the child's rank, use the bootstrap to make
+ * communicators, then gdncp_fork_group_destroy(). The parent destroys its copy
+ * after the last fork; the sockets close when the last process is gone.
+ */
+typedef struct gdncp_fork_group gdncp_fork_group_t;
+GDNCP_API gdncp_status_t gdncp_fork_group_create(int size, gdncp_fork_group_t **group_p);
+GDNCP_API gdncp_status_t gdncp_fork_group_join(gdncp_fork_group_t *group, int rank,
+                                               gdncp_bootstrap_t *bootstrap);
+GDNCP_API void gdncp_fork_group_destroy(gdncp_fork_group_t *group);
+
+/** Free a communicator; NULL does nothing. Its exchanges must be destroyed before. Not collective. */
+GDNCP_API void gdncp_comm_destroy(gdncp_comm_t *comm);
+
+GDNCP_API int gdncp_comm_rank(const gdncp_comm_t *comm);
+GDNCP_API int gdncp_comm_size(const gdncp_comm_t *comm);
+GDNCP_API gdncp_transport_kind_t gdncp_comm_transport(const gdncp_comm_t *comm);
+
+/** "ucx", "threads", "self"; "?" for a value outside the enum. */
+GDNCP_API const char *gdncp_transport_name(gdncp_transport_kind_t kind);
+
+/**
+ * What carries data to @p peer, in the transport's own words; for UCX the lanes, such as
+ * "posix/memory cma/memory". Written to @p text, cut to @p size bytes with the final NUL.
+ */
+GDNCP_API gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer, char *text,
+                                                   size_t size);
+
+/** Counters since the last gdncp_comm_reset_counters(). */
+GDNCP_API void gdncp_comm_counters(const gdncp_comm_t *comm, gdncp_comm_counters_t *counters);
+GDNCP_API void gdncp_comm_reset_counters(gdncp_comm_t *comm);
+
+/** Wait for all ranks. Collective. */
+GDNCP_API gdncp_status_t gdncp_comm_barrier(gdncp_comm_t *comm);
+
+/**
+ * All-gather of small control data: in [bytes] to out [size, bytes]. Collective.
+ * For set-up, errors and results; not counted, and slow next to a plan.
+ */
+GDNCP_API gdncp_status_t gdncp_comm_all_gather(gdncp_comm_t *comm, const void *in, void *out,
+                                               size_t bytes);
+
+/**
+ * Let all ranks know how a step went on each of them. Collective.
+ *
+ * Pass the status of a local step (with its sentence in gdncp_last_error()). If every rank
+ * passed GDNCP_OK the result is GDNCP_OK everywhere. Else every rank gets an error: one that
+ * failed its own status and sentence, the others the status of the lowest failed rank, with
+ * that rank and its sentence in gdncp_last_error().
+ */
+GDNCP_API gdncp_status_t gdncp_comm_agree(gdncp_comm_t *comm, gdncp_status_t status);
+
+/**
+ * Stop: every wait of this rank, and of the others where the transport can tell them
+ * (threads), ends with GDNCP_ERR_PEER_LOST. The communicator can then only be destroyed.
+ */
+GDNCP_API void gdncp_comm_abort(gdncp_comm_t *comm);
+
+GDNCP_END_DECLS
+
+#endif

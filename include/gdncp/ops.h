@@ -1,0 +1,276 @@
+/**
+ * @file
+ * Operators of a Gated DeltaNet layer on one rank's tokens.
+ *
+ * Operators know nothing of ranks. Tokens are packed: a token dimension holds
+ * sequences end to end, sequence i from cu_seqlens[i] to cu_seqlens[i+1]-1.
+ * What is called a sequence here may be a segment of a longer one; its initial
+ * state, or window, then comes from the tokens before it.
+ *
+ * Conventions for all of them:
+ * - q, k, v, x, z, a, b and their gradients are F32, BF16 or F16, one dtype a call;
+ *   g, beta, states, A_log, dt_bias and parameter gradients are F32.
+ * - The innermost dimension is contiguous and the token stride is free, unless said
+ *   otherwise. Sums run in float32 or wider and in fixed order: the same input gives the same
+ *   bits, whatever the number of threads.
+ * - A tensor with data == NULL is absent; "optional" says where that is allowed.
+ * - Outputs are written in full, never added to.
+ * - Arguments are checked before anything is written. The error names the tensor.
+ * - On CPU tensors a call returns when it is done; OpenMP threads as the caller has set.
+ * - workspace may be NULL (scratch is then allocated for the call). Calls on different
+ *   workspaces may run in parallel.
+ * - Errors: GDNCP_ERR_INVALID_ARGUMENT, GDNCP_ERR_OUT_OF_MEMORY, GDNCP_ERR_NOT_SUPPORTED.
+ *
+ * T = tokens, N = sequences, Hk and Hv = key and value heads, dk and dv = head
+ * dims, C = channels, W = conv width. The maths and its sources are in gdn/ops/<op>/README.md.
+ */
+#ifndef GDNCP_OPS_H
+#define GDNCP_OPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "export.h"
+#include "memory.h"
+#include "status.h"
+#include "tensor.h"
+
+GDNCP_BEGIN_DECLS
+
+/* ------------------------------------------------------------------ gate */
+
+/** g = -exp(A_log) softplus(a + dt_bias); beta = sigmoid(b), twice that with allow_neg_eigval. */
+typedef struct gdncp_gate {
+    gdncp_tensor_t a;       /**< [T, Hv] */
+    gdncp_tensor_t b;       /**< [T, Hv] */
+    gdncp_tensor_t A_log;   /**< [Hv] */
+    gdncp_tensor_t dt_bias; /**< [Hv] */
+    bool allow_neg_eigval;
+} gdncp_gate_t;
+
+/** @param g, beta  [T, Hv] F32, written in full */
+GDNCP_API gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
+                                            const gdncp_tensor_t *beta);
+
+/** Gradients of the gate; all written in full. */
+typedef struct gdncp_gate_grads {
+    gdncp_tensor_t a;       /**< [T, Hv], dtype of a */
+    gdncp_tensor_t b;       /**< [T, Hv], dtype of b */
+    gdncp_tensor_t A_log;   /**< [Hv] F32, summed over T in float64 */
+    gdncp_tensor_t dt_bias; /**< [Hv] F32, summed over T in float64 */
+} gdncp_gate_grads_t;
+
+/** @param grad_g, grad_beta  [T, Hv] F32 */
+GDNCP_API gdncp_status_t gdncp_gate_backward(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
+                                             const gdncp_tensor_t *grad_beta,
+                                             const gdncp_gate_grads_t *grads);
+
+/**
+ * Cumulative sum of g inside chunks: out[t] = g[first token of t's chunk] + … + g[t].
+ * Chunks start anew at each sequence.
+ * @param g, out      [T, Hv] F32
+ * @param chunk_size  tokens, > 0
+ */
+GDNCP_API gdncp_status_t gdncp_chunk_cumsum(const gdncp_tensor_t *g, const int64_t *cu_seqlens,
+                                            int64_t num_sequences, int64_t chunk_size,
+                                            const gdncp_tensor_t *out);
+
+/* ---------------------------------------------------------------- l2norm */
+
+/** y = x (sum x^2 + eps)^-1/2 over the last dimension. @param x, y  [T, H, d]; y may be x. */
+GDNCP_API gdncp_status_t gdncp_l2norm_forward(const gdncp_tensor_t *x, float eps,
+                                              const gdncp_tensor_t *y);
+
+/** Gradient of gdncp_l2norm_forward(), from its input. @param x, grad_y, grad_x  [T, H, d] */
+GDNCP_API gdncp_status_t gdncp_l2norm_backward(const gdncp_tensor_t *x, float eps,
+                                               const gdncp_tensor_t *grad_y,
+                                               const gdncp_tensor_t *grad_x);
+
+/* ---------------------------------------------------------------- conv1d */
+
+typedef enum gdncp_activation { GDNCP_ACTIVATION_NONE = 0, GDNCP_ACTIVATION_SILU } gdncp_activation_t;
+
+/** Depthwise causal convolution: y[t] = act(bias + sum_i weight[:, i] x[t-W+1+i]). */
+typedef struct gdncp_conv1d {
+    gdncp_tensor_t x;      /**< [T, C], token stride free */
+    gdncp_tensor_t weight; /**< [C, W] F32, 1 <= W <= 8 */
+    gdncp_tensor_t bias;   /**< [C] F32, optional */
+    gdncp_tensor_t window; /**< [N, W-1, C] dtype of x, contiguous: the tokens before each
+                                sequence; optional: zeros */
+    const int64_t *cu_seqlens; /**< [N + 1] */
+    int64_t num_sequences;
+    gdncp_activation_t activation;
+} gdncp_conv1d_t;
+
+/**
+ * @param y             [T, C], dtype of x, token stride free
+ * @param final_window  [N, W-1, C], dtype of x, contiguous, optional (data == NULL or NULL): the last
+ *                      W-1 tokens of each sequence, from its window where it is shorter
+ */
+GDNCP_API gdncp_status_t gdncp_conv1d_forward(const gdncp_conv1d_t *conv, const gdncp_tensor_t *y,
+                                              const gdncp_tensor_t *final_window);
+
+typedef struct gdncp_conv1d_grads {
+    gdncp_tensor_t x;      /**< [T, C] dtype of x, token stride free */
+    gdncp_tensor_t weight; /**< [C, W] F32 */
+    gdncp_tensor_t bias;   /**< [C] F32; absent where bias is */
+    gdncp_tensor_t window; /**< [N, W-1, C] dtype of x; optional */
+} gdncp_conv1d_grads_t;
+
+/** @param grad_y  [T, C], token stride free */
+GDNCP_API gdncp_status_t gdncp_conv1d_backward(const gdncp_conv1d_t *conv,
+                                               const gdncp_tensor_t *grad_y,
+                                               const gdncp_conv1d_grads_t *grads);
+
+/* ------------------------------------------------------ gated delta rule */
+
+/**
+ * The gated delta rule, per value head with state S [dk, dv]:
+ *
+ *     S <- exp(g) S;  u = beta (v - S'k);  S <- S + k u';  o = scale S'q
+ *
+ * Value head j reads key head floor((j + group_phase) / group_size); a caller that holds
+ * all heads leaves both 0 and gets group_size = Hv / Hk.
+ */
+typedef struct gdncp_delta_rule {
+    gdncp_tensor_t q;             /**< [T, Hk, dk] */
+    gdncp_tensor_t k;             /**< [T, Hk, dk] */
+    gdncp_tensor_t v;             /**< [T, Hv, dv] */
+    gdncp_tensor_t g;             /**< [T, Hv] F32, contiguous, <= 0 as a rule */
+    gdncp_tensor_t beta;          /**< [T, Hv] F32, contiguous */
+    gdncp_tensor_t initial_state; /**< [N, Hv, dk, dv] F32, contiguous; optional: zeros */
+    const int64_t *cu_seqlens;    /**< [N + 1] */
+    int64_t num_sequences;
+    int64_t group_size;  /**< value heads a key head serves; 0: Hv / Hk, which must divide */
+    int64_t group_phase; /**< value heads of the first key head's group that are not here */
+    float scale;         /**< of q; 0: dk^-1/2 */
+    bool qk_l2norm;      /**< normalise q and k per head first, eps 1e-6 */
+} gdncp_delta_rule_t;
+
+/**
+ * @param o            [T, Hv, dv], dtype of v
+ * @param final_state  [N, Hv, dk, dv] F32, contiguous; optional (NULL or data == NULL). A zero-length
+ *                     sequence passes its initial state on.
+ */
+GDNCP_API gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule,
+                                                  const gdncp_tensor_t *o,
+                                                  const gdncp_tensor_t *final_state,
+                                                  gdncp_workspace_t *workspace);
+
+typedef struct gdncp_delta_rule_grads {
+    gdncp_tensor_t q;             /**< [T, Hk, dk] dtype of q; summed over a group in float32 */
+    gdncp_tensor_t k;             /**< [T, Hk, dk] */
+    gdncp_tensor_t v;             /**< [T, Hv, dv] */
+    gdncp_tensor_t g;             /**< [T, Hv] F32 */
+    gdncp_tensor_t beta;          /**< [T, Hv] F32 */
+    gdncp_tensor_t initial_state; /**< [N, Hv, dk, dv] F32; optional */
+} gdncp_delta_rule_grads_t;
+
+/**
+ * Gradients, recomputing the states from initial_state.
+ * @param grad_o            [T, Hv, dv]
+ * @param grad_final_state  [N, Hv, dk, dv] F32, contiguous; optional: zeros
+ */
+GDNCP_API gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
+                                                   const gdncp_tensor_t *grad_o,
+                                                   const gdncp_tensor_t *grad_final_state,
+                                                   const gdncp_delta_rule_grads_t *grads,
+                                                   gdncp_workspace_t *workspace);
+
+/**
+ * The affine map of each sequence: final state = M initial state + U, per value head.
+ *
+ * rule->q and rule->initial_state are not read and may be absent.
+ *
+ * @param sequences      [num_selected] which sequences; NULL: all, in order
+ * @param transition     M [num_selected, Hv, dk, dk] F32, contiguous
+ * @param contribution   U [num_selected, Hv, dk, dv] F32, contiguous
+ */
+GDNCP_API gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule,
+                                                  const int64_t *sequences, int64_t num_selected,
+                                                  const gdncp_tensor_t *transition,
+                                                  const gdncp_tensor_t *contribution,
+                                                  gdncp_workspace_t *workspace);
+
+/**
+ * The gradient of each sequence's initial state through its own tokens:
+ * grad initial state = M' grad final state + D; this gives D plus, where grad_final_state
+ * is given, M' grad_final_state. Needs no states: rule->initial_state is not read.
+ *
+ * @param sequences         [num_selected] which sequences; NULL: all, in order
+ * @param grad_o            [T, Hv, dv]
+ * @param grad_final_state  [num_selected, Hv, dk, dv] F32; optional: zeros
+ * @param grad_initial      [num_selected, Hv, dk, dv] F32, contiguous
+ */
+GDNCP_API gdncp_status_t gdncp_delta_rule_grad_summary(const gdncp_delta_rule_t *rule,
+                                                       const int64_t *sequences,
+                                                       int64_t num_selected,
+                                                       const gdncp_tensor_t *grad_o,
+                                                       const gdncp_tensor_t *grad_final_state,
+                                                       const gdncp_tensor_t *grad_initial,
+                                                       gdncp_workspace_t *workspace);
+
+/* ----------------------------------------------------------- state merge */
+
+/**
+ * One step along a chain of segments: out = M in + U, or with @p transposed out = M' in + U.
+ *
+ * @param transition    M [dk, dk] F32, contiguous
+ * @param contribution  U [dk, dv] F32, contiguous
+ * @param in, out       [dk, dv] F32, contiguous; out is neither of the others
+ */
+GDNCP_API gdncp_status_t gdncp_state_merge(const gdncp_tensor_t *transition,
+                                           const gdncp_tensor_t *contribution,
+                                           const gdncp_tensor_t *in, bool transposed,
+                                           const gdncp_tensor_t *out);
+
+/* --------------------------------------------------------- gated RMSNorm */
+
+/** y = x (mean x^2 + eps)^-1/2 weight SiLU(z), over the last dimension. */
+typedef struct gdncp_gated_rmsnorm {
+    gdncp_tensor_t x;      /**< [T, H, d] */
+    gdncp_tensor_t z;      /**< [T, H, d], dtype of x */
+    gdncp_tensor_t weight; /**< [d] F32 */
+    float eps;
+} gdncp_gated_rmsnorm_t;
+
+/** @param y  [T, H, d], dtype of x */
+GDNCP_API gdncp_status_t gdncp_gated_rmsnorm_forward(const gdncp_gated_rmsnorm_t *norm,
+                                                     const gdncp_tensor_t *y);
+
+typedef struct gdncp_gated_rmsnorm_grads {
+    gdncp_tensor_t x;      /**< [T, H, d], dtype of x */
+    gdncp_tensor_t z;      /**< [T, H, d], dtype of x */
+    gdncp_tensor_t weight; /**< [d] F32, summed in fixed order, wider than float32 */
+} gdncp_gated_rmsnorm_grads_t;
+
+/** @param grad_y  [T, H, d] */
+GDNCP_API gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
+                                                      const gdncp_tensor_t *grad_y,
+                                                      const gdncp_gated_rmsnorm_grads_t *grads);
+
+/* ------------------------------------------------------------ projection */
+
+/** y = x weight'. @param x [T, I], @param weight [O, I] dtype of x, @param y [T, O] dtype of x */
+GDNCP_API gdncp_status_t gdncp_linear_forward(const gdncp_tensor_t *x, const gdncp_tensor_t *weight,
+                                              const gdncp_tensor_t *y,
+                                              gdncp_workspace_t *workspace);
+
+/**
+ * grad_x = grad_y weight, or grad_x += with @p accumulate (in float32, then cast).
+ * @param grad_y [T, O], @param weight [O, I], @param grad_x [T, I]
+ */
+GDNCP_API gdncp_status_t gdncp_linear_backward_data(const gdncp_tensor_t *grad_y,
+                                                    const gdncp_tensor_t *weight, bool accumulate,
+                                                    const gdncp_tensor_t *grad_x,
+                                                    gdncp_workspace_t *workspace);
+
+/** grad_weight = grad_y' x. @param grad_y [T, O], @param x [T, I], @param grad_weight [O, I] F32 */
+GDNCP_API gdncp_status_t gdncp_linear_backward_weight(const gdncp_tensor_t *grad_y,
+                                                      const gdncp_tensor_t *x,
+                                                      const gdncp_tensor_t *grad_weight,
+                                                      gdncp_workspace_t *workspace);
+
+GDNCP_END_DECLS
+
+#endif

@@ -1,0 +1,24 @@
+/*
+ * The one place where tolerances live. They only get tighter.
+ *
+ * Error ratio = RMS(result - reference) / RMS(reference); a NaN fails every comparison.
+ */
+#ifndef GDNCP_TOLERANCES_H
+#define GDNCP_TOLERANCES_H
+
+/* float32: output and gradients. */
+#define GDNCP_TOLERANCE_F32 1e-5
+/* float32: gradients that are sums which cancel (g, A_log, dt_bias), and the operator cases with
+ * correlated keys or strong decay. */
+#define GDNCP_TOLERANCE_F32_CANCELLING 1e-4
+
+/* bfloat16 against a float64 reference. */
+#define GDNCP_TOLERANCE_BF16_OUTPUT 5e-3        /* o, final state */
+#define GDNCP_TOLERANCE_BF16_GRADIENT 8e-3      /* dq dk dv dh0 */
+#define GDNCP_TOLERANCE_BF16_GATE_GRADIENT 2e-2 /* dbeta dg dA_log ddt_bias */
+
+/* bfloat16, many ranks against one. */
+#define GDNCP_TOLERANCE_BF16_RANKS 3e-3      /* o dq dk dv dg dbeta */
+#define GDNCP_TOLERANCE_BF16_RANKS_CONV 1e-3 /* conv: y dx dw db */
+
+#endif
