@@ -1,0 +1,1 @@
+typedef int gdncp_placeholder_t;
