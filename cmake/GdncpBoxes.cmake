@@ -30,9 +30,9 @@ function(gdncp_add_shared_library)
   get_property(boxes GLOBAL PROPERTY GDNCP_BOXES)
   add_library(gdncp SHARED ${CMAKE_CURRENT_SOURCE_DIR}/common/version/version.c)
   target_compile_definitions(gdncp PRIVATE GDNCP_VERSION="${PROJECT_VERSION}")
-  foreach(box IN LISTS boxes)
-    target_link_libraries(gdncp PRIVATE $<LINK_LIBRARY:WHOLE_ARCHIVE,${box}>)
-  endforeach()
+  target_link_libraries(gdncp PRIVATE ${boxes})
+  list(JOIN boxes "," whole)
+  set_property(TARGET gdncp PROPERTY LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,${whole}")
   target_include_directories(gdncp PUBLIC
     $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
   set_target_properties(gdncp PROPERTIES
