@@ -1,0 +1,128 @@
+/*
+ * The state relay: states cross ranks, tokens do not.
+ *
+ * A chain is the segments of one sequence in order, once for every head. Over
+ * segment c the state obeys S_{c+1} = M_c S_c + U_c, its gradient
+ * E_c = M_c' E_{c+1} + D_c (E_c: gradient of the state at the start of segment
+ * c). The borders between segments of all chains form one list, which is cut
+ * into as many equal pieces as there are ranks; the owner of a border computes
+ * the state there. So (M, U) of a segment goes to one rank, its S comes back
+ * from one rank, and work and traffic are the same on all.
+ *
+ * A first segment runs from the true initial state on its holder, and a last
+ * one ends in the true final state there: neither needs an M. A chain inside
+ * one rank moves nothing.
+ *
+ * Bytes sent a rank, one sequence, N ranks, H heads, 4-byte elements, dual_chunk_swap:
+ * at most 2H(dk dk + dk dv) 4 + 2H dk dv 4 forward and 4H dk dv 4 backward, whatever N
+ * and the length. A rank sends (M, U) of its 2 segments, at most 2H states for the
+ * borders that it owns, and one more where its piece goes on in another rank's; that one is
+ * paid for by giving each rank a piece in which it holds a segment itself.
+ */
+#ifndef GDNCP_RELAY_H
+#define GDNCP_RELAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gdncp/comm.h"
+#include "gdncp/layout.h"
+#include "gdncp/plan.h"
+#include "gdncp/status.h"
+
+/* One border of one head's chain, as its owner sees it. */
+typedef struct gdncp_relay_cell {
+    int64_t slot;       /* row of the owner's contributions and results */
+    int64_t transition; /* row of its transitions; -1: the result is the contribution itself */
+    bool continues;     /* the state before is the result of the cell before; else it is the one
+                           handed over, where there is a transition */
+} gdncp_relay_cell_t;
+
+/* One direction (forward: S, backward: E) of one rank's relay. */
+typedef struct gdncp_relay_walk {
+    gdncp_plan_t *gather;  /* segments' holders -> owner's slots */
+    gdncp_plan_t *scatter; /* owner's results -> segments' holders */
+    gdncp_relay_cell_t *cells;
+    int64_t num_cells;
+    int64_t first_waiting;  /* cells [first_waiting, num_cells) follow from the handover received */
+    int receive_from;       /* rank whose last result starts my first piece; -1: none */
+    int send_to;            /* rank that goes on from one of my results; -1: none */
+    int64_t send_slot;      /* that result */
+} gdncp_relay_walk_t;
+
+/* Made without data or peers, for any rank of any number of ranks. */
+typedef struct gdncp_relay_schedule {
+    int64_t heads;
+    int64_t transition_elements; /* of M, per head */
+    int64_t state_elements;      /* of U, S, E and D, per head */
+    int64_t num_segments;        /* local */
+    /* Local segments with something to send. Forward: those with one after them in their chain.
+     * Backward: those with one before. In both, first the num_middle that have both and so
+     * need M, in local order, then the others in local order. */
+    int64_t *forward_segments;
+    int64_t num_forward;
+    int64_t *backward_segments;
+    int64_t num_backward;
+    int64_t num_middle;
+    int64_t num_slots;       /* segments of chains that this rank owns */
+    int64_t num_transitions; /* those of them that have an M */
+    gdncp_relay_walk_t forward;
+    gdncp_relay_walk_t backward;
+} gdncp_relay_schedule_t;
+
+/* Local call. Free with gdncp_relay_schedule_destroy(). */
+gdncp_status_t gdncp_relay_schedule_create(const gdncp_layout_t *layout, int rank, int64_t heads,
+                                           int64_t transition_elements, int64_t state_elements,
+                                           gdncp_relay_schedule_t **schedule_p);
+void gdncp_relay_schedule_destroy(gdncp_relay_schedule_t *schedule);
+
+/* Bytes this rank sends to others in one run of a direction. */
+int64_t gdncp_relay_bytes_sent(const gdncp_relay_schedule_t *schedule, bool backward);
+
+/*
+ * One step along a chain: out = M in + contribution, or M' in + contribution with transposed.
+ * All pointers are to float32; out is none of the others.
+ */
+typedef gdncp_status_t (*gdncp_relay_combine_t)(void *context, const float *transition,
+                                                const float *contribution, const float *in,
+                                                bool transposed, float *out);
+
+typedef struct gdncp_relay gdncp_relay_t;
+
+/* Bind a schedule to its communicator. Collective; schedule == NULL fails on all ranks. */
+gdncp_status_t gdncp_relay_create(gdncp_comm_t *comm, const gdncp_relay_schedule_t *schedule,
+                                  gdncp_relay_combine_t combine, void *context,
+                                  gdncp_relay_t **relay_p);
+void gdncp_relay_destroy(gdncp_relay_t *relay);
+
+/* Elements of the buffers below. */
+int64_t gdncp_relay_outgoing_elements(const gdncp_relay_schedule_t *schedule, bool backward);
+int64_t gdncp_relay_incoming_elements(const gdncp_relay_schedule_t *schedule);
+int64_t gdncp_relay_kept_elements(const gdncp_relay_schedule_t *schedule);
+
+/*
+ * Forward. Collective.
+ *
+ * outgoing  contributions [num_forward, heads, state_elements], then transitions
+ *           [num_middle, heads, transition_elements]. Row i of the contributions belongs to local
+ *           segment forward_segments[i]: U, and for a first segment the state at its end.
+ * kept      what backward needs; written, and to be handed to it unchanged
+ * incoming  [num_segments, heads, state_elements] the state at the start of each segment; zero for
+ *           first segments
+ */
+gdncp_status_t gdncp_relay_forward(gdncp_relay_t *relay, const float *outgoing, float *kept,
+                                   float *incoming);
+
+/*
+ * Backward. Collective.
+ *
+ * outgoing  [num_backward, heads, state_elements] D of local segment backward_segments[i]; that
+ *           of a last one includes the gradient of its final state
+ * kept      from forward
+ * incoming  [num_segments, heads, state_elements] the gradient of the state at the end of each
+ *           segment; zero for last segments
+ */
+gdncp_status_t gdncp_relay_backward(gdncp_relay_t *relay, const float *outgoing, const float *kept,
+                                    float *incoming);
+
+#endif

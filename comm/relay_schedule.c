@@ -1,0 +1,499 @@
+/* The schedule of a relay: its four plans and the order in which a rank walks its cells. */
+#include "relay.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "error.h"
+#include "gdncp/memory.h"
+#include "plan_internal.h"
+#include "relay_owners.h"
+
+/* One segment of one head's chain, as met in the fixed order of all of them. */
+typedef struct item {
+    int64_t head;
+    int64_t position;     /* in the chain: 0 .. length-1 */
+    int64_t length;       /* segments in the chain, >= 2 */
+    const int64_t *chain; /* the sequence's segments, indices into the layout's */
+    int owner;
+    int owner_before; /* of the item before in the chain; -1 at its start */
+    int owner_after;
+    int64_t slot;       /* of the owner; counted on this rank only */
+    int64_t transition; /* likewise; -1 at either end of the chain */
+} item_t;
+
+typedef struct schedule_builder {
+    gdncp_relay_schedule_t *schedule;
+    const gdncp_layout_t *layout;
+    const gdncp_segment_t *segments;
+    gdncp_relay_owners_t *owners;
+    int rank;
+    int64_t first_segment;  /* of the rank, in the layout's list */
+    int64_t *forward_row;   /* [local segments] row among forward_segments; -1: not there */
+    int64_t *backward_row;  /* [local segments] */
+    gdncp_relay_cell_t *spare_cells; /* [num_slots] */
+} schedule_builder_t;
+
+typedef enum place { ALONE, FIRST, MIDDLE, LAST } place_t;
+
+/* Where a segment stands in its chain. */
+static place_t place_of(const gdncp_layout_t *layout, int64_t segment)
+{
+    const gdncp_segment_t *const segments = gdncp_layout_segments(layout);
+    int64_t length;
+    const int64_t *const chain =
+        gdncp_layout_sequence_chain(layout, segments[segment].sequence, &length);
+
+    if (length == 1) {
+        return ALONE;
+    }
+    if (chain[0] == segment) {
+        return FIRST;
+    }
+    return chain[length - 1] == segment ? LAST : MIDDLE;
+}
+
+/* List the local segments of one place, and note their rows. */
+static void list_place(const schedule_builder_t *builder, place_t place, int64_t *list,
+                       int64_t *count, int64_t *row)
+{
+    for (int64_t i = 0; i < builder->schedule->num_segments; i++) {
+        if (place_of(builder->layout, builder->first_segment + i) == place) {
+            row[i] = *count;
+            list[(*count)++] = i;
+        }
+    }
+}
+
+static gdncp_status_t list_segments(schedule_builder_t *builder)
+{
+    gdncp_relay_schedule_t *const schedule = builder->schedule;
+    const gdncp_segment_t *const own =
+        gdncp_layout_rank_segments(builder->layout, builder->rank, &schedule->num_segments);
+    const size_t bytes = (size_t)(schedule->num_segments + 1) * sizeof(int64_t);
+
+    builder->first_segment = own - builder->segments;
+    schedule->forward_segments = gdncp_memory_alloc(bytes);
+    schedule->backward_segments = gdncp_memory_alloc(bytes);
+    builder->forward_row = gdncp_memory_alloc(bytes);
+    builder->backward_row = gdncp_memory_alloc(bytes);
+    if (schedule->forward_segments == NULL || schedule->backward_segments == NULL ||
+        builder->forward_row == NULL || builder->backward_row == NULL) {
+        return gdncp_fail_memory("schedule of the state relay");
+    }
+    list_place(builder, MIDDLE, schedule->forward_segments, &schedule->num_forward,
+               builder->forward_row);
+    list_place(builder, MIDDLE, schedule->backward_segments, &schedule->num_backward,
+               builder->backward_row);
+    schedule->num_middle = schedule->num_forward;
+    list_place(builder, FIRST, schedule->forward_segments, &schedule->num_forward,
+               builder->forward_row);
+    list_place(builder, LAST, schedule->backward_segments, &schedule->num_backward,
+               builder->backward_row);
+    return GDNCP_OK;
+}
+
+/* Call visit for every item of every chain of two or more segments, in the one fixed order:
+ * sequence, head, position. */
+static gdncp_status_t for_each_item(const schedule_builder_t *builder,
+                                    gdncp_status_t (*visit)(void *context, const item_t *item),
+                                    void *context)
+{
+    const int64_t sequences = gdncp_layout_num_sequences(builder->layout);
+    int64_t slot = 0;
+    int64_t transition = 0;
+
+    for (int64_t sequence = 0; sequence < sequences; sequence++) {
+        item_t item = {0};
+
+        item.chain = gdncp_layout_sequence_chain(builder->layout, sequence, &item.length);
+        if (item.length < 2) {
+            continue;
+        }
+        for (item.head = 0; item.head < builder->schedule->heads; item.head++) {
+            item.owner = -1;
+            item.owner_after = gdncp_relay_owner(builder->owners, sequence, item.head, 0);
+            for (item.position = 0; item.position < item.length; item.position++) {
+                const bool is_last = item.position == item.length - 1;
+
+                item.owner_before = item.owner;
+                item.owner = item.owner_after;
+                item.owner_after = is_last ? -1
+                                           : gdncp_relay_owner(builder->owners, sequence, item.head,
+                                                               item.position + 1);
+                item.slot = slot;
+                item.transition = item.position > 0 && !is_last ? transition : -1;
+                const gdncp_status_t status = visit(context, &item);
+
+                if (status != GDNCP_OK) {
+                    return status;
+                }
+                if (item.owner == builder->rank) {
+                    slot++;
+                    transition += item.transition >= 0;
+                }
+            }
+        }
+    }
+    return GDNCP_OK;
+}
+
+static gdncp_status_t count_item(void *context, const item_t *item)
+{
+    schedule_builder_t *const builder = context;
+
+    if (item->owner == builder->rank) {
+        builder->schedule->num_slots++;
+        builder->schedule->num_transitions += item->transition >= 0;
+    }
+    return GDNCP_OK;
+}
+
+static gdncp_status_t move(gdncp_plan_t *plan, int source_rank, int64_t source_offset,
+                           int destination_rank, int64_t destination_offset, int64_t elements)
+{
+    const gdncp_transfer_t transfer = {
+        .source_rank = source_rank,
+        .destination_rank = destination_rank,
+        .rows = 1,
+        .source_offset = source_offset,
+        .source_stride = elements,
+        .destination_offset = destination_offset,
+        .destination_stride = elements,
+    };
+    const gdncp_piece_t piece = {.elements = elements};
+
+    return gdncp_plan_add(plan, &transfer, &piece, 1);
+}
+
+/* Offset in one of this rank's buffers [rows, heads, elements]; 0 for a segment of another rank,
+ * whose buffers are its own matter. */
+static int64_t row_offset(const schedule_builder_t *builder, const item_t *item, int64_t segment,
+                          const int64_t *rows, int64_t elements)
+{
+    if (builder->segments[segment].rank != builder->rank) {
+        return 0;
+    }
+    const int64_t local = segment - builder->first_segment;
+    const int64_t row = rows != NULL ? rows[local] : local;
+
+    return (row * builder->schedule->heads + item->head) * elements;
+}
+
+/* Gather: the contribution of a segment, and forward its transition if it has one. */
+static gdncp_status_t gather_item(const schedule_builder_t *builder, const item_t *item,
+                                  bool backward)
+{
+    const gdncp_relay_schedule_t *const schedule = builder->schedule;
+    gdncp_plan_t *const plan = backward ? schedule->backward.gather : schedule->forward.gather;
+    const int64_t *const rows = backward ? builder->backward_row : builder->forward_row;
+    const int64_t segment = item->chain[item->position];
+    const int holder = builder->segments[segment].rank;
+    const gdncp_status_t status =
+        move(plan, holder, row_offset(builder, item, segment, rows, schedule->state_elements),
+             item->owner, item->slot * schedule->state_elements, schedule->state_elements);
+
+    if (status != GDNCP_OK || backward || item->transition < 0) {
+        return status;
+    }
+    const int64_t source =
+        schedule->num_forward * schedule->heads * schedule->state_elements +
+        row_offset(builder, item, segment, rows, schedule->transition_elements);
+    const int64_t destination = schedule->num_slots * schedule->state_elements +
+                                item->transition * schedule->transition_elements;
+
+    return move(plan, holder, source, item->owner, destination, schedule->transition_elements);
+}
+
+static gdncp_status_t scatter_item(const schedule_builder_t *builder, gdncp_plan_t *plan,
+                                   const item_t *item, int64_t segment)
+{
+    const gdncp_relay_schedule_t *const schedule = builder->schedule;
+
+    return move(plan, item->owner, item->slot * schedule->state_elements,
+                builder->segments[segment].rank,
+                row_offset(builder, item, segment, NULL, schedule->state_elements),
+                schedule->state_elements);
+}
+
+/* Note a cell of this rank; cells are put in the order of the walk when all are there. */
+static void add_cell(gdncp_relay_walk_t *walk, const item_t *item, int rank, bool backward)
+{
+    const int owner_previous = backward ? item->owner_after : item->owner_before;
+    const int owner_next = backward ? item->owner_before : item->owner_after;
+    const gdncp_relay_cell_t cell = {
+        .slot = item->slot,
+        .transition = item->transition,
+        .continues = owner_previous == rank,
+    };
+    const bool next_has_product =
+        backward ? item->position >= 2 : item->position + 2 < item->length;
+
+    walk->cells[walk->num_cells++] = cell;
+    if (cell.transition >= 0 && !cell.continues) {
+        walk->receive_from = owner_previous;
+    }
+    if (next_has_product && owner_next != rank) {
+        walk->send_to = owner_next;
+        walk->send_slot = item->slot;
+    }
+}
+
+static gdncp_status_t add_item(void *context, const item_t *item)
+{
+    schedule_builder_t *const builder = context;
+    gdncp_relay_schedule_t *const schedule = builder->schedule;
+    const bool has_forward = item->position < item->length - 1;
+    const bool has_backward = item->position > 0;
+    gdncp_status_t status = GDNCP_OK;
+
+    if (has_forward) {
+        status = gather_item(builder, item, false);
+        if (status != GDNCP_OK) {
+            return status;
+        }
+        status = scatter_item(builder, schedule->forward.scatter, item,
+                              item->chain[item->position + 1]);
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    if (has_backward) {
+        status = gather_item(builder, item, true);
+        if (status != GDNCP_OK) {
+            return status;
+        }
+        status = scatter_item(builder, schedule->backward.scatter, item,
+                              item->chain[item->position - 1]);
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    if (item->owner == builder->rank && has_forward) {
+        add_cell(&schedule->forward, item, builder->rank, false);
+    }
+    if (item->owner == builder->rank && has_backward) {
+        add_cell(&schedule->backward, item, builder->rank, true);
+    }
+    return GDNCP_OK;
+}
+
+static void reverse_cells(gdncp_relay_walk_t *walk)
+{
+    for (int64_t i = 0, j = walk->num_cells - 1; i < j; i++, j--) {
+        const gdncp_relay_cell_t cell = walk->cells[i];
+
+        walk->cells[i] = walk->cells[j];
+        walk->cells[j] = cell;
+    }
+}
+
+/* Move the cells that follow from a handover to the end, keeping the order of either kind. */
+static void put_waiting_cells_last(gdncp_relay_walk_t *walk, gdncp_relay_cell_t *spare)
+{
+    int64_t num_waiting = 0;
+    int64_t num_ready = 0;
+    bool waiting = false;
+
+    for (int64_t i = 0; i < walk->num_cells; i++) {
+        const gdncp_relay_cell_t cell = walk->cells[i];
+
+        waiting = cell.continues ? waiting : cell.transition >= 0;
+        if (waiting) {
+            spare[num_waiting++] = cell;
+        } else {
+            walk->cells[num_ready++] = cell;
+        }
+    }
+    walk->first_waiting = num_ready;
+    for (int64_t i = 0; i < num_waiting; i++) {
+        walk->cells[num_ready + i] = spare[i];
+    }
+}
+
+static gdncp_status_t start_plan(const schedule_builder_t *builder, const char *name,
+                                 int64_t input_elements, int64_t output_elements,
+                                 gdncp_plan_t **plan_p)
+{
+    const gdncp_relay_schedule_t *const schedule = builder->schedule;
+    const gdncp_status_t status =
+        gdncp_plan_start(name, gdncp_layout_num_ranks(builder->layout), builder->rank, GDNCP_F32,
+                         plan_p);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_plan_t *const plan = *plan_p;
+
+    plan->input_elements = input_elements;
+    plan->output_elements = output_elements;
+    snprintf(plan->text, sizeof plan->text,
+             "f32, %lld heads, transition %lld, state %lld, layout %016llx",
+             (long long)schedule->heads, (long long)schedule->transition_elements,
+             (long long)schedule->state_elements,
+             (unsigned long long)gdncp_layout_hash(builder->layout));
+    gdncp_plan_mix(plan, gdncp_layout_hash(builder->layout));
+    gdncp_plan_mix(plan, (uint64_t)schedule->heads);
+    gdncp_plan_mix(plan, (uint64_t)schedule->transition_elements);
+    gdncp_plan_mix(plan, (uint64_t)schedule->state_elements);
+    return GDNCP_OK;
+}
+
+static gdncp_status_t start_walk(const schedule_builder_t *builder, gdncp_relay_walk_t *walk,
+                                 bool backward)
+{
+    const gdncp_relay_schedule_t *const schedule = builder->schedule;
+    const int64_t slots = schedule->num_slots * schedule->state_elements;
+    const int64_t incoming = gdncp_relay_incoming_elements(schedule);
+    gdncp_status_t status;
+
+    walk->receive_from = -1;
+    walk->send_to = -1;
+    walk->send_slot = -1;
+    walk->cells = gdncp_memory_alloc((size_t)(schedule->num_slots + 1) * sizeof *walk->cells);
+    if (walk->cells == NULL) {
+        return gdncp_fail_memory("schedule of the state relay");
+    }
+    status = start_plan(builder, backward ? "relay gather backward" : "relay gather forward",
+                        gdncp_relay_outgoing_elements(schedule, backward),
+                        backward ? slots : gdncp_relay_kept_elements(schedule), &walk->gather);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return start_plan(builder, backward ? "relay scatter backward" : "relay scatter forward", slots,
+                      incoming, &walk->scatter);
+}
+
+static gdncp_status_t build(schedule_builder_t *builder)
+{
+    gdncp_relay_schedule_t *const schedule = builder->schedule;
+    gdncp_status_t status;
+
+    status = list_segments(builder);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = for_each_item(builder, count_item, builder);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    builder->spare_cells =
+        gdncp_memory_alloc((size_t)(schedule->num_slots + 1) * sizeof(gdncp_relay_cell_t));
+    if (builder->spare_cells == NULL) {
+        return gdncp_fail_memory("schedule of the state relay");
+    }
+    status = start_walk(builder, &schedule->forward, false);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = start_walk(builder, &schedule->backward, true);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = for_each_item(builder, add_item, builder);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    put_waiting_cells_last(&schedule->forward, builder->spare_cells);
+    reverse_cells(&schedule->backward);
+    put_waiting_cells_last(&schedule->backward, builder->spare_cells);
+    gdncp_plan_t *const plans[] = {schedule->forward.gather, schedule->forward.scatter,
+                                   schedule->backward.gather, schedule->backward.scatter};
+
+    for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
+        status = gdncp_plan_seal(plans[i]);
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_relay_schedule_create(const gdncp_layout_t *layout, int rank, int64_t heads,
+                                           int64_t transition_elements, int64_t state_elements,
+                                           gdncp_relay_schedule_t **schedule_p)
+{
+    gdncp_relay_schedule_t *const schedule = gdncp_memory_alloc(sizeof *schedule);
+    schedule_builder_t builder = {
+        .schedule = schedule,
+        .layout = layout,
+        .segments = gdncp_layout_segments(layout),
+        .rank = rank,
+    };
+    gdncp_status_t status;
+
+    if (schedule == NULL) {
+        return gdncp_fail_memory("schedule of the state relay");
+    }
+    *schedule = (gdncp_relay_schedule_t){
+        .heads = heads,
+        .transition_elements = transition_elements,
+        .state_elements = state_elements,
+    };
+    status = gdncp_relay_owners_create(layout, heads, &builder.owners);
+    if (status != GDNCP_OK) {
+        goto destroy_schedule;
+    }
+    status = build(&builder);
+    if (status != GDNCP_OK) {
+        goto destroy_schedule;
+    }
+    *schedule_p = schedule;
+    goto free_builder;
+
+destroy_schedule:
+    gdncp_relay_schedule_destroy(schedule);
+free_builder:
+    gdncp_relay_owners_destroy(builder.owners);
+    gdncp_memory_free(builder.forward_row);
+    gdncp_memory_free(builder.backward_row);
+    gdncp_memory_free(builder.spare_cells);
+    return status;
+}
+
+static void destroy_walk(gdncp_relay_walk_t *walk)
+{
+    gdncp_plan_destroy(walk->gather);
+    gdncp_plan_destroy(walk->scatter);
+    gdncp_memory_free(walk->cells);
+}
+
+void gdncp_relay_schedule_destroy(gdncp_relay_schedule_t *schedule)
+{
+    if (schedule != NULL) {
+        destroy_walk(&schedule->forward);
+        destroy_walk(&schedule->backward);
+        gdncp_memory_free(schedule->forward_segments);
+        gdncp_memory_free(schedule->backward_segments);
+        gdncp_memory_free(schedule);
+    }
+}
+
+int64_t gdncp_relay_bytes_sent(const gdncp_relay_schedule_t *schedule, bool backward)
+{
+    const gdncp_relay_walk_t *const walk = backward ? &schedule->backward : &schedule->forward;
+    const int64_t handover =
+        walk->send_to >= 0 ? schedule->state_elements * (int64_t)sizeof(float) : 0;
+
+    return gdncp_plan_bytes_sent(walk->gather) + gdncp_plan_bytes_sent(walk->scatter) + handover;
+}
+
+int64_t gdncp_relay_incoming_elements(const gdncp_relay_schedule_t *schedule)
+{
+    return schedule->num_segments * schedule->heads * schedule->state_elements;
+}
+
+int64_t gdncp_relay_outgoing_elements(const gdncp_relay_schedule_t *schedule, bool backward)
+{
+    if (backward) {
+        return schedule->num_backward * schedule->heads * schedule->state_elements;
+    }
+    return schedule->heads * (schedule->num_forward * schedule->state_elements +
+                              schedule->num_middle * schedule->transition_elements);
+}
+
+int64_t gdncp_relay_kept_elements(const gdncp_relay_schedule_t *schedule)
+{
+    return schedule->num_slots * schedule->state_elements +
+           schedule->num_transitions * schedule->transition_elements;
+}

@@ -1,0 +1,361 @@
+/* The state relay: its bytes for any number of ranks, and its results against a plain walk. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "gdncp/comm.h"
+#include "gdncp/layout.h"
+#include "gdncp/memory.h"
+#include "random.h"
+#include "relay.h"
+
+#define MAX_RANKS 8
+
+static gdncp_layout_t *one_sequence(gdncp_layout_kind_t kind, int64_t tokens, int ranks)
+{
+    const int64_t cu_seqlens[] = {0, tokens};
+    gdncp_layout_t *layout = NULL;
+
+    assert_int_equal(gdncp_layout_create(kind, cu_seqlens, 1, ranks, &layout), GDNCP_OK);
+    return layout;
+}
+
+/* 2H(dk dk + dk dv) + 2H dk dv elements forward, 4H dk dv backward, on every rank. */
+static void bytes_do_not_grow_with_ranks(void **state)
+{
+    const gdncp_layout_kind_t kinds[] = {GDNCP_LAYOUT_DUAL_CHUNK_SWAP, GDNCP_LAYOUT_CONTIGUOUS};
+    const int64_t shapes[][2] = {{4, 4}, {3, 6}, {8, 2}}; /* dk, dv */
+
+    (void)state;
+    for (size_t kind = 0; kind < 2; kind++) {
+        for (size_t shape = 0; shape < 3; shape++) {
+            const int64_t transition = shapes[shape][0] * shapes[shape][0];
+            const int64_t states = shapes[shape][0] * shapes[shape][1];
+
+            for (int ranks = 1; ranks <= 40; ranks++) {
+                gdncp_layout_t *const layout = one_sequence(kinds[kind], 4 * ranks, ranks);
+
+                for (int64_t heads = 1; heads <= 10; heads++) {
+                    const int64_t forward_bound = 4 * 2 * heads * (transition + 2 * states);
+                    const int64_t backward_bound = 4 * 4 * heads * states;
+
+                    for (int rank = 0; rank < ranks; rank++) {
+                        gdncp_relay_schedule_t *schedule = NULL;
+
+                        assert_int_equal(gdncp_relay_schedule_create(layout, rank, heads,
+                                                                     transition, states, &schedule),
+                                         GDNCP_OK);
+                        const int64_t forward = gdncp_relay_bytes_sent(schedule, false);
+                        const int64_t backward = gdncp_relay_bytes_sent(schedule, true);
+
+                        if (forward > forward_bound || backward > backward_bound) {
+                            fail_msg("%s, %d ranks, %lld heads, rank %d: %lld bytes forward (bound "
+                                     "%lld), %lld backward (bound %lld)",
+                                     gdncp_layout_kind_name(kinds[kind]), ranks, (long long)heads,
+                                     rank, (long long)forward, (long long)forward_bound,
+                                     (long long)backward, (long long)backward_bound);
+                        }
+                        gdncp_relay_schedule_destroy(schedule);
+                    }
+                }
+                gdncp_layout_destroy(layout);
+            }
+        }
+    }
+}
+
+static void one_rank_moves_nothing(void **state)
+{
+    gdncp_layout_t *const layout = one_sequence(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, 8, 1);
+    gdncp_relay_schedule_t *schedule = NULL;
+
+    (void)state;
+    assert_int_equal(gdncp_relay_schedule_create(layout, 0, 3, 4, 4, &schedule), GDNCP_OK);
+    assert_int_equal(gdncp_relay_bytes_sent(schedule, false), 0);
+    assert_int_equal(gdncp_relay_bytes_sent(schedule, true), 0);
+    assert_int_equal(schedule->num_slots, 0);
+    gdncp_relay_schedule_destroy(schedule);
+    gdncp_layout_destroy(layout);
+}
+
+/* What all ranks send is what all ranks expect, pair by pair. */
+static void every_message_has_a_receiver(void **state)
+{
+    test_random_t random = test_random_start("every_message_has_a_receiver", 11);
+
+    (void)state;
+    for (int round = 0; round < 60; round++) {
+        const int ranks = (int)test_random_int(&random, 1, MAX_RANKS);
+        const int64_t heads = test_random_int(&random, 1, 5);
+        int64_t cu_seqlens[4] = {0};
+        gdncp_layout_t *layout = NULL;
+        int64_t sent[MAX_RANKS][MAX_RANKS][4] = {{{0}}};
+        int64_t expected[MAX_RANKS][MAX_RANKS][4] = {{{0}}};
+        int handover_to[MAX_RANKS][2];
+        int handover_from[MAX_RANKS][2];
+
+        for (int i = 0; i < 3; i++) {
+            cu_seqlens[i + 1] = cu_seqlens[i] + test_random_int(&random, i == 0 ? 8 : 0, 40);
+        }
+        assert_int_equal(gdncp_layout_create(GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT, cu_seqlens, 3,
+                                             ranks, &layout),
+                         GDNCP_OK);
+        for (int rank = 0; rank < ranks; rank++) {
+            gdncp_relay_schedule_t *schedule = NULL;
+
+            assert_int_equal(gdncp_relay_schedule_create(layout, rank, heads, 4, 2, &schedule),
+                             GDNCP_OK);
+            const gdncp_plan_t *const plans[] = {schedule->forward.gather, schedule->forward.scatter,
+                                                 schedule->backward.gather,
+                                                 schedule->backward.scatter};
+
+            for (int p = 0; p < 4; p++) {
+                int64_t count;
+                const gdncp_message_t *const messages = gdncp_plan_messages(plans[p], &count);
+
+                for (int64_t i = 0; i < count; i++) {
+                    sent[rank][messages[i].peer][p] = messages[i].send_bytes;
+                    expected[messages[i].peer][rank][p] = messages[i].recv_bytes;
+                }
+            }
+            handover_to[rank][0] = schedule->forward.send_to;
+            handover_to[rank][1] = schedule->backward.send_to;
+            handover_from[rank][0] = schedule->forward.receive_from;
+            handover_from[rank][1] = schedule->backward.receive_from;
+            gdncp_relay_schedule_destroy(schedule);
+        }
+        assert_memory_equal(sent, expected, sizeof sent);
+        for (int rank = 0; rank < ranks; rank++) {
+            for (int way = 0; way < 2; way++) {
+                if (handover_to[rank][way] >= 0) {
+                    assert_int_equal(handover_from[handover_to[rank][way]][way], rank);
+                }
+                if (handover_from[rank][way] >= 0) {
+                    assert_int_equal(handover_to[handover_from[rank][way]][way], rank);
+                }
+            }
+        }
+        gdncp_layout_destroy(layout);
+    }
+}
+
+/* M is 2 x 2, a state 2 x 1; small integers, so that float32 is exact in any order. */
+static gdncp_status_t combine_2x2(void *context, const float *transition, const float *contribution,
+                                  const float *in, bool transposed, float *out)
+{
+    (void)context;
+    for (int i = 0; i < 2; i++) {
+        out[i] = contribution[i];
+        for (int j = 0; transition != NULL && j < 2; j++) {
+            out[i] += transition[transposed ? 2 * j + i : 2 * i + j] * in[j];
+        }
+    }
+    return GDNCP_OK;
+}
+
+typedef struct case_data {
+    gdncp_layout_t *layout;
+    int64_t heads;
+    float *transitions;   /* [all segments, heads, 4] */
+    float *contributions; /* [all segments, heads, 2] U, and the state at the end of first ones */
+    float *gradients;     /* [all segments, heads, 2] D */
+    float *states;        /* [all segments, heads, 2] expected state at the start */
+    float *adjoints;      /* [all segments, heads, 2] expected gradient at the end */
+} case_data_t;
+
+static float *random_integers(test_random_t *random, int64_t count)
+{
+    float *const values = malloc((size_t)(count + 1) * sizeof *values);
+
+    for (int64_t i = 0; i < count; i++) {
+        values[i] = (float)test_random_int(random, -1, 1);
+    }
+    return values;
+}
+
+static void walk_plainly(case_data_t *data)
+{
+    const int64_t sequences = gdncp_layout_num_sequences(data->layout);
+
+    for (int64_t sequence = 0; sequence < sequences; sequence++) {
+        int64_t length;
+        const int64_t *const chain =
+            gdncp_layout_sequence_chain(data->layout, sequence, &length);
+
+        for (int64_t head = 0; head < data->heads; head++) {
+            for (int64_t c = 1; c < length; c++) {
+                const int64_t before = chain[c - 1] * data->heads + head;
+
+                combine_2x2(NULL, c > 1 ? data->transitions + 4 * before : NULL,
+                            data->contributions + 2 * before, data->states + 2 * before, false,
+                            data->states + 2 * (chain[c] * data->heads + head));
+            }
+            for (int64_t c = length - 2; c >= 0; c--) {
+                const int64_t after = chain[c + 1] * data->heads + head;
+
+                combine_2x2(NULL, c < length - 2 ? data->transitions + 4 * after : NULL,
+                            data->gradients + 2 * after, data->adjoints + 2 * after, true,
+                            data->adjoints + 2 * (chain[c] * data->heads + head));
+            }
+        }
+    }
+}
+
+typedef struct rank_job {
+    case_data_t *data;
+    gdncp_comm_t *comm;
+    const char *problem; /* NULL: all well */
+    int64_t bytes_sent[2];
+} rank_job_t;
+
+static float *rows_of(const case_data_t *data, const float *all, int64_t first,
+                      const int64_t *segments, int64_t count, int64_t width, float *out)
+{
+    for (int64_t i = 0; i < count; i++) {
+        memcpy(out, all + (first + segments[i]) * data->heads * width,
+               (size_t)(data->heads * width) * sizeof *out);
+        out += data->heads * width;
+    }
+    return out;
+}
+
+static const char *run_rank(rank_job_t *job)
+{
+    const case_data_t *const data = job->data;
+    const int rank = gdncp_comm_rank(job->comm);
+    gdncp_relay_schedule_t *schedule = NULL;
+    gdncp_relay_t *relay = NULL;
+    gdncp_comm_counters_t counters;
+    int64_t count;
+    const int64_t first = gdncp_layout_rank_segments(data->layout, rank, &count) -
+                          gdncp_layout_segments(data->layout);
+    const size_t row_bytes = (size_t)(count * data->heads * 2) * sizeof(float);
+
+    if (gdncp_relay_schedule_create(data->layout, rank, data->heads, 4, 2, &schedule) ||
+        gdncp_relay_create(job->comm, schedule, combine_2x2, NULL, &relay)) {
+        return gdncp_last_error();
+    }
+    float *const outgoing = malloc((size_t)(gdncp_relay_outgoing_elements(schedule, false) +
+                                            gdncp_relay_outgoing_elements(schedule, true) + 1) *
+                                   sizeof(float));
+    float *const kept = malloc((size_t)(gdncp_relay_kept_elements(schedule) + 1) * sizeof(float));
+    float *const incoming = malloc(row_bytes + 1);
+    const char *problem = NULL;
+
+    for (int repeat = 0; repeat < 3 && problem == NULL; repeat++) {
+        float *const end = rows_of(data, data->contributions, first, schedule->forward_segments,
+                                   schedule->num_forward, 2, outgoing);
+
+        rows_of(data, data->transitions, first, schedule->forward_segments, schedule->num_middle, 4,
+                end);
+        memset(incoming, 0xff, row_bytes);
+        gdncp_comm_reset_counters(job->comm);
+        if (gdncp_relay_forward(relay, outgoing, kept, incoming)) {
+            problem = gdncp_last_error();
+        } else if (memcmp(incoming, data->states + first * data->heads * 2, row_bytes) != 0) {
+            problem = "wrong states";
+        }
+        gdncp_comm_counters(job->comm, &counters);
+        if (counters.bytes_sent != gdncp_relay_bytes_sent(schedule, false)) {
+            problem = "wrong bytes forward";
+        }
+        rows_of(data, data->gradients, first, schedule->backward_segments, schedule->num_backward, 2,
+                outgoing);
+        memset(incoming, 0xff, row_bytes);
+        gdncp_comm_reset_counters(job->comm);
+        if (problem == NULL && gdncp_relay_backward(relay, outgoing, kept, incoming)) {
+            problem = gdncp_last_error();
+        } else if (problem == NULL &&
+                   memcmp(incoming, data->adjoints + first * data->heads * 2, row_bytes) != 0) {
+            problem = "wrong gradients";
+        }
+        gdncp_comm_counters(job->comm, &counters);
+        if (counters.bytes_sent != gdncp_relay_bytes_sent(schedule, true)) {
+            problem = "wrong bytes backward";
+        }
+    }
+    free(outgoing);
+    free(kept);
+    free(incoming);
+    gdncp_relay_destroy(relay);
+    gdncp_relay_schedule_destroy(schedule);
+    return problem;
+}
+
+static void *rank_thread(void *argument)
+{
+    rank_job_t *const job = argument;
+    const char *const problem = run_rank(job);
+
+    job->problem = problem != NULL ? strdup(problem) : NULL;
+    gdncp_comm_destroy(job->comm);
+    return NULL;
+}
+
+static void relay_equals_a_plain_walk(void **state)
+{
+    test_random_t random = test_random_start("relay_equals_a_plain_walk", 12);
+
+    (void)state;
+    for (int round = 0; round < 60; round++) {
+        const int ranks = (int)test_random_int(&random, 1, MAX_RANKS);
+        const gdncp_layout_kind_t kind = (gdncp_layout_kind_t)test_random_int(&random, 0, 3);
+        const int64_t multiple = kind == GDNCP_LAYOUT_DUAL_CHUNK_SWAP ? 2 * ranks : 1;
+        case_data_t data = {.heads = test_random_int(&random, 1, 6)};
+        gdncp_comm_t *comms[MAX_RANKS];
+        rank_job_t jobs[MAX_RANKS];
+        pthread_t threads[MAX_RANKS];
+        int64_t cu_seqlens[5] = {0};
+
+        for (int i = 0; i < 4; i++) {
+            cu_seqlens[i + 1] =
+                cu_seqlens[i] + multiple * test_random_int(&random, i == 0 ? MAX_RANKS : 0, 20);
+        }
+        assert_int_equal(gdncp_layout_create(kind, cu_seqlens, 4, ranks, &data.layout), GDNCP_OK);
+        const int64_t rows = gdncp_layout_num_segments(data.layout) * data.heads;
+
+        data.transitions = random_integers(&random, 4 * rows);
+        data.contributions = random_integers(&random, 2 * rows);
+        data.gradients = random_integers(&random, 2 * rows);
+        data.states = calloc((size_t)rows, 2 * sizeof(float));
+        data.adjoints = calloc((size_t)rows, 2 * sizeof(float));
+        walk_plainly(&data);
+        assert_int_equal(gdncp_comm_create_threads(ranks, NULL, comms), GDNCP_OK);
+        for (int rank = 0; rank < ranks; rank++) {
+            jobs[rank] = (rank_job_t){.data = &data, .comm = comms[rank]};
+            assert_int_equal(pthread_create(&threads[rank], NULL, rank_thread, &jobs[rank]), 0);
+        }
+        for (int rank = 0; rank < ranks; rank++) {
+            pthread_join(threads[rank], NULL);
+        }
+        for (int rank = 0; rank < ranks; rank++) {
+            if (jobs[rank].problem != NULL) {
+                fail_msg("round %d, %s, %d ranks, rank %d: %s", round, gdncp_layout_kind_name(kind),
+                         ranks, rank, jobs[rank].problem);
+            }
+        }
+        free(data.transitions);
+        free(data.contributions);
+        free(data.gradients);
+        free(data.states);
+        free(data.adjoints);
+        gdncp_layout_destroy(data.layout);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bytes_do_not_grow_with_ranks),
+        cmocka_unit_test(one_rank_moves_nothing),
+        cmocka_unit_test(every_message_has_a_receiver),
+        cmocka_unit_test(relay_equals_a_plain_walk),
+    };
+
+    return cmocka_run_group_tests_name("relay", tests, NULL, NULL);
+}
