@@ -1,0 +1,506 @@
+/*
+ * Strategy "heads" of the core: all tokens of a rank's heads come together before the convolution,
+ * and the rule's output goes back. The output gate z never moves: the norm is applied at home.
+ */
+#include "core_strategy.h"
+
+#include <string.h>
+
+#include "error.h"
+#include "gdncp/memory.h"
+#include "head_exchange.h"
+#include "layer_views.h"
+#include "rule_strategy.h"
+#include "token_mix.h"
+#include "trace_internal.h"
+
+typedef struct core_heads {
+    gdncp_core_strategy_t base;
+    gdncp_layer_config_t config;
+    int64_t local_tokens;
+    gdncp_token_mix_t mix; /* my heads, all tokens */
+    gdncp_head_range_t keys;
+    gdncp_head_range_t values;
+    int64_t *cu_seqlens;
+    gdncp_head_exchange_t qkv;
+    gdncp_head_exchange_t gates; /* b and a side by side */
+    gdncp_head_exchange_t o;
+    gdncp_workspace_t *operator_scratch;
+    float *conv_weight; /* [my channels, W] */
+    float *conv_bias;   /* [my channels] */
+    float *grad_conv_weight;
+    float *grad_conv_bias;
+    void *scratch;
+} core_heads_t;
+
+/* Memory between forward and backward. */
+typedef struct saved_view {
+    void *qkv;   /* [all tokens, my channels] */
+    void *gates; /* [all tokens, 2 my value heads] b, a */
+    gdncp_mixed_t mixed;
+} saved_view_t;
+
+typedef struct scratch_view {
+    void *local_gates; /* [local tokens, 2 Hv] b, a */
+    void *o;           /* [all tokens, my value heads, dv], or its gradient */
+    saved_view_t grads;
+} scratch_view_t;
+
+static saved_view_t take_saved(const core_heads_t *heads, gdncp_arena_t *arena)
+{
+    const gdncp_token_mix_t *const mix = &heads->mix;
+    saved_view_t view;
+
+    view.qkv =
+        gdncp_arena_elements(arena, mix->dtype, mix->tokens * gdncp_token_mix_channels(mix));
+    view.gates = gdncp_arena_elements(arena, mix->dtype, 2 * mix->tokens * mix->value_heads);
+    view.mixed = gdncp_mixed_take(mix, arena);
+    return view;
+}
+
+static saved_view_t view_saved(const core_heads_t *heads, void *saved)
+{
+    gdncp_arena_t arena = {.block = saved};
+
+    return take_saved(heads, &arena);
+}
+
+static scratch_view_t view_scratch(const core_heads_t *heads, void *scratch, size_t *bytes_p)
+{
+    const gdncp_token_mix_t *const mix = &heads->mix;
+    gdncp_arena_t arena = {.block = scratch};
+    scratch_view_t view;
+
+    view.local_gates = gdncp_arena_elements(
+        &arena, mix->dtype, 2 * heads->local_tokens * heads->config.shape.num_value_heads);
+    view.o = gdncp_arena_elements(&arena, mix->dtype,
+                                  mix->tokens * mix->value_heads * mix->value_head_dim);
+    view.grads = take_saved(heads, &arena);
+    if (bytes_p != NULL) {
+        *bytes_p = arena.used;
+    }
+    return view;
+}
+
+static int64_t saved_bytes(const gdncp_core_strategy_t *strategy)
+{
+    gdncp_arena_t arena = {.block = NULL};
+
+    take_saved((const core_heads_t *)strategy, &arena);
+    return (int64_t)arena.used;
+}
+
+static void destroy(gdncp_core_strategy_t *strategy)
+{
+    core_heads_t *const heads = (core_heads_t *)strategy;
+
+    if (heads == NULL) {
+        return;
+    }
+    gdncp_head_exchange_destroy(&heads->qkv);
+    gdncp_head_exchange_destroy(&heads->gates);
+    gdncp_head_exchange_destroy(&heads->o);
+    gdncp_workspace_destroy(heads->operator_scratch);
+    gdncp_memory_free(heads->cu_seqlens);
+    gdncp_memory_free(heads->conv_weight);
+    gdncp_memory_free(heads->conv_bias);
+    gdncp_memory_free(heads->grad_conv_weight);
+    gdncp_memory_free(heads->grad_conv_bias);
+    gdncp_memory_free(heads->scratch);
+    gdncp_memory_free(heads);
+}
+
+static gdncp_status_t allocate(core_heads_t *heads)
+{
+    const int64_t channels = gdncp_token_mix_channels(&heads->mix);
+    const size_t weight_bytes =
+        (size_t)(channels * heads->mix.conv_kernel_dim) * sizeof(float);
+    const size_t bias_bytes = (size_t)channels * sizeof(float);
+    size_t scratch_bytes;
+
+    view_scratch(heads, NULL, &scratch_bytes);
+    heads->conv_weight = gdncp_memory_alloc(weight_bytes);
+    heads->conv_bias = gdncp_memory_alloc(bias_bytes);
+    heads->grad_conv_weight = gdncp_memory_alloc(weight_bytes);
+    heads->grad_conv_bias = gdncp_memory_alloc(bias_bytes);
+    heads->scratch = gdncp_memory_alloc(scratch_bytes);
+    if (heads->conv_weight == NULL || heads->conv_bias == NULL || heads->grad_conv_weight == NULL ||
+        heads->grad_conv_bias == NULL || heads->scratch == NULL) {
+        return gdncp_fail_memory("a core across ranks");
+    }
+    return gdncp_workspace_create(&heads->operator_scratch);
+}
+
+static gdncp_status_t prepare(core_heads_t *heads, const gdncp_layout_t *layout, int rank)
+{
+    const gdncp_layer_shape_t *const shape = &heads->config.shape;
+    const int ranks = gdncp_layout_num_ranks(layout);
+    const int64_t sequences = gdncp_layout_num_sequences(layout);
+    const size_t bytes = (size_t)(sequences + 1) * sizeof(int64_t);
+    gdncp_status_t status = gdncp_head_range(GDNCP_KEY_HEADS, shape->num_key_heads,
+                                             shape->num_value_heads, ranks, rank, &heads->keys);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_head_range(GDNCP_VALUE_HEADS, shape->num_key_heads, shape->num_value_heads,
+                              ranks, rank, &heads->values);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    heads->cu_seqlens = gdncp_memory_alloc(bytes);
+    if (heads->cu_seqlens == NULL) {
+        return gdncp_fail_memory("sequences of a core");
+    }
+    memcpy(heads->cu_seqlens, gdncp_layout_cu_seqlens(layout), bytes);
+    heads->mix = (gdncp_token_mix_t){
+        .tokens = gdncp_layout_num_tokens(layout),
+        .key_heads = heads->keys.count,
+        .value_heads = heads->values.count,
+        .key_head_dim = shape->key_head_dim,
+        .value_head_dim = shape->value_head_dim,
+        .conv_kernel_dim = shape->conv_kernel_dim,
+        .dtype = heads->config.dtype,
+        .allow_neg_eigval = heads->config.allow_neg_eigval,
+        .cu_seqlens = heads->cu_seqlens,
+        .num_sequences = sequences,
+    };
+    return allocate(heads);
+}
+
+static gdncp_status_t connect(core_heads_t *heads, gdncp_comm_t *comm, const gdncp_layout_t *layout)
+{
+    const gdncp_layer_shape_t *const shape = &heads->config.shape;
+    const gdncp_dtype_t dtype = heads->config.dtype;
+    const int64_t key_channels = shape->num_key_heads * shape->key_head_dim;
+    const int64_t value_channels = shape->num_value_heads * shape->value_head_dim;
+    const gdncp_section_t qkv[] = {
+        {GDNCP_KEY_HEADS, shape->key_head_dim, 0},
+        {GDNCP_KEY_HEADS, shape->key_head_dim, key_channels},
+        {GDNCP_VALUE_HEADS, shape->value_head_dim, 2 * key_channels},
+    };
+    const gdncp_section_t gates[] = {
+        {GDNCP_VALUE_HEADS, 1, 0},
+        {GDNCP_VALUE_HEADS, 1, shape->num_value_heads},
+    };
+    const gdncp_section_t o = {GDNCP_VALUE_HEADS, shape->value_head_dim, 0};
+    gdncp_status_t status = gdncp_head_exchange_create(
+        comm, layout, GDNCP_TO_HEADS, dtype, shape->num_key_heads, shape->num_value_heads, qkv, 3,
+        2 * key_channels + value_channels, &heads->qkv);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_head_exchange_create(comm, layout, GDNCP_TO_HEADS, dtype, shape->num_key_heads,
+                                        shape->num_value_heads, gates, 2,
+                                        2 * shape->num_value_heads, &heads->gates);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return gdncp_head_exchange_create(comm, layout, GDNCP_FROM_HEADS, dtype, shape->num_key_heads,
+                                      shape->num_value_heads, &o, 1, value_channels, &heads->o);
+}
+
+static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
+                             const gdncp_layer_config_t *config, gdncp_core_strategy_t **strategy_p)
+{
+    const int rank = gdncp_comm_rank(comm);
+    core_heads_t *const heads = gdncp_memory_alloc(sizeof *heads);
+    gdncp_status_t status;
+
+    if (heads == NULL) {
+        status = gdncp_fail_memory("a core across ranks");
+    } else {
+        *heads = (core_heads_t){
+            .base = {.ops = &gdncp_core_heads},
+            .config = *config,
+            .local_tokens = gdncp_layout_rank_tokens(layout, rank),
+        };
+        status = prepare(heads, layout, rank);
+    }
+    /* Also where this rank could not prepare: the others must not wait for it. */
+    status = gdncp_comm_agree(comm, status);
+    if (status == GDNCP_OK) {
+        status = connect(heads, comm, layout);
+    }
+    if (status != GDNCP_OK) {
+        destroy((gdncp_core_strategy_t *)heads);
+        return status;
+    }
+    *strategy_p = &heads->base;
+    return GDNCP_OK;
+}
+
+/* The query, key and value rows of a parameter over conv channels that are mine, `width` wide: copied
+ * together, or taken apart into a parameter whose other rows become zero. */
+static void copy_my_rows(const core_heads_t *heads, float *all, float *mine, int64_t width,
+                         bool to_mine)
+{
+    const gdncp_layer_shape_t *const shape = &heads->config.shape;
+    const int64_t key_channels = shape->num_key_heads * shape->key_head_dim;
+    const int64_t channels = 2 * key_channels + shape->num_value_heads * shape->value_head_dim;
+    const struct {
+        int64_t first;
+        int64_t count;
+    } sections[] = {
+        {heads->keys.first * shape->key_head_dim, heads->keys.count * shape->key_head_dim},
+        {key_channels + heads->keys.first * shape->key_head_dim,
+         heads->keys.count * shape->key_head_dim},
+        {2 * key_channels + heads->values.first * shape->value_head_dim,
+         heads->values.count * shape->value_head_dim},
+    };
+
+    if (!to_mine) {
+        memset(all, 0, (size_t)(channels * width) * sizeof *all);
+    }
+    for (int i = 0; i < 3; i++) {
+        float *const rows = all + sections[i].first * width;
+        const int64_t count = sections[i].count * width;
+
+        memcpy(to_mine ? mine : rows, to_mine ? rows : mine, (size_t)count * sizeof *mine);
+        mine += count;
+    }
+}
+
+/* Copy between [local tokens, 2 Hv] and its halves b and a. */
+static void copy_gates(const core_heads_t *heads, void *both, const gdncp_tensor_t *b,
+                       const gdncp_tensor_t *a, bool to_both)
+{
+    const size_t row = (size_t)heads->config.shape.num_value_heads *
+                       gdncp_dtype_size(heads->config.dtype);
+
+    for (int64_t t = 0; t < heads->local_tokens; t++) {
+        char *const left = (char *)both + 2 * row * (size_t)t;
+        char *const own_b = (char *)b->data + row * (size_t)t;
+        char *const own_a = (char *)a->data + row * (size_t)t;
+
+        memcpy(to_both ? left : own_b, to_both ? own_b : left, row);
+        memcpy(to_both ? left + row : own_a, to_both ? own_a : left + row, row);
+    }
+}
+
+static gdncp_tensor_t view_slice(const core_heads_t *heads, const gdncp_tensor_t *all)
+{
+    return gdncp_view_vector((float *)all->data + heads->values.first, GDNCP_F32,
+                             heads->values.count);
+}
+
+/* The mix's tensors over [all tokens, my channels] buffers. */
+static gdncp_token_mix_tensors_t mix_tensors(const core_heads_t *heads, const saved_view_t *view,
+                                             const gdncp_cp_core_params_t *params,
+                                             float *conv_weight, float *conv_bias)
+{
+    const gdncp_token_mix_t *const mix = &heads->mix;
+    const int64_t channels = gdncp_token_mix_channels(mix);
+    const int64_t weight_shape[] = {channels, mix->conv_kernel_dim};
+    void *const a = gdncp_view_at(view->gates, mix->dtype, mix->value_heads);
+    gdncp_token_mix_tensors_t tensors = {
+        .qkv = gdncp_view_channels(view->qkv, mix->dtype, mix->tokens, channels, channels),
+        .b = gdncp_view_channels(view->gates, mix->dtype, mix->tokens, mix->value_heads,
+                                 2 * mix->value_heads),
+        .a = gdncp_view_channels(a, mix->dtype, mix->tokens, mix->value_heads,
+                                 2 * mix->value_heads),
+        .conv_weight = gdncp_tensor_contiguous(conv_weight, GDNCP_F32, 2, weight_shape),
+        .A_log = view_slice(heads, &params->A_log),
+        .dt_bias = view_slice(heads, &params->dt_bias),
+    };
+
+    if (!gdncp_is_absent(&params->conv_bias)) {
+        tensors.conv_bias = gdncp_view_vector(conv_bias, GDNCP_F32, channels);
+    }
+    return tensors;
+}
+
+static void gather_params(core_heads_t *heads, const gdncp_cp_core_params_t *params)
+{
+    copy_my_rows(heads, params->conv_weight.data, heads->conv_weight, heads->mix.conv_kernel_dim,
+                 true);
+    if (!gdncp_is_absent(&params->conv_bias)) {
+        copy_my_rows(heads, params->conv_bias.data, heads->conv_bias, 1, true);
+    }
+}
+
+/* Gradients of the parameters: my rows and heads, zeros elsewhere. A_log and dt_bias were written
+ * into their slices; what lies around those becomes zero. */
+static void scatter_param_grads(core_heads_t *heads, const gdncp_cp_core_params_t *grads)
+{
+    const int64_t before = heads->values.first;
+    const int64_t after = heads->values.first + heads->values.count;
+    const int64_t total = heads->config.shape.num_value_heads;
+    float *const per_head[] = {grads->A_log.data, grads->dt_bias.data};
+
+    copy_my_rows(heads, grads->conv_weight.data, heads->grad_conv_weight,
+                 heads->mix.conv_kernel_dim, false);
+    if (!gdncp_is_absent(&grads->conv_bias)) {
+        copy_my_rows(heads, grads->conv_bias.data, heads->grad_conv_bias, 1, false);
+    }
+    for (int i = 0; i < 2; i++) {
+        memset(per_head[i], 0, (size_t)before * sizeof(float));
+        memset(per_head[i] + after, 0, (size_t)(total - after) * sizeof(float));
+    }
+}
+
+static gdncp_delta_rule_t local_rule(const core_heads_t *heads, const gdncp_mixed_t *mixed)
+{
+    const gdncp_layer_shape_t *const shape = &heads->config.shape;
+    const int64_t group = shape->num_value_heads / shape->num_key_heads;
+    const gdncp_cp_rule_inputs_t inputs = gdncp_mixed_inputs(&heads->mix, mixed);
+
+    return (gdncp_delta_rule_t){
+        .q = inputs.q,
+        .k = inputs.k,
+        .v = inputs.v,
+        .g = inputs.g,
+        .beta = inputs.beta,
+        .cu_seqlens = heads->cu_seqlens,
+        .num_sequences = heads->mix.num_sequences,
+        .group_size = group,
+        .group_phase = heads->values.first - heads->keys.first * group,
+        .qk_l2norm = true,
+    };
+}
+
+static gdncp_tensor_t view_o(const core_heads_t *heads, void *data)
+{
+    const gdncp_token_mix_t *const mix = &heads->mix;
+
+    return gdncp_view_heads(data, mix->dtype, mix->tokens, mix->value_heads, mix->value_head_dim,
+                            mix->value_heads * mix->value_head_dim);
+}
+
+/* Two exchanges in flight at once. */
+static gdncp_status_t exchange_both(gdncp_exchange_t *first, const void *first_in, void *first_out,
+                                    gdncp_exchange_t *second, const void *second_in,
+                                    void *second_out)
+{
+    gdncp_status_t status = gdncp_exchange_start(first, first_in, first_out, NULL);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_exchange_start(second, second_in, second_out, NULL);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_exchange_wait(first);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return gdncp_exchange_wait(second);
+}
+
+static gdncp_status_t compute_forward(core_heads_t *heads, const gdncp_cp_core_params_t *params,
+                                      const saved_view_t *view, void *o)
+{
+    const gdncp_token_mix_tensors_t tensors =
+        mix_tensors(heads, view, params, heads->conv_weight, heads->conv_bias);
+    const gdncp_delta_rule_t rule = local_rule(heads, &view->mixed);
+    const gdncp_tensor_t my_o = view_o(heads, o);
+    gdncp_status_t status;
+
+    gather_params(heads, params);
+    status = gdncp_token_mix_forward(&heads->mix, &tensors, &view->mixed);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    const int64_t start = gdncp_trace_begin();
+
+    status = gdncp_delta_rule_forward(&rule, &my_o, NULL, heads->operator_scratch);
+    gdncp_trace_end("delta rule", start, 0);
+    return status;
+}
+
+static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_core_params_t *params,
+                              const gdncp_cp_core_inputs_t *inputs, void *saved,
+                              const gdncp_tensor_t *o)
+{
+    core_heads_t *const heads = (core_heads_t *)strategy;
+    const saved_view_t view = view_saved(heads, saved);
+    const scratch_view_t scratch = view_scratch(heads, heads->scratch, NULL);
+    gdncp_status_t status;
+
+    copy_gates(heads, scratch.local_gates, &inputs->b, &inputs->a, true);
+    status = exchange_both(heads->qkv.forward, inputs->qkv.data, view.qkv, heads->gates.forward,
+                           scratch.local_gates, view.gates);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    if (heads->values.count > 0) {
+        status = compute_forward(heads, params, &view, scratch.o);
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    return gdncp_exchange_run(heads->o.forward, scratch.o, o->data, NULL);
+}
+
+static gdncp_status_t compute_backward(core_heads_t *heads, const gdncp_cp_core_params_t *params,
+                                       const saved_view_t *view, const scratch_view_t *scratch,
+                                       const gdncp_cp_core_params_t *grads)
+{
+    const gdncp_token_mix_tensors_t tensors =
+        mix_tensors(heads, view, params, heads->conv_weight, heads->conv_bias);
+    const gdncp_token_mix_tensors_t mix_grads = mix_tensors(
+        heads, &scratch->grads, grads, heads->grad_conv_weight, heads->grad_conv_bias);
+    const gdncp_delta_rule_t rule = local_rule(heads, &view->mixed);
+    const gdncp_cp_rule_inputs_t grad_inputs =
+        gdncp_mixed_inputs(&heads->mix, &scratch->grads.mixed);
+    const gdncp_tensor_t my_grad_o = view_o(heads, scratch->o);
+    const gdncp_delta_rule_grads_t rule_grads = {
+        .q = grad_inputs.q,
+        .k = grad_inputs.k,
+        .v = grad_inputs.v,
+        .g = grad_inputs.g,
+        .beta = grad_inputs.beta,
+    };
+    const int64_t start = gdncp_trace_begin();
+    gdncp_status_t status;
+
+    gather_params(heads, params);
+    status = gdncp_delta_rule_backward(&rule, &my_grad_o, NULL, &rule_grads,
+                                       heads->operator_scratch);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_trace_end("delta rule backward", start, 0);
+    return gdncp_token_mix_backward(&heads->mix, &tensors, &scratch->grads.mixed, &mix_grads);
+}
+
+static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
+                               const gdncp_cp_core_params_t *params,
+                               const gdncp_cp_core_inputs_t *inputs, const void *saved,
+                               const gdncp_tensor_t *grad_o, const gdncp_cp_core_grads_t *grads)
+{
+    core_heads_t *const heads = (core_heads_t *)strategy;
+    const saved_view_t view = view_saved(heads, (void *)saved);
+    const scratch_view_t scratch = view_scratch(heads, heads->scratch, NULL);
+    gdncp_status_t status =
+        gdncp_exchange_run(heads->o.backward, grad_o->data, scratch.o, NULL);
+
+    (void)inputs; /* all that is needed of them was gathered by forward */
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    if (heads->values.count > 0) {
+        status = compute_backward(heads, params, &view, &scratch, &grads->params);
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    scatter_param_grads(heads, &grads->params);
+    status = exchange_both(heads->qkv.backward, scratch.grads.qkv, grads->inputs.qkv.data,
+                           heads->gates.backward, scratch.grads.gates, scratch.local_gates);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    copy_gates(heads, scratch.local_gates, &grads->inputs.b, &grads->inputs.a, false);
+    return GDNCP_OK;
+}
+
+const gdncp_core_strategy_ops_t gdncp_core_heads = {
+    .create = create,
+    .destroy = destroy,
+    .saved_bytes = saved_bytes,
+    .forward = forward,
+    .backward = backward,
+};

@@ -1,0 +1,327 @@
+/* The core of a layer across ranks: checks, the choice of strategy, and the output norm. */
+#include "gdncp/layer.h"
+
+#include "core_strategy.h"
+#include "error.h"
+#include "gdncp/memory.h"
+#include "gdncp/ops.h"
+#include "layer_checks.h"
+#include "layer_views.h"
+#include "op_checks.h"
+#include "trace_internal.h"
+
+struct gdncp_cp_core {
+    gdncp_layer_config_t config;
+    int64_t num_tokens; /* local */
+    gdncp_core_strategy_t *strategy;
+    void *grad_o; /* [T, Hv, dv] inside backward */
+};
+
+struct gdncp_cp_core_saved {
+    gdncp_saved_block_t block;
+};
+
+/* Memory between forward and backward. */
+typedef struct saved_view {
+    void *o; /* [T, Hv, dv] before the norm */
+    void *strategy;
+} saved_view_t;
+
+static const gdncp_core_strategy_ops_t *const strategies[] = {
+    [GDNCP_STRATEGY_STATES] = &gdncp_core_states,
+    [GDNCP_STRATEGY_HEADS] = &gdncp_core_heads,
+};
+
+static int64_t value_channels(const gdncp_cp_core_t *core)
+{
+    return core->config.shape.num_value_heads * core->config.shape.value_head_dim;
+}
+
+static int64_t conv_channels(const gdncp_cp_core_t *core)
+{
+    return 2 * core->config.shape.num_key_heads * core->config.shape.key_head_dim +
+           value_channels(core);
+}
+
+static saved_view_t view_saved(const gdncp_cp_core_t *core, void *saved, size_t *bytes_p)
+{
+    gdncp_arena_t arena = {.block = saved};
+    saved_view_t view;
+
+    view.o = gdncp_arena_elements(&arena, core->config.dtype,
+                                  core->num_tokens * value_channels(core));
+    view.strategy = gdncp_arena_elements(&arena, GDNCP_I8,
+                                         core->strategy->ops->saved_bytes(core->strategy));
+    if (bytes_p != NULL) {
+        *bytes_p = arena.used;
+    }
+    return view;
+}
+
+static gdncp_status_t check_config(gdncp_comm_t *comm, const gdncp_layout_t *layout,
+                                   const gdncp_layer_config_t *config)
+{
+    if (config == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "config: expected a config, got NULL");
+    }
+    const gdncp_cp_rule_config_t rule = gdncp_rule_config_of(config);
+    const gdncp_status_t status = gdncp_check_level(comm, layout, &rule);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    if (config->shape.conv_kernel_dim < 1 || config->shape.conv_kernel_dim > 8) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "conv_kernel_dim: expected 1..8, got %lld",
+                          (long long)config->shape.conv_kernel_dim);
+    }
+    if (!(config->norm_eps >= 0.0f)) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "norm_eps: expected >= 0, got %g",
+                          (double)config->norm_eps);
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_cp_core_create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
+                                    const gdncp_layer_config_t *config, gdncp_cp_core_t **core_p)
+{
+    gdncp_cp_core_t *core = NULL;
+    gdncp_status_t status = check_config(comm, layout, config);
+
+    if (status == GDNCP_OK) {
+        core = gdncp_memory_alloc(sizeof *core);
+        status = core != NULL ? GDNCP_OK : gdncp_fail_memory("a core across ranks");
+    }
+    if (status == GDNCP_OK) {
+        *core = (gdncp_cp_core_t){
+            .config = *config,
+            .num_tokens = gdncp_layout_rank_tokens(layout, gdncp_comm_rank(comm)),
+        };
+        core->grad_o =
+            gdncp_memory_alloc((size_t)(core->num_tokens * value_channels(core)) *
+                               gdncp_dtype_size(config->dtype));
+        status = core->grad_o != NULL ? GDNCP_OK : gdncp_fail_memory("gradients of a core");
+    }
+    status = gdncp_comm_agree(comm, status);
+    if (status != GDNCP_OK) {
+        goto free_core;
+    }
+    status = strategies[config->strategy]->create(comm, layout, config, &core->strategy);
+    if (status != GDNCP_OK) {
+        goto free_core;
+    }
+    *core_p = core;
+    return GDNCP_OK;
+
+free_core:
+    if (core != NULL) {
+        gdncp_memory_free(core->grad_o);
+    }
+    gdncp_memory_free(core);
+    return status;
+}
+
+void gdncp_cp_core_destroy(gdncp_cp_core_t *core)
+{
+    if (core != NULL) {
+        core->strategy->ops->destroy(core->strategy);
+        gdncp_memory_free(core->grad_o);
+        gdncp_memory_free(core);
+    }
+}
+
+int64_t gdncp_cp_core_saved_bytes(const gdncp_cp_core_t *core)
+{
+    size_t bytes;
+
+    view_saved(core, NULL, &bytes);
+    return (int64_t)bytes;
+}
+
+gdncp_status_t gdncp_cp_core_saved_create(const gdncp_cp_core_t *core,
+                                          gdncp_cp_core_saved_t **saved_p)
+{
+    return gdncp_saved_block_create(core, gdncp_cp_core_saved_bytes(core),
+                                    (gdncp_saved_block_t **)saved_p);
+}
+
+void gdncp_cp_core_saved_destroy(gdncp_cp_core_saved_t *saved)
+{
+    gdncp_saved_block_destroy((gdncp_saved_block_t *)saved);
+}
+
+
+/* Tensors shaped like the inputs: [T, channels] in the core's dtype, contiguous. */
+static gdncp_status_t check_like_inputs(const gdncp_cp_core_t *core, const char *const names[4],
+                                        const gdncp_cp_core_inputs_t *inputs)
+{
+    const struct {
+        const gdncp_tensor_t *tensor;
+        int64_t channels;
+    } expected[] = {
+        {&inputs->qkv, conv_channels(core)},
+        {&inputs->z, value_channels(core)},
+        {&inputs->b, core->config.shape.num_value_heads},
+        {&inputs->a, core->config.shape.num_value_heads},
+    };
+
+    for (int i = 0; i < 4; i++) {
+        const int64_t shape[] = {core->num_tokens, expected[i].channels};
+        const gdncp_status_t status =
+            gdncp_op_check_tensor(names[i], expected[i].tensor, core->config.dtype,
+                                  GDNCP_OP_CONTIGUOUS, 2, shape);
+
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    return GDNCP_OK;
+}
+
+static gdncp_status_t check_like_params(const gdncp_cp_core_t *core, const char *const names[5],
+                                        const gdncp_cp_core_params_t *params)
+{
+    const gdncp_layer_shape_t *const layer = &core->config.shape;
+    const int64_t conv[] = {conv_channels(core), layer->conv_kernel_dim};
+    const struct {
+        const gdncp_tensor_t *tensor;
+        int ndim;
+        const int64_t *shape;
+    } expected[] = {
+        {&params->conv_weight, 2, conv},
+        {&params->A_log, 1, &layer->num_value_heads},
+        {&params->dt_bias, 1, &layer->num_value_heads},
+        {&params->norm_weight, 1, &layer->value_head_dim},
+    };
+
+    for (int i = 0; i < 4; i++) {
+        const gdncp_status_t status =
+            gdncp_op_check_tensor(names[i], expected[i].tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS,
+                                  expected[i].ndim, expected[i].shape);
+
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    return gdncp_op_check_optional(names[4], &params->conv_bias, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 1,
+                                   conv);
+}
+
+static gdncp_status_t check_call(const gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
+                                 const gdncp_cp_core_inputs_t *inputs,
+                                 const gdncp_cp_core_saved_t *saved, const char *y_name,
+                                 const gdncp_tensor_t *y)
+{
+    static const char *const input_names[] = {"qkv", "z", "b", "a"};
+    static const char *const param_names[] = {"conv_weight", "A_log", "dt_bias", "norm_weight",
+                                              "conv_bias"};
+    const int64_t shape[] = {core->num_tokens, value_channels(core)};
+    gdncp_status_t status = gdncp_check_saved((const gdncp_saved_block_t *)saved, core);
+
+    if (status == GDNCP_OK) {
+        status = check_like_params(core, param_names, params);
+    }
+    if (status == GDNCP_OK) {
+        status = check_like_inputs(core, input_names, inputs);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_tensor(y_name, y, core->config.dtype, GDNCP_OP_CONTIGUOUS, 2,
+                                       shape);
+    }
+    return status;
+}
+
+static gdncp_status_t check_grads(const gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
+                                  const gdncp_cp_core_grads_t *grads)
+{
+    static const char *const input_names[] = {"grads.qkv", "grads.z", "grads.b", "grads.a"};
+    static const char *const param_names[] = {"grads.conv_weight", "grads.A_log", "grads.dt_bias",
+                                              "grads.norm_weight", "grads.conv_bias"};
+    const gdncp_status_t status = check_like_inputs(core, input_names, &grads->inputs);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    if ((params->conv_bias.data == NULL) != (grads->params.conv_bias.data == NULL)) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "grads.conv_bias: expected it to be given exactly where conv_bias is");
+    }
+    return check_like_params(core, param_names, &grads->params);
+}
+
+/* A [T, Hv dv] buffer by heads. */
+static gdncp_tensor_t by_heads(const gdncp_cp_core_t *core, void *data)
+{
+    const gdncp_layer_shape_t *const shape = &core->config.shape;
+
+    return gdncp_view_heads(data, core->config.dtype, core->num_tokens, shape->num_value_heads,
+                            shape->value_head_dim, value_channels(core));
+}
+
+static gdncp_gated_rmsnorm_t norm_of(const gdncp_cp_core_t *core,
+                                     const gdncp_cp_core_params_t *params,
+                                     const gdncp_cp_core_inputs_t *inputs, void *o)
+{
+    return (gdncp_gated_rmsnorm_t){
+        .x = by_heads(core, o),
+        .z = by_heads(core, inputs->z.data),
+        .weight = params->norm_weight,
+        .eps = core->config.norm_eps,
+    };
+}
+
+gdncp_status_t gdncp_cp_core_forward(gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
+                                     const gdncp_cp_core_inputs_t *inputs,
+                                     gdncp_cp_core_saved_t *saved, const gdncp_tensor_t *y)
+{
+    gdncp_status_t status = check_call(core, params, inputs, saved, "y", y);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    const saved_view_t view = view_saved(core, saved->block.memory, NULL);
+    const gdncp_tensor_t o = by_heads(core, view.o);
+    const gdncp_tensor_t y_heads = by_heads(core, y->data);
+    const gdncp_gated_rmsnorm_t norm = norm_of(core, params, inputs, view.o);
+
+    status = core->strategy->ops->forward(core->strategy, params, inputs, view.strategy, &o);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    const int64_t start = gdncp_trace_begin();
+
+    status = gdncp_gated_rmsnorm_forward(&norm, &y_heads);
+    gdncp_trace_end("gated norm", start, 0);
+    return status;
+}
+
+gdncp_status_t gdncp_cp_core_backward(gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
+                                      const gdncp_cp_core_inputs_t *inputs,
+                                      gdncp_cp_core_saved_t *saved, const gdncp_tensor_t *grad_y,
+                                      const gdncp_cp_core_grads_t *grads)
+{
+    gdncp_status_t status = check_call(core, params, inputs, saved, "grad_y", grad_y);
+
+    if (status == GDNCP_OK) {
+        status = check_grads(core, params, grads);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    const saved_view_t view = view_saved(core, saved->block.memory, NULL);
+    const gdncp_gated_rmsnorm_t norm = norm_of(core, params, inputs, view.o);
+    const gdncp_tensor_t grad_y_heads = by_heads(core, grad_y->data);
+    const gdncp_gated_rmsnorm_grads_t norm_grads = {
+        .x = by_heads(core, core->grad_o),
+        .z = by_heads(core, grads->inputs.z.data),
+        .weight = grads->params.norm_weight,
+    };
+    const int64_t start = gdncp_trace_begin();
+
+    status = gdncp_gated_rmsnorm_backward(&norm, &grad_y_heads, &norm_grads);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_trace_end("gated norm backward", start, 0);
+    return core->strategy->ops->backward(core->strategy, params, inputs, view.strategy,
+                                         &norm_grads.x, grads);
+}

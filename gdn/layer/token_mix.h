@@ -1,0 +1,64 @@
+/*
+ * From a layer's projected channels to the delta rule's inputs, on tokens that are all here: the
+ * convolution and the gate of some heads, forward and backward.
+ */
+#ifndef GDNCP_TOKEN_MIX_H
+#define GDNCP_TOKEN_MIX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gdncp/layer.h"
+#include "gdncp/ops.h"
+#include "op_scratch.h"
+
+typedef struct gdncp_token_mix {
+    int64_t tokens;
+    int64_t key_heads;
+    int64_t value_heads;
+    int64_t key_head_dim;
+    int64_t value_head_dim;
+    int64_t conv_kernel_dim;
+    gdncp_dtype_t dtype;
+    bool allow_neg_eigval;
+    const int64_t *cu_seqlens; /* [num_sequences + 1] */
+    int64_t num_sequences;
+} gdncp_token_mix_t;
+
+/* Channels of the convolution: query, key, value. */
+int64_t gdncp_token_mix_channels(const gdncp_token_mix_t *mix);
+
+/* What the mix is made from; gradients have the same form. */
+typedef struct gdncp_token_mix_tensors {
+    gdncp_tensor_t qkv;         /* [tokens, channels] */
+    gdncp_tensor_t a;           /* [tokens, value_heads] */
+    gdncp_tensor_t b;           /* [tokens, value_heads] */
+    gdncp_tensor_t window;      /* [num_sequences, W-1, channels]; optional */
+    gdncp_tensor_t conv_weight; /* [channels, W] F32 */
+    gdncp_tensor_t conv_bias;   /* [channels] F32, optional */
+    gdncp_tensor_t A_log;       /* [value_heads] F32 */
+    gdncp_tensor_t dt_bias;     /* [value_heads] F32 */
+} gdncp_token_mix_tensors_t;
+
+/* The rule's inputs, or their gradients: q, k, v side by side in one buffer. */
+typedef struct gdncp_mixed {
+    void *qkv;   /* [tokens, channels] */
+    float *g;    /* [tokens, value_heads] */
+    float *beta; /* [tokens, value_heads] */
+} gdncp_mixed_t;
+
+gdncp_mixed_t gdncp_mixed_take(const gdncp_token_mix_t *mix, gdncp_arena_t *arena);
+
+/* q, k, v, g, beta as views; no initial state. */
+gdncp_cp_rule_inputs_t gdncp_mixed_inputs(const gdncp_token_mix_t *mix, const gdncp_mixed_t *mixed);
+
+gdncp_status_t gdncp_token_mix_forward(const gdncp_token_mix_t *mix,
+                                       const gdncp_token_mix_tensors_t *tensors,
+                                       const gdncp_mixed_t *mixed);
+
+gdncp_status_t gdncp_token_mix_backward(const gdncp_token_mix_t *mix,
+                                        const gdncp_token_mix_tensors_t *tensors,
+                                        const gdncp_mixed_t *grad_mixed,
+                                        const gdncp_token_mix_tensors_t *grads);
+
+#endif
