@@ -73,7 +73,7 @@ GDNCP_API gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int
  * @param rank_tokens  [num_ranks] length of each rank's list, >= 0
  *
  * @return as gdncp_layout_create(). What is no permutation is an error that names the
- * first missing or doubled position.
+ * lowest missing or doubled position, or the first entry that is no position.
  */
 GDNCP_API gdncp_status_t gdncp_layout_from_positions(const int64_t *cu_seqlens,
                                                      int64_t num_sequences, int num_ranks,
@@ -135,15 +135,17 @@ GDNCP_API gdncp_status_t gdncp_layout_find(const gdncp_layout_t *layout, int64_t
 GDNCP_API gdncp_status_t gdncp_layout_rank_positions(const gdncp_layout_t *layout, int rank,
                                                      int64_t *positions);
 
-/** A hash of everything in the layout: equal layouts have equal hashes, on any machine. */
+/**
+ * A hash of the number of ranks, cu_seqlens and segments. Layouts that put the same tokens in the
+ * same places have equal hashes, on any machine and whatever kind made them.
+ */
 GDNCP_API uint64_t gdncp_layout_hash(const gdncp_layout_t *layout);
 
 /** "contiguous", "dual_chunk_swap_flat", …; "?" for a value outside the enum. */
 GDNCP_API const char *gdncp_layout_kind_name(gdncp_layout_kind_t kind);
 
 /** The kind with that name. The error lists the names there are. */
-GDNCP_API gdncp_status_t gdncp_layout_kind_from_name(const char *name,
-                                                     gdncp_layout_kind_t *kind_p);
+GDNCP_API gdncp_status_t gdncp_layout_kind_from_name(const char *name, gdncp_layout_kind_t *kind_p);
 
 GDNCP_END_DECLS
 

@@ -1,0 +1,158 @@
+/* What all constructors of layouts share: argument checks, memory, offsets, hash. */
+#include "layout_build.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+
+static gdncp_status_t check_pack(const int64_t *cu_seqlens, int64_t num_sequences, int num_ranks)
+{
+    const int64_t most_sequences = INT64_MAX / (int64_t)sizeof(int64_t) - 1;
+
+    if (cu_seqlens == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "cu_seqlens: expected num_sequences + 1 offsets, got NULL");
+    }
+    if (num_sequences <= 0 || num_sequences > most_sequences) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "num_sequences: expected 1..%" PRId64 ", got %" PRId64, most_sequences,
+                          num_sequences);
+    }
+    if (cu_seqlens[0] != 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "cu_seqlens[0]: expected 0, got %" PRId64,
+                          cu_seqlens[0]);
+    }
+    for (int64_t i = 0; i < num_sequences; i++) {
+        if (cu_seqlens[i + 1] < cu_seqlens[i]) {
+            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                              "cu_seqlens[%" PRId64 "]: expected at least %" PRId64
+                              ", the offset before it, got %" PRId64,
+                              i + 1, cu_seqlens[i], cu_seqlens[i + 1]);
+        }
+    }
+    if (num_ranks <= 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "num_ranks: expected at least 1, got %d",
+                          num_ranks);
+    }
+    if (num_ranks > cu_seqlens[num_sequences]) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "num_ranks: expected no more ranks than the pack's %" PRId64
+                          " tokens, got %d",
+                          cu_seqlens[num_sequences], num_ranks);
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_layout_begin(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
+                                  int64_t num_sequences, int num_ranks, gdncp_layout_t **layout_p)
+{
+    gdncp_layout_t *layout;
+    gdncp_status_t status;
+
+    status = check_pack(cu_seqlens, num_sequences, num_ranks);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    layout = calloc(1, sizeof *layout);
+    if (layout == NULL) {
+        return gdncp_fail_memory("a layout");
+    }
+    layout->kind = kind;
+    layout->num_ranks = num_ranks;
+    layout->num_sequences = num_sequences;
+    layout->cu_seqlens = calloc((size_t)num_sequences + 1, sizeof *layout->cu_seqlens);
+    layout->rank_first = calloc((size_t)num_ranks + 1, sizeof *layout->rank_first);
+    layout->chain_first = calloc((size_t)num_sequences + 1, sizeof *layout->chain_first);
+    if (layout->cu_seqlens == NULL || layout->rank_first == NULL || layout->chain_first == NULL) {
+        gdncp_layout_destroy(layout);
+        return gdncp_fail_memory("the ranks and sequences of a layout");
+    }
+    memcpy(layout->cu_seqlens, cu_seqlens, ((size_t)num_sequences + 1) * sizeof *cu_seqlens);
+    *layout_p = layout;
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_segment_list_append(gdncp_segment_list_t *list, gdncp_segment_t segment)
+{
+    if (list->count == list->capacity) {
+        const int64_t capacity = list->capacity > 0 ? 2 * list->capacity : 64;
+        gdncp_segment_t *const segments =
+            (uint64_t)capacity <= SIZE_MAX / sizeof *segments
+                ? realloc(list->segments, (size_t)capacity * sizeof *segments)
+                : NULL;
+
+        if (segments == NULL) {
+            return gdncp_fail_memory("the segments of a layout");
+        }
+        list->segments = segments;
+        list->capacity = capacity;
+    }
+    list->segments[list->count++] = segment;
+    return GDNCP_OK;
+}
+
+/* Counts at [i + 1] become first indices at [i]. */
+static void add_up(int64_t *counts, int64_t num_counts)
+{
+    for (int64_t i = 0; i < num_counts; i++) {
+        counts[i + 1] += counts[i];
+    }
+}
+
+gdncp_status_t gdncp_layout_make_room(gdncp_layout_t *layout, const gdncp_segment_list_t *list)
+{
+    layout->segments = calloc((size_t)list->count, sizeof *layout->segments);
+    layout->chains = calloc((size_t)list->count, sizeof *layout->chains);
+    if (layout->segments == NULL || layout->chains == NULL) {
+        return gdncp_fail_memory("the segments of a layout");
+    }
+    layout->num_segments = list->count;
+    for (int64_t i = 0; i < list->count; i++) {
+        layout->rank_first[list->segments[i].rank + 1]++;
+        layout->chain_first[list->segments[i].sequence + 1]++;
+    }
+    add_up(layout->rank_first, layout->num_ranks);
+    add_up(layout->chain_first, layout->num_sequences);
+    return GDNCP_OK;
+}
+
+/* Both steps are one to one on 64 bits, so that no word is lost. */
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * UINT64_C(0x9fb21c651e98df25);
+    return hash ^ (hash >> 29);
+}
+
+void gdncp_layout_seal(gdncp_layout_t *layout)
+{
+    uint64_t hash = mix((uint64_t)layout->num_ranks, (uint64_t)layout->num_sequences);
+
+    for (int64_t i = 0; i <= layout->num_sequences; i++) {
+        hash = mix(hash, (uint64_t)layout->cu_seqlens[i]);
+    }
+    for (int64_t i = 0; i < layout->num_segments; i++) {
+        const gdncp_segment_t *const segment = &layout->segments[i];
+
+        hash = mix(hash, (uint64_t)segment->sequence);
+        hash = mix(hash, (uint64_t)segment->begin);
+        hash = mix(hash, (uint64_t)segment->length);
+        hash = mix(hash, (uint64_t)segment->local_offset);
+        hash = mix(hash, (uint64_t)segment->rank);
+    }
+    layout->hash = hash;
+}
+
+void gdncp_layout_destroy(gdncp_layout_t *layout)
+{
+    if (layout == NULL) {
+        return;
+    }
+    free(layout->cu_seqlens);
+    free(layout->segments);
+    free(layout->rank_first);
+    free(layout->chains);
+    free(layout->chain_first);
+    free(layout);
+}
