@@ -1,0 +1,429 @@
+/*
+ * The gated delta rule across ranks against the operator dumps: documents that cross ranks
+ * anywhere, initial and final states and their gradients, both strategies.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "compare.h"
+#include "gdncp/layer.h"
+#include "gdncp/safetensors.h"
+#include "tolerances.h"
+
+#define MAX_RANKS 8
+
+/* Inputs, upstream gradients, and results in the order of `names`. */
+enum { Q, K, V, G, BETA, INITIAL, NUM_INPUTS };
+static const char *const input_names[] = {"q", "k", "v", "g", "beta", "initial_state"};
+
+typedef struct dump {
+    gdncp_safetensors_t *file;
+    gdncp_tensor_t inputs[NUM_INPUTS];
+    gdncp_tensor_t grads[NUM_INPUTS];
+    gdncp_tensor_t o;
+    gdncp_tensor_t final_state;
+    gdncp_tensor_t grad_o;
+    gdncp_tensor_t grad_final_state;
+    const int64_t *cu_seqlens;
+    int64_t num_sequences;
+    int64_t tokens;
+    gdncp_cp_rule_config_t config;
+    bool is_hard; /* correlated keys or strong decay */
+} dump_t;
+
+static gdncp_tensor_t get(const dump_t *dump, const char *prefix, const char *name)
+{
+    char full[64];
+    gdncp_tensor_t tensor;
+
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    assert_int_equal(gdncp_safetensors_get(dump->file, full, &tensor), GDNCP_OK);
+    return tensor;
+}
+
+static dump_t dump_open(const char *name)
+{
+    char path[512];
+    dump_t dump = {.is_hard = strcmp(name, "rule_correlated_keys") == 0 ||
+                              strcmp(name, "rule_strong_decay") == 0};
+
+    snprintf(path, sizeof path, "%s/%s.safetensors", GDNCP_TEST_DATA, name);
+    assert_int_equal(gdncp_safetensors_open(path, &dump.file), GDNCP_OK);
+    for (int i = 0; i < NUM_INPUTS; i++) {
+        dump.inputs[i] = get(&dump, "", input_names[i]);
+        dump.grads[i] = get(&dump, "grad.", input_names[i]);
+    }
+    dump.o = get(&dump, "", "o");
+    dump.final_state = get(&dump, "", "final_state");
+    dump.grad_o = get(&dump, "", "grad_o");
+    dump.grad_final_state = get(&dump, "", "grad_final_state");
+    const gdncp_tensor_t cu_seqlens = get(&dump, "", "cu_seqlens");
+
+    dump.cu_seqlens = cu_seqlens.data;
+    dump.num_sequences = cu_seqlens.shape[0] - 1;
+    dump.tokens = dump.inputs[Q].shape[0];
+    dump.config = (gdncp_cp_rule_config_t){
+        .num_key_heads = dump.inputs[Q].shape[1],
+        .num_value_heads = dump.inputs[V].shape[1],
+        .key_head_dim = dump.inputs[Q].shape[2],
+        .value_head_dim = dump.inputs[V].shape[2],
+        .qk_l2norm = true,
+    };
+    return dump;
+}
+
+/* What all ranks write, in the order of the pack. */
+typedef struct results {
+    float *o;
+    float *final_state;
+    float *grads[NUM_INPUTS];
+} results_t;
+
+typedef struct rank_job {
+    const dump_t *dump;
+    const gdncp_layout_t *layout;
+    gdncp_cp_rule_config_t config;
+    gdncp_comm_t *comm;
+    results_t *results;
+    char problem[1200];
+} rank_job_t;
+
+static int64_t row_elements(const gdncp_tensor_t *tensor)
+{
+    return gdncp_tensor_num_elements(tensor) / tensor->shape[0];
+}
+
+static float *poisoned(int64_t count)
+{
+    float *const values = malloc((size_t)(count + 1) * sizeof *values);
+
+    test_poison(values, count);
+    return values;
+}
+
+/* This rank's rows of a tensor of the pack. */
+static gdncp_tensor_t local_rows(const gdncp_tensor_t *all, const int64_t *positions,
+                                 int64_t tokens, bool copy)
+{
+    const int64_t row = row_elements(all);
+    int64_t shape[3] = {tokens, all->shape[1], all->ndim == 3 ? all->shape[2] : 1};
+    float *const rows = poisoned(tokens * row);
+
+    for (int64_t t = 0; copy && t < tokens; t++) {
+        memcpy(rows + t * row, (const float *)all->data + positions[t] * row,
+               (size_t)row * sizeof(float));
+    }
+    return gdncp_tensor_contiguous(rows, GDNCP_F32, all->ndim, shape);
+}
+
+static void put_rows(const gdncp_tensor_t *local, const int64_t *positions, float *all)
+{
+    const int64_t tokens = local->shape[0];
+    const int64_t row = tokens > 0 ? row_elements(local) : 0;
+
+    for (int64_t t = 0; t < tokens; t++) {
+        memcpy(all + positions[t] * row, (const float *)local->data + t * row,
+               (size_t)row * sizeof(float));
+    }
+}
+
+/* Copy the states of one end that belong to this rank; the others stay as they are. */
+static void copy_own_states(const gdncp_cp_rule_t *rule, const dump_t *dump, int rank,
+                            int (*owner)(const gdncp_cp_rule_t *, int64_t, int64_t),
+                            const float *from, float *to)
+{
+    const int64_t heads = dump->config.num_value_heads;
+    const int64_t size = dump->config.key_head_dim * dump->config.value_head_dim;
+
+    for (int64_t i = 0; i < dump->num_sequences * heads; i++) {
+        if (owner(rule, i / heads, i % heads) == rank) {
+            memcpy(to + i * size, from + i * size, (size_t)size * sizeof(float));
+        }
+    }
+}
+
+static gdncp_tensor_t poisoned_like(const gdncp_tensor_t *tensor)
+{
+    return gdncp_tensor_contiguous(poisoned(gdncp_tensor_num_elements(tensor)), GDNCP_F32,
+                                   tensor->ndim, tensor->shape);
+}
+
+static gdncp_status_t run_rule(rank_job_t *job, gdncp_cp_rule_t *rule,
+                               gdncp_cp_rule_saved_t *saved, const int64_t *positions,
+                               int64_t tokens)
+{
+    const dump_t *const dump = job->dump;
+    const int rank = gdncp_comm_rank(job->comm);
+    gdncp_tensor_t in[NUM_INPUTS];
+    gdncp_tensor_t out[NUM_INPUTS];
+    const gdncp_tensor_t o = local_rows(&dump->o, positions, tokens, false);
+    const gdncp_tensor_t grad_o = local_rows(&dump->grad_o, positions, tokens, true);
+    const gdncp_tensor_t final_state = poisoned_like(&dump->final_state);
+    const gdncp_tensor_t grad_final = poisoned_like(&dump->final_state);
+
+    for (int i = 0; i < INITIAL; i++) {
+        in[i] = local_rows(&dump->inputs[i], positions, tokens, true);
+        out[i] = local_rows(&dump->inputs[i], positions, tokens, false);
+    }
+    /* States that do not enter here are NaN here: reading one would show. */
+    in[INITIAL] = poisoned_like(&dump->inputs[INITIAL]);
+    out[INITIAL] = poisoned_like(&dump->inputs[INITIAL]);
+    copy_own_states(rule, dump, rank, gdncp_cp_rule_initial_state_rank, dump->inputs[INITIAL].data,
+                    in[INITIAL].data);
+    copy_own_states(rule, dump, rank, gdncp_cp_rule_final_state_rank, dump->grad_final_state.data,
+                    grad_final.data);
+
+    const gdncp_cp_rule_inputs_t inputs = {.q = in[Q],
+                                           .k = in[K],
+                                           .v = in[V],
+                                           .g = in[G],
+                                           .beta = in[BETA],
+                                           .initial_state = in[INITIAL]};
+    const gdncp_cp_rule_grads_t grads = {.q = out[Q],
+                                         .k = out[K],
+                                         .v = out[V],
+                                         .g = out[G],
+                                         .beta = out[BETA],
+                                         .initial_state = out[INITIAL]};
+    gdncp_status_t status = gdncp_cp_rule_forward(rule, &inputs, saved, &o, &final_state);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_cp_rule_backward(rule, &inputs, saved, &grad_o, &grad_final, &grads);
+    }
+    put_rows(&o, positions, job->results->o);
+    for (int i = 0; i < INITIAL; i++) {
+        put_rows(&out[i], positions, job->results->grads[i]);
+    }
+    copy_own_states(rule, dump, rank, gdncp_cp_rule_final_state_rank, final_state.data,
+                    job->results->final_state);
+    copy_own_states(rule, dump, rank, gdncp_cp_rule_initial_state_rank, out[INITIAL].data,
+                    job->results->grads[INITIAL]);
+    for (int i = 0; i < NUM_INPUTS; i++) {
+        free(in[i].data);
+        free(out[i].data);
+    }
+    free(o.data);
+    free(grad_o.data);
+    free(final_state.data);
+    free(grad_final.data);
+    return status;
+}
+
+static void *rank_thread(void *argument)
+{
+    rank_job_t *const job = argument;
+    const int rank = gdncp_comm_rank(job->comm);
+    const int64_t tokens = gdncp_layout_rank_tokens(job->layout, rank);
+    int64_t *const positions = malloc((size_t)(tokens + 1) * sizeof *positions);
+    gdncp_cp_rule_t *rule = NULL;
+    gdncp_cp_rule_saved_t *saved = NULL;
+    gdncp_status_t status = gdncp_layout_rank_positions(job->layout, rank, positions);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_cp_rule_create(job->comm, job->layout, &job->config, &rule);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_cp_rule_saved_create(rule, &saved);
+    }
+    if (status == GDNCP_OK) {
+        status = run_rule(job, rule, saved, positions, tokens);
+    }
+    if (status != GDNCP_OK) {
+        snprintf(job->problem, sizeof job->problem, "%s", gdncp_last_error());
+    }
+    gdncp_cp_rule_saved_destroy(saved);
+    gdncp_cp_rule_destroy(rule);
+    gdncp_comm_destroy(job->comm);
+    free(positions);
+    return NULL;
+}
+
+static void check_against(const char *what, const float *result, const gdncp_tensor_t *expected,
+                          double tolerance)
+{
+    const int64_t count = gdncp_tensor_num_elements(expected);
+    double *const reference = malloc((size_t)count * sizeof *reference);
+
+    for (int64_t i = 0; i < count; i++) {
+        reference[i] = ((const float *)expected->data)[i];
+    }
+    assert_rms_ratio(what, result, reference, count, tolerance);
+    free(reference);
+}
+
+static void check_run(const dump_t *dump, const gdncp_layout_t *layout, gdncp_strategy_t strategy)
+{
+    const int ranks = gdncp_layout_num_ranks(layout);
+    const double tolerance =
+        dump->is_hard ? GDNCP_TOLERANCE_F32_CANCELLING : GDNCP_TOLERANCE_F32;
+    gdncp_comm_t *comms[MAX_RANKS];
+    rank_job_t jobs[MAX_RANKS];
+    pthread_t threads[MAX_RANKS];
+    results_t results = {
+        .o = poisoned(gdncp_tensor_num_elements(&dump->o)),
+        .final_state = poisoned(gdncp_tensor_num_elements(&dump->final_state)),
+    };
+
+    for (int i = 0; i < NUM_INPUTS; i++) {
+        results.grads[i] = poisoned(gdncp_tensor_num_elements(&dump->inputs[i]));
+    }
+    assert_int_equal(gdncp_comm_create_threads(ranks, NULL, comms), GDNCP_OK);
+    for (int rank = 0; rank < ranks; rank++) {
+        jobs[rank] = (rank_job_t){.dump = dump,
+                                  .layout = layout,
+                                  .config = dump->config,
+                                  .comm = comms[rank],
+                                  .results = &results};
+        jobs[rank].config.strategy = strategy;
+        assert_int_equal(pthread_create(&threads[rank], NULL, rank_thread, &jobs[rank]), 0);
+    }
+    for (int rank = 0; rank < ranks; rank++) {
+        pthread_join(threads[rank], NULL);
+    }
+    for (int rank = 0; rank < ranks; rank++) {
+        if (jobs[rank].problem[0] != '\0') {
+            fail_msg("%s, %d ranks, rank %d: %s", gdncp_strategy_name(strategy), ranks, rank,
+                     jobs[rank].problem);
+        }
+    }
+    check_against("o", results.o, &dump->o, tolerance);
+    check_against("final_state", results.final_state, &dump->final_state, tolerance);
+    for (int i = 0; i < NUM_INPUTS; i++) {
+        check_against(input_names[i], results.grads[i], &dump->grads[i],
+                      i == G ? GDNCP_TOLERANCE_F32_CANCELLING : tolerance);
+        free(results.grads[i]);
+    }
+    free(results.o);
+    free(results.final_state);
+}
+
+/* Token i of the pack on rank i mod N: every segment is one token long. */
+static gdncp_layout_t *striped(const dump_t *dump, int ranks)
+{
+    int64_t *const positions = malloc((size_t)dump->tokens * sizeof *positions);
+    int64_t rank_tokens[MAX_RANKS] = {0};
+    gdncp_layout_t *layout = NULL;
+    int64_t filled = 0;
+
+    for (int rank = 0; rank < ranks; rank++) {
+        for (int64_t position = rank; position < dump->tokens; position += ranks) {
+            positions[filled++] = position;
+            rank_tokens[rank]++;
+        }
+    }
+    assert_int_equal(gdncp_layout_from_positions(dump->cu_seqlens, dump->num_sequences, ranks,
+                                                 positions, rank_tokens, &layout),
+                     GDNCP_OK);
+    free(positions);
+    return layout;
+}
+
+static void check_dump(const char *name)
+{
+    const int rank_counts[] = {1, 2, 3, 5, 8};
+    const gdncp_layout_kind_t kinds[] = {GDNCP_LAYOUT_CONTIGUOUS, GDNCP_LAYOUT_CONTIGUOUS_FLAT,
+                                         GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT};
+    dump_t dump = dump_open(name);
+
+    for (size_t i = 0; i < sizeof rank_counts / sizeof rank_counts[0]; i++) {
+        for (int strategy = 0; strategy < 2; strategy++) {
+            for (size_t kind = 0; kind < sizeof kinds / sizeof kinds[0]; kind++) {
+                gdncp_layout_t *layout = NULL;
+
+                assert_int_equal(gdncp_layout_create(kinds[kind], dump.cu_seqlens,
+                                                     dump.num_sequences, rank_counts[i], &layout),
+                                 GDNCP_OK);
+                check_run(&dump, layout, (gdncp_strategy_t)strategy);
+                gdncp_layout_destroy(layout);
+            }
+        }
+    }
+    gdncp_safetensors_close(dump.file);
+}
+
+static void basic(void **state)
+{
+    (void)state;
+    check_dump("rule_basic");
+}
+
+static void gva_odd_length(void **state)
+{
+    (void)state;
+    check_dump("rule_gva_odd_length");
+}
+
+static void d60(void **state)
+{
+    (void)state;
+    check_dump("rule_d60");
+}
+
+static void no_decay_initial_state(void **state)
+{
+    (void)state;
+    check_dump("rule_no_decay_initial_state");
+}
+
+static void strong_decay(void **state)
+{
+    (void)state;
+    check_dump("rule_strong_decay");
+}
+
+static void negative_eigenvalues(void **state)
+{
+    (void)state;
+    check_dump("rule_negative_eigenvalues");
+}
+
+static void correlated_keys(void **state)
+{
+    (void)state;
+    check_dump("rule_correlated_keys");
+}
+
+static void packed(void **state)
+{
+    (void)state;
+    check_dump("rule_packed");
+}
+
+static void striped_tokens(void **state)
+{
+    dump_t dump = dump_open("rule_packed");
+
+    (void)state;
+    for (int ranks = 2; ranks <= 4; ranks += 2) {
+        gdncp_layout_t *const layout = striped(&dump, ranks);
+
+        check_run(&dump, layout, GDNCP_STRATEGY_STATES);
+        check_run(&dump, layout, GDNCP_STRATEGY_HEADS);
+        gdncp_layout_destroy(layout);
+    }
+    gdncp_safetensors_close(dump.file);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(basic),
+        cmocka_unit_test(gva_odd_length),
+        cmocka_unit_test(d60),
+        cmocka_unit_test(no_decay_initial_state),
+        cmocka_unit_test(strong_decay),
+        cmocka_unit_test(negative_eigenvalues),
+        cmocka_unit_test(correlated_keys),
+        cmocka_unit_test(packed),
+        cmocka_unit_test(striped_tokens),
+    };
+
+    return cmocka_run_group_tests_name("rule across ranks", tests, NULL, NULL);
+}
