@@ -9,6 +9,7 @@
 #include "error.h"
 #include "gdncp/memory.h"
 #include "head_exchange.h"
+#include "head_params.h"
 #include "layer_views.h"
 #include "rule_strategy.h"
 #include "token_mix.h"
@@ -21,15 +22,12 @@ typedef struct core_heads {
     gdncp_token_mix_t mix; /* my heads, all tokens */
     gdncp_head_range_t keys;
     gdncp_head_range_t values;
-    int64_t *cu_seqlens;
+    int64_t *cu_seqlens; /* [sequences + 1] */
     gdncp_head_exchange_t qkv;
     gdncp_head_exchange_t gates; /* b and a side by side */
     gdncp_head_exchange_t o;
     gdncp_workspace_t *operator_scratch;
-    float *conv_weight; /* [my channels, W] */
-    float *conv_bias;   /* [my channels] */
-    float *grad_conv_weight;
-    float *grad_conv_bias;
+    gdncp_head_params_t *params;
     void *scratch;
 } core_heads_t;
 
@@ -102,31 +100,25 @@ static void destroy(gdncp_core_strategy_t *strategy)
     gdncp_head_exchange_destroy(&heads->o);
     gdncp_workspace_destroy(heads->operator_scratch);
     gdncp_memory_free(heads->cu_seqlens);
-    gdncp_memory_free(heads->conv_weight);
-    gdncp_memory_free(heads->conv_bias);
-    gdncp_memory_free(heads->grad_conv_weight);
-    gdncp_memory_free(heads->grad_conv_bias);
+    gdncp_head_params_destroy(heads->params);
     gdncp_memory_free(heads->scratch);
     gdncp_memory_free(heads);
 }
 
 static gdncp_status_t allocate(core_heads_t *heads)
 {
-    const int64_t channels = gdncp_token_mix_channels(&heads->mix);
-    const size_t weight_bytes =
-        (size_t)(channels * heads->mix.conv_kernel_dim) * sizeof(float);
-    const size_t bias_bytes = (size_t)channels * sizeof(float);
     size_t scratch_bytes;
+    gdncp_status_t status;
 
     view_scratch(heads, NULL, &scratch_bytes);
-    heads->conv_weight = gdncp_memory_alloc(weight_bytes);
-    heads->conv_bias = gdncp_memory_alloc(bias_bytes);
-    heads->grad_conv_weight = gdncp_memory_alloc(weight_bytes);
-    heads->grad_conv_bias = gdncp_memory_alloc(bias_bytes);
     heads->scratch = gdncp_memory_alloc(scratch_bytes);
-    if (heads->conv_weight == NULL || heads->conv_bias == NULL || heads->grad_conv_weight == NULL ||
-        heads->grad_conv_bias == NULL || heads->scratch == NULL) {
+    if (heads->scratch == NULL) {
         return gdncp_fail_memory("a core across ranks");
+    }
+    status = gdncp_head_params_create(&heads->config.shape, heads->keys, heads->values,
+                                      &heads->params);
+    if (status != GDNCP_OK) {
+        return status;
     }
     return gdncp_workspace_create(&heads->operator_scratch);
 }
@@ -231,37 +223,6 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
     return GDNCP_OK;
 }
 
-/* The query, key and value rows of a parameter over conv channels that are mine, `width` wide: copied
- * together, or taken apart into a parameter whose other rows become zero. */
-static void copy_my_rows(const core_heads_t *heads, float *all, float *mine, int64_t width,
-                         bool to_mine)
-{
-    const gdncp_layer_shape_t *const shape = &heads->config.shape;
-    const int64_t key_channels = shape->num_key_heads * shape->key_head_dim;
-    const int64_t channels = 2 * key_channels + shape->num_value_heads * shape->value_head_dim;
-    const struct {
-        int64_t first;
-        int64_t count;
-    } sections[] = {
-        {heads->keys.first * shape->key_head_dim, heads->keys.count * shape->key_head_dim},
-        {key_channels + heads->keys.first * shape->key_head_dim,
-         heads->keys.count * shape->key_head_dim},
-        {2 * key_channels + heads->values.first * shape->value_head_dim,
-         heads->values.count * shape->value_head_dim},
-    };
-
-    if (!to_mine) {
-        memset(all, 0, (size_t)(channels * width) * sizeof *all);
-    }
-    for (int i = 0; i < 3; i++) {
-        float *const rows = all + sections[i].first * width;
-        const int64_t count = sections[i].count * width;
-
-        memcpy(to_mine ? mine : rows, to_mine ? rows : mine, (size_t)count * sizeof *mine);
-        mine += count;
-    }
-}
-
 /* Copy between [local tokens, 2 Hv] and its halves b and a. */
 static void copy_gates(const core_heads_t *heads, void *both, const gdncp_tensor_t *b,
                        const gdncp_tensor_t *a, bool to_both)
@@ -309,35 +270,6 @@ static gdncp_token_mix_tensors_t mix_tensors(const core_heads_t *heads, const sa
         tensors.conv_bias = gdncp_view_vector(conv_bias, GDNCP_F32, channels);
     }
     return tensors;
-}
-
-static void gather_params(core_heads_t *heads, const gdncp_cp_core_params_t *params)
-{
-    copy_my_rows(heads, params->conv_weight.data, heads->conv_weight, heads->mix.conv_kernel_dim,
-                 true);
-    if (!gdncp_is_absent(&params->conv_bias)) {
-        copy_my_rows(heads, params->conv_bias.data, heads->conv_bias, 1, true);
-    }
-}
-
-/* Gradients of the parameters: my rows and heads, zeros elsewhere. A_log and dt_bias were written
- * into their slices; what lies around those becomes zero. */
-static void scatter_param_grads(core_heads_t *heads, const gdncp_cp_core_params_t *grads)
-{
-    const int64_t before = heads->values.first;
-    const int64_t after = heads->values.first + heads->values.count;
-    const int64_t total = heads->config.shape.num_value_heads;
-    float *const per_head[] = {grads->A_log.data, grads->dt_bias.data};
-
-    copy_my_rows(heads, grads->conv_weight.data, heads->grad_conv_weight,
-                 heads->mix.conv_kernel_dim, false);
-    if (!gdncp_is_absent(&grads->conv_bias)) {
-        copy_my_rows(heads, grads->conv_bias.data, heads->grad_conv_bias, 1, false);
-    }
-    for (int i = 0; i < 2; i++) {
-        memset(per_head[i], 0, (size_t)before * sizeof(float));
-        memset(per_head[i] + after, 0, (size_t)(total - after) * sizeof(float));
-    }
 }
 
 static gdncp_delta_rule_t local_rule(const core_heads_t *heads, const gdncp_mixed_t *mixed)
@@ -393,13 +325,17 @@ static gdncp_status_t compute_forward(core_heads_t *heads, const gdncp_cp_core_p
                                       const saved_view_t *view, void *o)
 {
     const gdncp_token_mix_tensors_t tensors =
-        mix_tensors(heads, view, params, heads->conv_weight, heads->conv_bias);
+        mix_tensors(heads, view, params, heads->params->conv_weight, heads->params->conv_bias);
     const gdncp_delta_rule_t rule = local_rule(heads, &view->mixed);
     const gdncp_tensor_t my_o = view_o(heads, o);
     gdncp_status_t status;
 
-    gather_params(heads, params);
-    status = gdncp_token_mix_forward(&heads->mix, &tensors, &view->mixed);
+    gdncp_head_params_gather(heads->params, params);
+    status = gdncp_token_mix_gate(&heads->mix, &tensors, &view->mixed);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_token_mix_conv(&heads->mix, &tensors, &view->mixed);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -439,9 +375,10 @@ static gdncp_status_t compute_backward(core_heads_t *heads, const gdncp_cp_core_
                                        const gdncp_cp_core_params_t *grads)
 {
     const gdncp_token_mix_tensors_t tensors =
-        mix_tensors(heads, view, params, heads->conv_weight, heads->conv_bias);
+        mix_tensors(heads, view, params, heads->params->conv_weight, heads->params->conv_bias);
     const gdncp_token_mix_tensors_t mix_grads = mix_tensors(
-        heads, &scratch->grads, grads, heads->grad_conv_weight, heads->grad_conv_bias);
+        heads, &scratch->grads, grads, heads->params->grad_conv_weight,
+        heads->params->grad_conv_bias);
     const gdncp_delta_rule_t rule = local_rule(heads, &view->mixed);
     const gdncp_cp_rule_inputs_t grad_inputs =
         gdncp_mixed_inputs(&heads->mix, &scratch->grads.mixed);
@@ -456,7 +393,7 @@ static gdncp_status_t compute_backward(core_heads_t *heads, const gdncp_cp_core_
     const int64_t start = gdncp_trace_begin();
     gdncp_status_t status;
 
-    gather_params(heads, params);
+    gdncp_head_params_gather(heads->params, params);
     status = gdncp_delta_rule_backward(&rule, &my_grad_o, NULL, &rule_grads,
                                        heads->operator_scratch);
     if (status != GDNCP_OK) {
@@ -487,7 +424,7 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
             return status;
         }
     }
-    scatter_param_grads(heads, &grads->params);
+    gdncp_head_params_scatter(heads->params, &grads->params);
     status = exchange_both(heads->qkv.backward, scratch.grads.qkv, grads->inputs.qkv.data,
                            heads->gates.backward, scratch.grads.gates, scratch.local_gates);
     if (status != GDNCP_OK) {

@@ -207,12 +207,21 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
     const gdncp_token_mix_tensors_t tensors = mix_tensors(states, params, inputs, view.window);
     const gdncp_cp_rule_inputs_t rule_inputs = gdncp_mixed_inputs(&states->mix, &view.mixed);
     gdncp_status_t status =
-        gdncp_exchange_run(states->halo, inputs->qkv.data, view.window, NULL);
+        gdncp_exchange_start(states->halo, inputs->qkv.data, view.window, NULL);
 
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_token_mix_forward(&states->mix, &tensors, &view.mixed);
+    /* The gate needs no halo, which is on its way meanwhile. */
+    status = gdncp_token_mix_gate(&states->mix, &tensors, &view.mixed);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_exchange_wait(states->halo);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_token_mix_conv(&states->mix, &tensors, &view.mixed);
     if (status != GDNCP_OK) {
         return status;
     }

@@ -366,34 +366,34 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
     return GDNCP_OK;
 }
 
-/* Fill `outgoing`: D of every segment that has one before it. states->states holds the
- * gradients of final states in the rows of last segments. */
+/* Fill `outgoing`: D of every segment that has one before it. Its rows first hold the gradients of
+ * final states, zero where the segment is not its sequence's last. */
 static gdncp_status_t summarise_gradients(rule_states_t *states, const gdncp_delta_rule_t *rule,
-                                          const gdncp_tensor_t *grad_o)
+                                          const gdncp_tensor_t *grad_o,
+                                          const gdncp_tensor_t *grad_final_state)
 {
     const gdncp_relay_schedule_t *const schedule = states->schedule;
+    const bool has_final = !gdncp_is_absent(grad_final_state);
+    const gdncp_tensor_t d = view_states(states, states->outgoing, schedule->num_backward);
     const int64_t start = gdncp_trace_begin();
-    const gdncp_tensor_t middle = view_states(states, states->outgoing, schedule->num_middle);
-    gdncp_status_t status;
 
-    status = gdncp_delta_rule_grad_summary(rule, schedule->backward_segments, schedule->num_middle,
-                                           grad_o, NULL, &middle, states->operator_scratch);
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    for (int64_t i = schedule->num_middle; i < schedule->num_backward; i++) {
-        const int64_t *const segment = &schedule->backward_segments[i];
-        const gdncp_tensor_t end = view_states(states, row(states, states->states, *segment), 1);
-        const gdncp_tensor_t d = view_states(states, row(states, states->outgoing, i), 1);
+    for (int64_t i = 0; has_final && i < schedule->num_backward; i++) {
+        const int64_t segment = schedule->backward_segments[i];
 
-        status = gdncp_delta_rule_grad_summary(rule, segment, 1, grad_o, &end, &d,
-                                               states->operator_scratch);
-        if (status != GDNCP_OK) {
-            return status;
+        if (states->ends_sequence[segment]) {
+            memcpy(row(states, states->outgoing, i),
+                   row(states, grad_final_state->data, states->sequence_of[segment]),
+                   row_bytes(states));
+        } else {
+            memset(row(states, states->outgoing, i), 0, row_bytes(states));
         }
     }
+    const gdncp_status_t status = gdncp_delta_rule_grad_summary(
+        rule, schedule->backward_segments, schedule->num_backward, grad_o, has_final ? &d : NULL,
+        &d, states->operator_scratch);
+
     gdncp_trace_end("gradient summary", start, 0);
-    return GDNCP_OK;
+    return status;
 }
 
 static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
@@ -408,8 +408,7 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
     const gdncp_tensor_t ends = view_states(states, states->states, states->num_segments);
     gdncp_status_t status;
 
-    sequences_to_segments(states, grad_final_state, states->ends_sequence, states->states);
-    status = summarise_gradients(states, &rule, grad_o);
+    status = summarise_gradients(states, &rule, grad_o, grad_final_state);
     if (status != GDNCP_OK) {
         return status;
     }

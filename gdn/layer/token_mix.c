@@ -73,24 +73,29 @@ static gdncp_tensor_t view_qkv(const gdncp_token_mix_t *mix, const gdncp_mixed_t
     return gdncp_view_channels(mixed->qkv, mix->dtype, mix->tokens, channels, channels);
 }
 
-gdncp_status_t gdncp_token_mix_forward(const gdncp_token_mix_t *mix,
-                                       const gdncp_token_mix_tensors_t *tensors,
-                                       const gdncp_mixed_t *mixed)
+gdncp_status_t gdncp_token_mix_gate(const gdncp_token_mix_t *mix,
+                                    const gdncp_token_mix_tensors_t *tensors,
+                                    const gdncp_mixed_t *mixed)
 {
-    const gdncp_conv1d_t conv = conv_of(mix, tensors);
     const gdncp_gate_t gate = gate_of(mix, tensors);
     const gdncp_cp_rule_inputs_t inputs = gdncp_mixed_inputs(mix, mixed);
-    const gdncp_tensor_t y = view_qkv(mix, mixed);
-    int64_t start = gdncp_trace_begin();
-    gdncp_status_t status = gdncp_conv1d_forward(&conv, &y, NULL);
+    const int64_t start = gdncp_trace_begin();
+    const gdncp_status_t status = gdncp_gate_forward(&gate, &inputs.g, &inputs.beta);
 
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    gdncp_trace_end("conv1d", start, 0);
-    start = gdncp_trace_begin();
-    status = gdncp_gate_forward(&gate, &inputs.g, &inputs.beta);
     gdncp_trace_end("gate", start, 0);
+    return status;
+}
+
+gdncp_status_t gdncp_token_mix_conv(const gdncp_token_mix_t *mix,
+                                    const gdncp_token_mix_tensors_t *tensors,
+                                    const gdncp_mixed_t *mixed)
+{
+    const gdncp_conv1d_t conv = conv_of(mix, tensors);
+    const gdncp_tensor_t y = view_qkv(mix, mixed);
+    const int64_t start = gdncp_trace_begin();
+    const gdncp_status_t status = gdncp_conv1d_forward(&conv, &y, NULL);
+
+    gdncp_trace_end("conv1d", start, 0);
     return status;
 }
 

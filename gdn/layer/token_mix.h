@@ -52,10 +52,17 @@ gdncp_mixed_t gdncp_mixed_take(const gdncp_token_mix_t *mix, gdncp_arena_t *aren
 /* q, k, v, g, beta as views; no initial state. */
 gdncp_cp_rule_inputs_t gdncp_mixed_inputs(const gdncp_token_mix_t *mix, const gdncp_mixed_t *mixed);
 
-gdncp_status_t gdncp_token_mix_forward(const gdncp_token_mix_t *mix,
-                                       const gdncp_token_mix_tensors_t *tensors,
-                                       const gdncp_mixed_t *mixed);
+/* The gate: g and beta of mixed. Reads a, b, A_log and dt_bias only. */
+gdncp_status_t gdncp_token_mix_gate(const gdncp_token_mix_t *mix,
+                                    const gdncp_token_mix_tensors_t *tensors,
+                                    const gdncp_mixed_t *mixed);
 
+/* The convolution: qkv of mixed. Reads the other tensors only. */
+gdncp_status_t gdncp_token_mix_conv(const gdncp_token_mix_t *mix,
+                                    const gdncp_token_mix_tensors_t *tensors,
+                                    const gdncp_mixed_t *mixed);
+
+/* Both of them backward. */
 gdncp_status_t gdncp_token_mix_backward(const gdncp_token_mix_t *mix,
                                         const gdncp_token_mix_tensors_t *tensors,
                                         const gdncp_mixed_t *grad_mixed,

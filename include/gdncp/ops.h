@@ -163,7 +163,7 @@ typedef struct gdncp_delta_rule_grads {
     gdncp_tensor_t v;             /**< [T, Hv, dv] */
     gdncp_tensor_t g;             /**< [T, Hv] F32 */
     gdncp_tensor_t beta;          /**< [T, Hv] F32 */
-    gdncp_tensor_t initial_state; /**< [N, Hv, dk, dv] F32; optional */
+    gdncp_tensor_t initial_state; /**< [N, Hv, dk, dv] F32; optional; may be grad_final_state */
 } gdncp_delta_rule_grads_t;
 
 /**
@@ -180,10 +180,12 @@ GDNCP_API gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rul
 /**
  * The affine map of each sequence: final state = M initial state + U, per value head.
  *
- * rule->q and rule->initial_state are not read and may be absent.
+ * rule->q is not read and may be absent; neither is rule->initial_state where M is wanted.
  *
  * @param sequences      [num_selected] which sequences; NULL: all, in order
- * @param transition     M [num_selected, Hv, dk, dk] F32, contiguous
+ * @param transition     M [num_selected, Hv, dk, dk] F32, contiguous; optional (NULL or data ==
+ *                       NULL): then contribution becomes the final state that rule->initial_state
+ *                       leads to
  * @param contribution   U [num_selected, Hv, dk, dv] F32, contiguous
  */
 GDNCP_API gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule,
@@ -200,7 +202,7 @@ GDNCP_API gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule
  * @param sequences         [num_selected] which sequences; NULL: all, in order
  * @param grad_o            [T, Hv, dv]
  * @param grad_final_state  [num_selected, Hv, dk, dv] F32; optional: zeros
- * @param grad_initial      [num_selected, Hv, dk, dv] F32, contiguous
+ * @param grad_initial      [num_selected, Hv, dk, dv] F32, contiguous; may be grad_final_state
  */
 GDNCP_API gdncp_status_t gdncp_delta_rule_grad_summary(const gdncp_delta_rule_t *rule,
                                                        const int64_t *sequences,

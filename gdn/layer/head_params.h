@@ -1,0 +1,33 @@
+/* A rank's share of the convolution's parameters under strategy "heads". */
+#ifndef GDNCP_HEAD_PARAMS_H
+#define GDNCP_HEAD_PARAMS_H
+
+#include "gdncp/heads.h"
+#include "gdncp/layer.h"
+
+/* Query, key and value rows of my heads, one after the other, and room for their gradients. */
+typedef struct gdncp_head_params {
+    gdncp_layer_shape_t shape;
+    gdncp_head_range_t keys;
+    gdncp_head_range_t values;
+    float *conv_weight; /* [my channels, W] */
+    float *conv_bias;   /* [my channels] */
+    float *grad_conv_weight;
+    float *grad_conv_bias;
+} gdncp_head_params_t;
+
+gdncp_status_t gdncp_head_params_create(const gdncp_layer_shape_t *shape, gdncp_head_range_t keys,
+                                        gdncp_head_range_t values, gdncp_head_params_t **params_p);
+void gdncp_head_params_destroy(gdncp_head_params_t *params);
+
+/* Copy my rows of conv_weight and, where given, conv_bias. */
+void gdncp_head_params_gather(gdncp_head_params_t *params, const gdncp_cp_core_params_t *all);
+
+/*
+ * Complete this rank's contribution to the gradients: my rows of conv_weight and conv_bias are put
+ * in their place. A_log and dt_bias have been written at my heads. All else becomes zero.
+ */
+void gdncp_head_params_scatter(const gdncp_head_params_t *params,
+                               const gdncp_cp_core_params_t *all);
+
+#endif

@@ -1,0 +1,24 @@
+/**
+ * @file
+ * All of gdncp's public headers.
+ */
+#ifndef GDNCP_GDNCP_H
+#define GDNCP_GDNCP_H
+
+#include "comm.h"
+#include "exchange.h"
+#include "export.h"
+#include "heads.h"
+#include "layer.h"
+#include "layout.h"
+#include "memory.h"
+#include "ops.h"
+#include "plan.h"
+#include "safetensors.h"
+#include "status.h"
+#include "tensor.h"
+#include "topology.h"
+#include "trace.h"
+#include "weights.h"
+
+#endif
