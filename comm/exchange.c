@@ -1,0 +1,444 @@
+/* Exchanges: a plan's messages in one group of the communicator, and the staging between. */
+#include "gdncp/exchange.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "comm_internal.h"
+#include "error.h"
+#include "gdncp/memory.h"
+#include "plan_internal.h"
+#include "trace_internal.h"
+
+/* Where a message is packed and where it arrives; NULL: in the user's buffer, or no message. */
+typedef struct staging {
+    void *send;
+    void *recv;
+} staging_t;
+
+struct gdncp_exchange {
+    gdncp_comm_t *comm;
+    const gdncp_plan_t *plan;
+    gdncp_group_t *group;
+    staging_t *stagings;  /* [plan->num_messages] */
+    const void **arrived; /* [plan->num_ranks], as gdncp_plan_deliver() wants it */
+    void *memory;         /* what all stagings point into */
+    int64_t packed_bytes; /* in one run */
+    int64_t unpacked_bytes;
+    int64_t received_bytes;
+
+    bool in_flight;
+    gdncp_status_t failure; /* of an earlier run, after which there is no other */
+    const void *in;
+    void *out;
+};
+
+/* What the ranks tell each other about their plans. */
+typedef struct verdict_record {
+    gdncp_status_t status;
+    uint64_t fingerprint;
+    char name[64];
+    char text[512]; /* the plan's description, or what is wrong */
+} verdict_record_t;
+
+static void describe_plan(const gdncp_plan_t *plan, verdict_record_t *record)
+{
+    snprintf(record->name, sizeof record->name, "%s", plan->name);
+    snprintf(record->text, sizeof record->text, "%s, %s", plan->text,
+             plan->write == GDNCP_PLAN_ADD ? "add" : "assign");
+    record->fingerprint = gdncp_plan_fingerprint(plan);
+}
+
+static void judge_arguments(const gdncp_comm_t *comm, const gdncp_plan_t *plan,
+                            gdncp_exchange_t **exchange_p, verdict_record_t *record)
+{
+    record->status = GDNCP_ERR_INVALID_ARGUMENT;
+    if (exchange_p == NULL) {
+        snprintf(record->text, sizeof record->text, "exchange_p: expected an address, got NULL");
+    } else if (plan == NULL) {
+        const char *const reason = gdncp_last_error();
+
+        snprintf(record->text, sizeof record->text, "plan: expected a plan, got NULL%s%s",
+                 reason[0] != '\0' ? "; the last error there: " : "", reason);
+    } else if (plan->rank != comm->rank || plan->num_ranks != comm->size) {
+        snprintf(record->text, sizeof record->text,
+                 "plan: expected one for rank %d of %d, got %s for rank %d of %d", comm->rank,
+                 comm->size, plan->name, plan->rank, plan->num_ranks);
+    } else {
+        record->status = GDNCP_OK;
+        describe_plan(plan, record);
+    }
+}
+
+/* The same for all ranks: the lowest one in the wrong, else the lowest that differs from rank 0. */
+static gdncp_status_t judge_records(const verdict_record_t *records, int num_ranks)
+{
+    for (int rank = 0; rank < num_ranks; rank++) {
+        if (records[rank].status != GDNCP_OK) {
+            return gdncp_fail(records[rank].status, "rank %d: %s", rank, records[rank].text);
+        }
+    }
+    for (int rank = 1; rank < num_ranks; rank++) {
+        if (records[rank].fingerprint != records[0].fingerprint) {
+            return gdncp_fail(
+                GDNCP_ERR_MISMATCH,
+                "plan: expected the same on all ranks, got %s of %s (fingerprint "
+                "%016" PRIx64 ") on rank 0 and %s of %s (fingerprint %016" PRIx64 ") on rank %d",
+                records[0].name, records[0].text, records[0].fingerprint, records[rank].name,
+                records[rank].text, records[rank].fingerprint, rank);
+        }
+    }
+    return GDNCP_OK;
+}
+
+static gdncp_status_t compare_plans(gdncp_comm_t *comm, const gdncp_plan_t *plan,
+                                    gdncp_exchange_t **exchange_p)
+{
+    verdict_record_t mine = {0};
+    verdict_record_t *const all = gdncp_memory_alloc((size_t)comm->size * sizeof *all);
+
+    if (all == NULL) {
+        return gdncp_fail_memory("what the ranks say of their plans");
+    }
+    judge_arguments(comm, plan, exchange_p, &mine);
+    gdncp_status_t status = gdncp_comm_all_gather(comm, &mine, all, sizeof mine);
+
+    if (status == GDNCP_OK) {
+        status = judge_records(all, comm->size);
+    }
+    gdncp_memory_free(all);
+    return status;
+}
+
+static bool sends_in_place(const gdncp_plan_t *plan, int peer)
+{
+    return gdncp_block_list_is_run(&plan->sends[peer]);
+}
+
+/* What must be added is kept until it has its turn. */
+static bool receives_in_place(const gdncp_plan_t *plan, int peer)
+{
+    const gdncp_block_list_t *const list = &plan->recvs[peer];
+
+    return plan->write == GDNCP_PLAN_ASSIGN && gdncp_block_list_is_run(list) &&
+           !list->blocks[0].shared;
+}
+
+static size_t staged_bytes(int64_t bytes, bool in_place)
+{
+    const size_t line = 64;
+
+    return in_place ? 0 : ((size_t)bytes + line - 1) / line * line;
+}
+
+static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
+{
+    const gdncp_plan_t *const plan = exchange->plan;
+    size_t total = 0;
+
+    for (int64_t m = 0; m < plan->num_messages; m++) {
+        const gdncp_message_t *const message = &plan->messages[m];
+
+        total += staged_bytes(message->send_bytes, sends_in_place(plan, message->peer));
+        total += staged_bytes(message->recv_bytes, receives_in_place(plan, message->peer));
+    }
+    exchange->stagings =
+        gdncp_memory_alloc((size_t)plan->num_messages * sizeof *exchange->stagings);
+    exchange->arrived = gdncp_memory_alloc((size_t)plan->num_ranks * sizeof *exchange->arrived);
+    exchange->memory = gdncp_memory_alloc(total);
+    if (exchange->stagings == NULL || exchange->arrived == NULL || exchange->memory == NULL) {
+        return gdncp_fail(GDNCP_ERR_OUT_OF_MEMORY, "out of memory: %zu bytes of staging for %s",
+                          total, plan->name);
+    }
+    char *next = exchange->memory;
+
+    memset(exchange->stagings, 0, (size_t)plan->num_messages * sizeof *exchange->stagings);
+    memset(exchange->arrived, 0, (size_t)plan->num_ranks * sizeof *exchange->arrived);
+    for (int64_t m = 0; m < plan->num_messages; m++) {
+        const gdncp_message_t *const message = &plan->messages[m];
+
+        if (message->send_bytes > 0 && !sends_in_place(plan, message->peer)) {
+            exchange->stagings[m].send = next;
+            exchange->packed_bytes += message->send_bytes;
+            next += staged_bytes(message->send_bytes, false);
+        }
+        if (message->recv_bytes > 0 && !receives_in_place(plan, message->peer)) {
+            exchange->stagings[m].recv = next;
+            exchange->arrived[message->peer] = next;
+            exchange->unpacked_bytes += message->recv_bytes;
+            next += staged_bytes(message->recv_bytes, false);
+        }
+        exchange->received_bytes += message->recv_bytes;
+    }
+    return GDNCP_OK;
+}
+
+void gdncp_exchange_destroy(gdncp_exchange_t *exchange)
+{
+    if (exchange != NULL) {
+        if (exchange->group != NULL) {
+            gdncp_comm_group_destroy(exchange->comm, exchange->group);
+        }
+        gdncp_memory_free(exchange->stagings);
+        gdncp_memory_free(exchange->arrived);
+        gdncp_memory_free(exchange->memory);
+        gdncp_memory_free(exchange);
+    }
+}
+
+static gdncp_status_t make_exchange(gdncp_comm_t *comm, const gdncp_plan_t *plan,
+                                    gdncp_exchange_t **exchange_p)
+{
+    gdncp_exchange_t *const exchange = gdncp_memory_alloc(sizeof *exchange);
+
+    if (exchange == NULL) {
+        return gdncp_fail_memory("an exchange");
+    }
+    *exchange = (gdncp_exchange_t){.comm = comm, .plan = plan};
+    gdncp_status_t status = allocate_staging(exchange);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_group_create(comm, 2 * plan->num_messages, &exchange->group);
+    }
+    if (status != GDNCP_OK) {
+        gdncp_exchange_destroy(exchange);
+        return status;
+    }
+    *exchange_p = exchange;
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_exchange_create(gdncp_comm_t *comm, const gdncp_plan_t *plan,
+                                     gdncp_exchange_t **exchange_p)
+{
+    gdncp_exchange_t *exchange = NULL;
+
+    if (comm == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "comm: expected a communicator, got NULL");
+    }
+    gdncp_status_t status = compare_plans(comm, plan, exchange_p);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_comm_agree(comm, make_exchange(comm, plan, &exchange));
+    if (status != GDNCP_OK) {
+        gdncp_exchange_destroy(exchange);
+        return status;
+    }
+    *exchange_p = exchange;
+    return GDNCP_OK;
+}
+
+static bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
+{
+    const uintptr_t a_begin = (uintptr_t)a;
+    const uintptr_t b_begin = (uintptr_t)b;
+
+    return a_begin < b_begin + b_bytes && b_begin < a_begin + a_bytes;
+}
+
+static gdncp_status_t check_start(const gdncp_exchange_t *exchange, const void *in, const void *out,
+                                  gdncp_stream_t stream)
+{
+    if (exchange == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "exchange: expected an exchange, got NULL");
+    }
+    const gdncp_plan_t *const plan = exchange->plan;
+    const size_t size = gdncp_dtype_size(plan->dtype);
+    const size_t in_bytes = (size_t)plan->input_elements * size;
+    const size_t out_bytes = (size_t)plan->output_elements * size;
+
+    if (exchange->in_flight) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "exchange: expected one that is not in flight, got %s in flight",
+                          plan->name);
+    }
+    if (exchange->failure != GDNCP_OK) {
+        return gdncp_fail(exchange->failure,
+                          "exchange: expected one that has not failed, got %s after %s", plan->name,
+                          gdncp_status_string(exchange->failure));
+    }
+    if (in == NULL && in_bytes > 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "in: expected %" PRId64 " elements of %s, got NULL", plan->input_elements,
+                          gdncp_dtype_name(plan->dtype));
+    }
+    if (out == NULL && out_bytes > 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "out: expected %" PRId64 " elements of %s, got NULL",
+                          plan->output_elements, gdncp_dtype_name(plan->dtype));
+    }
+    if (in_bytes > 0 && out_bytes > 0 && overlap(in, in_bytes, out, out_bytes)) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "out: expected a buffer apart from in, got one that overlaps it");
+    }
+    if (stream != NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "stream: expected NULL on a CPU, got %p",
+                          stream);
+    }
+    return GDNCP_OK;
+}
+
+static gdncp_status_t add_receives(const gdncp_exchange_t *exchange, void *out)
+{
+    const gdncp_plan_t *const plan = exchange->plan;
+    const size_t size = gdncp_dtype_size(plan->dtype);
+
+    for (int64_t m = 0; m < plan->num_messages; m++) {
+        const gdncp_message_t *const message = &plan->messages[m];
+        void *buffer = exchange->stagings[m].recv;
+
+        if (message->recv_bytes == 0) {
+            continue;
+        }
+        if (buffer == NULL) {
+            buffer = (char *)out + (size_t)plan->recvs[message->peer].blocks[0].offset * size;
+        }
+        const gdncp_status_t status = gdncp_comm_recv(exchange->comm, exchange->group, buffer,
+                                                      (size_t)message->recv_bytes, message->peer);
+
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    return GDNCP_OK;
+}
+
+static gdncp_status_t add_sends(const gdncp_exchange_t *exchange, const void *in)
+{
+    const gdncp_plan_t *const plan = exchange->plan;
+    const size_t size = gdncp_dtype_size(plan->dtype);
+
+    for (int64_t m = 0; m < plan->num_messages; m++) {
+        const gdncp_message_t *const message = &plan->messages[m];
+        const void *buffer = exchange->stagings[m].send;
+
+        if (message->send_bytes == 0) {
+            continue;
+        }
+        if (buffer == NULL) {
+            buffer = (const char *)in + (size_t)plan->sends[message->peer].blocks[0].offset * size;
+        }
+        const gdncp_status_t status = gdncp_comm_send(exchange->comm, exchange->group, buffer,
+                                                      (size_t)message->send_bytes, message->peer);
+
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    return GDNCP_OK;
+}
+
+static void pack(const gdncp_exchange_t *exchange, const void *in)
+{
+    const gdncp_plan_t *const plan = exchange->plan;
+    const int64_t begin_ns = gdncp_trace_begin();
+
+    for (int64_t m = 0; m < plan->num_messages; m++) {
+        if (exchange->stagings[m].send != NULL) {
+            gdncp_plan_pack(plan, &plan->sends[plan->messages[m].peer], in,
+                            exchange->stagings[m].send);
+        }
+    }
+    gdncp_trace_end("pack", begin_ns, exchange->packed_bytes);
+}
+
+static void unpack(const gdncp_exchange_t *exchange)
+{
+    const int64_t begin_ns = gdncp_trace_begin();
+
+    gdncp_plan_deliver(exchange->plan, exchange->in, exchange->arrived, exchange->out);
+    gdncp_trace_end("unpack", begin_ns, exchange->unpacked_bytes);
+}
+
+gdncp_status_t gdncp_exchange_start(gdncp_exchange_t *exchange, const void *in, void *out,
+                                    gdncp_stream_t stream)
+{
+    gdncp_status_t status = check_start(exchange, in, out, stream);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    pack(exchange, in);
+    gdncp_plan_clear(exchange->plan, out);
+    status = gdncp_comm_group_begin(exchange->comm, exchange->group);
+    if (status == GDNCP_OK) {
+        status = add_receives(exchange, out);
+    }
+    if (status == GDNCP_OK) {
+        status = add_sends(exchange, in);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_group_end(exchange->comm, exchange->group, stream);
+    }
+    if (status != GDNCP_OK) {
+        exchange->failure = status;
+        return status;
+    }
+    exchange->in = in;
+    exchange->out = out;
+    exchange->in_flight = true;
+    gdncp_plan_copy_local(exchange->plan, in, out);
+    return GDNCP_OK;
+}
+
+/* The messages are there, or will never be. */
+static gdncp_status_t finish(gdncp_exchange_t *exchange, gdncp_status_t status)
+{
+    exchange->in_flight = false;
+    if (status != GDNCP_OK) {
+        exchange->failure = status;
+        return status;
+    }
+    unpack(exchange);
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_exchange_test(gdncp_exchange_t *exchange, bool *done_p)
+{
+    bool done = true;
+
+    if (exchange == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "exchange: expected an exchange, got NULL");
+    }
+    if (done_p == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "done_p: expected an address, got NULL");
+    }
+    if (exchange->in_flight) {
+        gdncp_status_t status = gdncp_comm_group_test(exchange->comm, exchange->group, &done);
+
+        if (status != GDNCP_OK || done) {
+            status = finish(exchange, status);
+        }
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    *done_p = done;
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_exchange_wait(gdncp_exchange_t *exchange)
+{
+    if (exchange == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "exchange: expected an exchange, got NULL");
+    }
+    if (!exchange->in_flight) {
+        return GDNCP_OK;
+    }
+    const int64_t begin_ns = gdncp_trace_begin();
+    const gdncp_status_t status = gdncp_comm_group_wait(exchange->comm, exchange->group);
+
+    gdncp_trace_end("exchange wait", begin_ns, exchange->received_bytes);
+    return finish(exchange, status);
+}
+
+gdncp_status_t gdncp_exchange_run(gdncp_exchange_t *exchange, const void *in, void *out,
+                                  gdncp_stream_t stream)
+{
+    const gdncp_status_t status = gdncp_exchange_start(exchange, in, out, stream);
+
+    return status == GDNCP_OK ? gdncp_exchange_wait(exchange) : status;
+}

@@ -1,0 +1,132 @@
+/* relayout: every token from where one layout puts it to where another does. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "error.h"
+#include "plan_internal.h"
+
+static gdncp_status_t check_same_pack(const gdncp_layout_t *from, const gdncp_layout_t *to)
+{
+    const int64_t num_sequences = gdncp_layout_num_sequences(from);
+    const int64_t *const expected = gdncp_layout_cu_seqlens(from);
+    const int64_t *const got = gdncp_layout_cu_seqlens(to);
+
+    if (gdncp_layout_num_ranks(from) != gdncp_layout_num_ranks(to)) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "to: expected a layout over %d ranks like from, got %d",
+                          gdncp_layout_num_ranks(from), gdncp_layout_num_ranks(to));
+    }
+    if (num_sequences != gdncp_layout_num_sequences(to)) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "to: expected a layout of %" PRId64 " sequences like from, got %" PRId64,
+                          num_sequences, gdncp_layout_num_sequences(to));
+    }
+    for (int64_t i = 0; i <= num_sequences; i++) {
+        if (expected[i] != got[i]) {
+            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                              "to: expected cu_seqlens[%" PRId64 "] = %" PRId64
+                              " like from, got %" PRId64,
+                              i, expected[i], got[i]);
+        }
+    }
+    return GDNCP_OK;
+}
+
+/* Walk the two chains of a sequence side by side: one transfer for each stretch of tokens that
+ * is whole in both. */
+static gdncp_status_t add_sequence(gdncp_plan_t *plan, const gdncp_layout_t *from,
+                                   const gdncp_layout_t *to, int64_t sequence, int64_t channels)
+{
+    const gdncp_piece_t row = {.elements = channels};
+    int64_t num_from;
+    int64_t num_to;
+    const int64_t *const from_chain = gdncp_layout_sequence_chain(from, sequence, &num_from);
+    const int64_t *const to_chain = gdncp_layout_sequence_chain(to, sequence, &num_to);
+    int64_t f = 0;
+    int64_t t = 0;
+    int64_t begin = 0;
+
+    while (f < num_from && t < num_to) {
+        const gdncp_segment_t *const source = &gdncp_layout_segments(from)[from_chain[f]];
+        const gdncp_segment_t *const target = &gdncp_layout_segments(to)[to_chain[t]];
+        const int64_t source_end = source->begin + source->length;
+        const int64_t target_end = target->begin + target->length;
+        const int64_t end = source_end < target_end ? source_end : target_end;
+        const gdncp_transfer_t transfer = {
+            .source_rank = source->rank,
+            .destination_rank = target->rank,
+            .rows = end - begin,
+            .source_offset = (source->local_offset + begin - source->begin) * channels,
+            .source_stride = channels,
+            .destination_offset = (target->local_offset + begin - target->begin) * channels,
+            .destination_stride = channels,
+        };
+        const gdncp_status_t status = gdncp_plan_add(plan, &transfer, &row, 1);
+
+        if (status != GDNCP_OK) {
+            return status;
+        }
+        f += source_end == end;
+        t += target_end == end;
+        begin = end;
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_plan_relayout(const gdncp_layout_t *from, const gdncp_layout_t *to, int rank,
+                                   gdncp_dtype_t dtype, int64_t channels, gdncp_plan_t **plan_p)
+{
+    gdncp_plan_t *plan;
+
+    if (from == NULL || to == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "%s: expected a layout, got NULL",
+                          from == NULL ? "from" : "to");
+    }
+    if (plan_p == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "plan_p: expected an address, got NULL");
+    }
+    if (channels <= 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "channels: expected > 0, got %" PRId64,
+                          channels);
+    }
+    const int64_t num_tokens = gdncp_layout_num_tokens(from);
+    gdncp_status_t status = check_same_pack(from, to);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_plan_check_elements("channels", dtype, num_tokens, channels, 1);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_plan_start("relayout", gdncp_layout_num_ranks(from), rank, dtype, &plan);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    snprintf(plan->text, sizeof plan->text,
+             "%s [%" PRId64 " tokens, %" PRId64 " channels], %s to %s", gdncp_dtype_name(dtype),
+             num_tokens, channels, gdncp_layout_kind_name(gdncp_layout_kind(from)),
+             gdncp_layout_kind_name(gdncp_layout_kind(to)));
+    gdncp_plan_mix(plan, gdncp_layout_hash(from));
+    gdncp_plan_mix(plan, gdncp_layout_hash(to));
+    gdncp_plan_mix(plan, (uint64_t)channels);
+    plan->input_elements = gdncp_layout_rank_tokens(from, rank) * channels;
+    plan->output_elements = gdncp_layout_rank_tokens(to, rank) * channels;
+    for (int64_t s = 0; s < gdncp_layout_num_sequences(from) && status == GDNCP_OK; s++) {
+        status = add_sequence(plan, from, to, s, channels);
+    }
+    if (status != GDNCP_OK) {
+        goto destroy_plan;
+    }
+    status = gdncp_plan_seal(plan);
+    if (status != GDNCP_OK) {
+        goto destroy_plan;
+    }
+    *plan_p = plan;
+    return GDNCP_OK;
+
+destroy_plan:
+    gdncp_plan_destroy(plan);
+    return status;
+}
