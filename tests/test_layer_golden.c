@@ -51,8 +51,8 @@ static int64_t parameter_elements(const gdncp_layer_shape_t *shape, int paramete
     int64_t dims[2];
     int ndim;
 
-    assert_int_equal(
-        gdncp_parameter_shape(shape, (gdncp_parameter_t)parameter, &ndim, dims), GDNCP_OK);
+    assert_int_equal(gdncp_parameter_shape(shape, (gdncp_parameter_t)parameter, &ndim, dims),
+                     GDNCP_OK);
     return ndim == 2 ? dims[0] * dims[1] : dims[0];
 }
 
@@ -83,9 +83,9 @@ static dump_t dump_open(const char *name)
 
     snprintf(path, sizeof path, "%s/%s.safetensors", GDNCP_TEST_DATA, name);
     assert_int_equal(gdncp_safetensors_open(path, &dump.file), GDNCP_OK);
-    assert_int_equal(gdncp_family_from_name(gdncp_safetensors_metadata(dump.file, "family"),
-                                            &dump.family),
-                     GDNCP_OK);
+    assert_int_equal(
+        gdncp_family_from_name(gdncp_safetensors_metadata(dump.file, "family"), &dump.family),
+        GDNCP_OK);
     *shape = (gdncp_layer_shape_t){
         .hidden_size = metadata_integer(dump.file, "hidden_size"),
         .num_key_heads = metadata_integer(dump.file, "num_key_heads"),

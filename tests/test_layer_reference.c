@@ -259,8 +259,7 @@ static void gradients_are_finite_differences(void **state)
     fill(&random, c.hidden, 55);
     fill(&random, c.grad_output, 55);
     for (int i = 0; i < GDNCP_NUM_PARAMETERS; i++) {
-        fill(&random, c.parameters[i],
-             parameter_elements(&c.layer.shape, (gdncp_parameter_t)i));
+        fill(&random, c.parameters[i], parameter_elements(&c.layer.shape, (gdncp_parameter_t)i));
     }
     assert_int_equal(
         gdncp_layer_reference_backward(&c.layer, c.grad_output, c.grad_hidden, c.grads), GDNCP_OK);

@@ -155,9 +155,8 @@ static gdncp_tensor_t poisoned_like(const gdncp_tensor_t *tensor)
                                    tensor->ndim, tensor->shape);
 }
 
-static gdncp_status_t run_rule(rank_job_t *job, gdncp_cp_rule_t *rule,
-                               gdncp_cp_rule_saved_t *saved, const int64_t *positions,
-                               int64_t tokens)
+static gdncp_status_t run_rule(rank_job_t *job, gdncp_cp_rule_t *rule, gdncp_cp_rule_saved_t *saved,
+                               const int64_t *positions, int64_t tokens)
 {
     const dump_t *const dump = job->dump;
     const int rank = gdncp_comm_rank(job->comm);
@@ -261,8 +260,7 @@ static void check_against(const char *what, const float *result, const gdncp_ten
 static void check_run(const dump_t *dump, const gdncp_layout_t *layout, gdncp_strategy_t strategy)
 {
     const int ranks = gdncp_layout_num_ranks(layout);
-    const double tolerance =
-        dump->is_hard ? GDNCP_TOLERANCE_F32_CANCELLING : GDNCP_TOLERANCE_F32;
+    const double tolerance = dump->is_hard ? GDNCP_TOLERANCE_F32_CANCELLING : GDNCP_TOLERANCE_F32;
     gdncp_comm_t *comms[MAX_RANKS];
     rank_job_t jobs[MAX_RANKS];
     pthread_t threads[MAX_RANKS];

@@ -40,7 +40,8 @@ typedef struct saved_view {
 
 typedef struct scratch_view {
     void *local_gates; /* [local tokens, 2 Hv] b, a */
-    void *o;           /* [all tokens, my value heads, dv], or its gradient */
+    void *o;           /* [all tokens, my value heads, dv], or its gradient: what travels */
+    float *wide_o;     /* the same in float32, where that is another dtype */
     saved_view_t grads;
 } scratch_view_t;
 
@@ -49,8 +50,7 @@ static saved_view_t take_saved(const core_heads_t *heads, gdncp_arena_t *arena)
     const gdncp_token_mix_t *const mix = &heads->mix;
     saved_view_t view;
 
-    view.qkv =
-        gdncp_arena_elements(arena, mix->dtype, mix->tokens * gdncp_token_mix_channels(mix));
+    view.qkv = gdncp_arena_elements(arena, mix->dtype, mix->tokens * gdncp_token_mix_channels(mix));
     view.gates = gdncp_arena_elements(arena, mix->dtype, 2 * mix->tokens * mix->value_heads);
     view.mixed = gdncp_mixed_take(mix, arena);
     return view;
@@ -63,6 +63,12 @@ static saved_view_t view_saved(const core_heads_t *heads, void *saved)
     return take_saved(heads, &arena);
 }
 
+/* Elements of o on all tokens of my heads. */
+static int64_t num_my_values(const core_heads_t *heads)
+{
+    return heads->mix.tokens * heads->mix.value_heads * heads->mix.value_head_dim;
+}
+
 static scratch_view_t view_scratch(const core_heads_t *heads, void *scratch, size_t *bytes_p)
 {
     const gdncp_token_mix_t *const mix = &heads->mix;
@@ -71,8 +77,9 @@ static scratch_view_t view_scratch(const core_heads_t *heads, void *scratch, siz
 
     view.local_gates = gdncp_arena_elements(
         &arena, mix->dtype, 2 * heads->local_tokens * heads->config.shape.num_value_heads);
-    view.o = gdncp_arena_elements(&arena, mix->dtype,
-                                  mix->tokens * mix->value_heads * mix->value_head_dim);
+    view.o = gdncp_arena_elements(&arena, mix->dtype, num_my_values(heads));
+    view.wide_o =
+        mix->dtype == GDNCP_F32 ? view.o : gdncp_arena_floats(&arena, num_my_values(heads));
     view.grads = take_saved(heads, &arena);
     if (bytes_p != NULL) {
         *bytes_p = arena.used;
@@ -115,12 +122,17 @@ static gdncp_status_t allocate(core_heads_t *heads)
     if (heads->scratch == NULL) {
         return gdncp_fail_memory("a core across ranks");
     }
-    status = gdncp_head_params_create(&heads->config.shape, heads->keys, heads->values,
-                                      &heads->params);
+    status =
+        gdncp_head_params_create(&heads->config.shape, heads->keys, heads->values, &heads->params);
     if (status != GDNCP_OK) {
         return status;
     }
     return gdncp_workspace_create(&heads->operator_scratch);
+}
+
+static gdncp_dtype_t o_dtype(const gdncp_core_strategy_t *strategy)
+{
+    return ((const core_heads_t *)strategy)->config.dtype;
 }
 
 static gdncp_status_t prepare(core_heads_t *heads, const gdncp_layout_t *layout, int rank)
@@ -227,8 +239,8 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
 static void copy_gates(const core_heads_t *heads, void *both, const gdncp_tensor_t *b,
                        const gdncp_tensor_t *a, bool to_both)
 {
-    const size_t row = (size_t)heads->config.shape.num_value_heads *
-                       gdncp_dtype_size(heads->config.dtype);
+    const size_t row =
+        (size_t)heads->config.shape.num_value_heads * gdncp_dtype_size(heads->config.dtype);
 
     for (int64_t t = 0; t < heads->local_tokens; t++) {
         char *const left = (char *)both + 2 * row * (size_t)t;
@@ -259,8 +271,8 @@ static gdncp_token_mix_tensors_t mix_tensors(const core_heads_t *heads, const sa
         .qkv = gdncp_view_channels(view->qkv, mix->dtype, mix->tokens, channels, channels),
         .b = gdncp_view_channels(view->gates, mix->dtype, mix->tokens, mix->value_heads,
                                  2 * mix->value_heads),
-        .a = gdncp_view_channels(a, mix->dtype, mix->tokens, mix->value_heads,
-                                 2 * mix->value_heads),
+        .a =
+            gdncp_view_channels(a, mix->dtype, mix->tokens, mix->value_heads, 2 * mix->value_heads),
         .conv_weight = gdncp_tensor_contiguous(conv_weight, GDNCP_F32, 2, weight_shape),
         .A_log = view_slice(heads, &params->A_log),
         .dt_bias = view_slice(heads, &params->dt_bias),
@@ -292,11 +304,11 @@ static gdncp_delta_rule_t local_rule(const core_heads_t *heads, const gdncp_mixe
     };
 }
 
-static gdncp_tensor_t view_o(const core_heads_t *heads, void *data)
+static gdncp_tensor_t view_o(const core_heads_t *heads, float *data)
 {
     const gdncp_token_mix_t *const mix = &heads->mix;
 
-    return gdncp_view_heads(data, mix->dtype, mix->tokens, mix->value_heads, mix->value_head_dim,
+    return gdncp_view_heads(data, GDNCP_F32, mix->tokens, mix->value_heads, mix->value_head_dim,
                             mix->value_heads * mix->value_head_dim);
 }
 
@@ -322,12 +334,12 @@ static gdncp_status_t exchange_both(gdncp_exchange_t *first, const void *first_i
 }
 
 static gdncp_status_t compute_forward(core_heads_t *heads, const gdncp_cp_core_params_t *params,
-                                      const saved_view_t *view, void *o)
+                                      const saved_view_t *view, const scratch_view_t *scratch)
 {
     const gdncp_token_mix_tensors_t tensors =
         mix_tensors(heads, view, params, heads->params->conv_weight, heads->params->conv_bias);
     const gdncp_delta_rule_t rule = local_rule(heads, &view->mixed);
-    const gdncp_tensor_t my_o = view_o(heads, o);
+    const gdncp_tensor_t my_o = view_o(heads, scratch->wide_o);
     gdncp_status_t status;
 
     gdncp_head_params_gather(heads->params, params);
@@ -342,8 +354,12 @@ static gdncp_status_t compute_forward(core_heads_t *heads, const gdncp_cp_core_p
     const int64_t start = gdncp_trace_begin();
 
     status = gdncp_delta_rule_forward(&rule, &my_o, NULL, heads->operator_scratch);
+    if (status != GDNCP_OK) {
+        return status;
+    }
     gdncp_trace_end("delta rule", start, 0);
-    return status;
+    return gdncp_convert_from_f32(scratch->wide_o, num_my_values(heads), heads->mix.dtype,
+                                  scratch->o);
 }
 
 static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_core_params_t *params,
@@ -362,7 +378,7 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
         return status;
     }
     if (heads->values.count > 0) {
-        status = compute_forward(heads, params, &view, scratch.o);
+        status = compute_forward(heads, params, &view, &scratch);
         if (status != GDNCP_OK) {
             return status;
         }
@@ -376,13 +392,13 @@ static gdncp_status_t compute_backward(core_heads_t *heads, const gdncp_cp_core_
 {
     const gdncp_token_mix_tensors_t tensors =
         mix_tensors(heads, view, params, heads->params->conv_weight, heads->params->conv_bias);
-    const gdncp_token_mix_tensors_t mix_grads = mix_tensors(
-        heads, &scratch->grads, grads, heads->params->grad_conv_weight,
-        heads->params->grad_conv_bias);
+    const gdncp_token_mix_tensors_t mix_grads =
+        mix_tensors(heads, &scratch->grads, grads, heads->params->grad_conv_weight,
+                    heads->params->grad_conv_bias);
     const gdncp_delta_rule_t rule = local_rule(heads, &view->mixed);
     const gdncp_cp_rule_inputs_t grad_inputs =
         gdncp_mixed_inputs(&heads->mix, &scratch->grads.mixed);
-    const gdncp_tensor_t my_grad_o = view_o(heads, scratch->o);
+    const gdncp_tensor_t my_grad_o = view_o(heads, scratch->wide_o);
     const gdncp_delta_rule_grads_t rule_grads = {
         .q = grad_inputs.q,
         .k = grad_inputs.k,
@@ -391,16 +407,21 @@ static gdncp_status_t compute_backward(core_heads_t *heads, const gdncp_cp_core_
         .beta = grad_inputs.beta,
     };
     const int64_t start = gdncp_trace_begin();
-    gdncp_status_t status;
+    gdncp_status_t status =
+        gdncp_convert_to_f32(heads->mix.dtype, scratch->o, num_my_values(heads), scratch->wide_o);
 
+    if (status != GDNCP_OK) {
+        return status;
+    }
     gdncp_head_params_gather(heads->params, params);
-    status = gdncp_delta_rule_backward(&rule, &my_grad_o, NULL, &rule_grads,
-                                       heads->operator_scratch);
+    status =
+        gdncp_delta_rule_backward(&rule, &my_grad_o, NULL, &rule_grads, heads->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
     gdncp_trace_end("delta rule backward", start, 0);
-    return gdncp_token_mix_backward(&heads->mix, &tensors, &scratch->grads.mixed, &mix_grads);
+    return gdncp_token_mix_backward(&heads->mix, &tensors, &scratch->grads.mixed, &mix_grads,
+                                    heads->operator_scratch);
 }
 
 static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
@@ -411,8 +432,7 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
     core_heads_t *const heads = (core_heads_t *)strategy;
     const saved_view_t view = view_saved(heads, (void *)saved);
     const scratch_view_t scratch = view_scratch(heads, heads->scratch, NULL);
-    gdncp_status_t status =
-        gdncp_exchange_run(heads->o.backward, grad_o->data, scratch.o, NULL);
+    gdncp_status_t status = gdncp_exchange_run(heads->o.backward, grad_o->data, scratch.o, NULL);
 
     (void)inputs; /* all that is needed of them was gathered by forward */
     if (status != GDNCP_OK) {
@@ -437,6 +457,7 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
 const gdncp_core_strategy_ops_t gdncp_core_heads = {
     .create = create,
     .destroy = destroy,
+    .o_dtype = o_dtype,
     .saved_bytes = saved_bytes,
     .forward = forward,
     .backward = backward,

@@ -22,6 +22,7 @@ typedef struct core_states {
     gdncp_exchange_t *halo;
     gdncp_exchange_t *halo_back;
     gdncp_rule_strategy_t *rule;
+    gdncp_workspace_t *operator_scratch;
     void *scratch; /* gradients inside backward */
 } core_states_t;
 
@@ -93,9 +94,16 @@ static void destroy(gdncp_core_strategy_t *strategy)
     if (states->rule != NULL) {
         states->rule->ops->destroy(states->rule);
     }
+    gdncp_workspace_destroy(states->operator_scratch);
     gdncp_memory_free(states->cu_seqlens);
     gdncp_memory_free(states->scratch);
     gdncp_memory_free(states);
+}
+
+static gdncp_dtype_t o_dtype(const gdncp_core_strategy_t *strategy)
+{
+    (void)strategy;
+    return GDNCP_F32;
 }
 
 static gdncp_status_t prepare(core_states_t *states, const gdncp_layout_t *layout, int rank,
@@ -131,6 +139,10 @@ static gdncp_status_t prepare(core_states_t *states, const gdncp_layout_t *layou
     states->scratch = gdncp_memory_alloc(scratch_bytes);
     if (states->scratch == NULL) {
         return gdncp_fail_memory("gradients of a core");
+    }
+    status = gdncp_workspace_create(&states->operator_scratch);
+    if (status != GDNCP_OK) {
+        return status;
     }
     const int64_t channels = gdncp_token_mix_channels(&states->mix);
 
@@ -206,8 +218,7 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
     const saved_view_t view = view_saved(states, saved, NULL);
     const gdncp_token_mix_tensors_t tensors = mix_tensors(states, params, inputs, view.window);
     const gdncp_cp_rule_inputs_t rule_inputs = gdncp_mixed_inputs(&states->mix, &view.mixed);
-    gdncp_status_t status =
-        gdncp_exchange_start(states->halo, inputs->qkv.data, view.window, NULL);
+    gdncp_status_t status = gdncp_exchange_start(states->halo, inputs->qkv.data, view.window, NULL);
 
     if (status != GDNCP_OK) {
         return status;
@@ -254,7 +265,8 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_token_mix_backward(&states->mix, &tensors, &scratch.mixed, &mix_grads);
+    status = gdncp_token_mix_backward(&states->mix, &tensors, &scratch.mixed, &mix_grads,
+                                      states->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -264,6 +276,7 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
 const gdncp_core_strategy_ops_t gdncp_core_states = {
     .create = create,
     .destroy = destroy,
+    .o_dtype = o_dtype,
     .saved_bytes = saved_bytes,
     .forward = forward,
     .backward = backward,

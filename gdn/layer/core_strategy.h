@@ -17,9 +17,12 @@ typedef struct gdncp_core_strategy_ops {
                              const gdncp_layer_config_t *config,
                              gdncp_core_strategy_t **strategy_p);
     void (*destroy)(gdncp_core_strategy_t *strategy);
+    /* The dtype of o and of its gradient: float32 where o stays on its rank, else what travels. */
+    gdncp_dtype_t (*o_dtype)(const gdncp_core_strategy_t *strategy);
     /* Bytes of the memory that forward fills for backward. */
     int64_t (*saved_bytes)(const gdncp_core_strategy_t *strategy);
-    /* inputs->z is not used. o [T, Hv, dv], contiguous. saved: 64-byte aligned. */
+    /* inputs->z is not used. o [T, Hv, dv] in the dtype of o_dtype(), contiguous.
+     * saved: 64-byte aligned. */
     gdncp_status_t (*forward)(gdncp_core_strategy_t *strategy, const gdncp_cp_core_params_t *params,
                               const gdncp_cp_core_inputs_t *inputs, void *saved,
                               const gdncp_tensor_t *o);
@@ -37,7 +40,7 @@ struct gdncp_core_strategy {
 extern const gdncp_core_strategy_ops_t gdncp_core_states;
 extern const gdncp_core_strategy_ops_t gdncp_core_heads;
 
-/* The rule inside a layer. */
+/* The rule inside a layer, on the convolution's float32 output. */
 static inline gdncp_cp_rule_config_t gdncp_rule_config_of(const gdncp_layer_config_t *config)
 {
     return (gdncp_cp_rule_config_t){
@@ -45,7 +48,7 @@ static inline gdncp_cp_rule_config_t gdncp_rule_config_of(const gdncp_layer_conf
         .num_value_heads = config->shape.num_value_heads,
         .key_head_dim = config->shape.key_head_dim,
         .value_head_dim = config->shape.value_head_dim,
-        .dtype = config->dtype,
+        .dtype = GDNCP_F32,
         .strategy = config->strategy,
         .qk_l2norm = true,
     };

@@ -14,7 +14,8 @@ struct gdncp_cp_core {
     gdncp_layer_config_t config;
     int64_t num_tokens; /* local */
     gdncp_core_strategy_t *strategy;
-    void *grad_o; /* [T, Hv, dv] inside backward */
+    gdncp_workspace_t *operator_scratch;
+    void *grad_o; /* [T, Hv, dv] inside backward, large enough for float32 */
 };
 
 struct gdncp_cp_core_saved {
@@ -48,10 +49,10 @@ static saved_view_t view_saved(const gdncp_cp_core_t *core, void *saved, size_t 
     gdncp_arena_t arena = {.block = saved};
     saved_view_t view;
 
-    view.o = gdncp_arena_elements(&arena, core->config.dtype,
+    view.o = gdncp_arena_elements(&arena, core->strategy->ops->o_dtype(core->strategy),
                                   core->num_tokens * value_channels(core));
-    view.strategy = gdncp_arena_elements(&arena, GDNCP_I8,
-                                         core->strategy->ops->saved_bytes(core->strategy));
+    view.strategy =
+        gdncp_arena_elements(&arena, GDNCP_I8, core->strategy->ops->saved_bytes(core->strategy));
     if (bytes_p != NULL) {
         *bytes_p = arena.used;
     }
@@ -97,9 +98,9 @@ gdncp_status_t gdncp_cp_core_create(gdncp_comm_t *comm, const gdncp_layout_t *la
             .num_tokens = gdncp_layout_rank_tokens(layout, gdncp_comm_rank(comm)),
         };
         core->grad_o =
-            gdncp_memory_alloc((size_t)(core->num_tokens * value_channels(core)) *
-                               gdncp_dtype_size(config->dtype));
-        status = core->grad_o != NULL ? GDNCP_OK : gdncp_fail_memory("gradients of a core");
+            gdncp_memory_alloc((size_t)(core->num_tokens * value_channels(core)) * sizeof(float));
+        status = core->grad_o != NULL ? gdncp_workspace_create(&core->operator_scratch)
+                                      : gdncp_fail_memory("gradients of a core");
     }
     status = gdncp_comm_agree(comm, status);
     if (status != GDNCP_OK) {
@@ -113,17 +114,17 @@ gdncp_status_t gdncp_cp_core_create(gdncp_comm_t *comm, const gdncp_layout_t *la
     return GDNCP_OK;
 
 free_core:
-    if (core != NULL) {
-        gdncp_memory_free(core->grad_o);
-    }
-    gdncp_memory_free(core);
+    gdncp_cp_core_destroy(core);
     return status;
 }
 
 void gdncp_cp_core_destroy(gdncp_cp_core_t *core)
 {
     if (core != NULL) {
-        core->strategy->ops->destroy(core->strategy);
+        if (core->strategy != NULL) {
+            core->strategy->ops->destroy(core->strategy);
+        }
+        gdncp_workspace_destroy(core->operator_scratch);
         gdncp_memory_free(core->grad_o);
         gdncp_memory_free(core);
     }
@@ -149,7 +150,6 @@ void gdncp_cp_core_saved_destroy(gdncp_cp_core_saved_t *saved)
     gdncp_saved_block_destroy((gdncp_saved_block_t *)saved);
 }
 
-
 /* Tensors shaped like the inputs: [T, channels] in the core's dtype, contiguous. */
 static gdncp_status_t check_like_inputs(const gdncp_cp_core_t *core, const char *const names[4],
                                         const gdncp_cp_core_inputs_t *inputs)
@@ -166,9 +166,8 @@ static gdncp_status_t check_like_inputs(const gdncp_cp_core_t *core, const char 
 
     for (int i = 0; i < 4; i++) {
         const int64_t shape[] = {core->num_tokens, expected[i].channels};
-        const gdncp_status_t status =
-            gdncp_op_check_tensor(names[i], expected[i].tensor, core->config.dtype,
-                                  GDNCP_OP_CONTIGUOUS, 2, shape);
+        const gdncp_status_t status = gdncp_op_check_tensor(
+            names[i], expected[i].tensor, core->config.dtype, GDNCP_OP_CONTIGUOUS, 2, shape);
 
         if (status != GDNCP_OK) {
             return status;
@@ -224,8 +223,8 @@ static gdncp_status_t check_call(const gdncp_cp_core_t *core, const gdncp_cp_cor
         status = check_like_inputs(core, input_names, inputs);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor(y_name, y, core->config.dtype, GDNCP_OP_CONTIGUOUS, 2,
-                                       shape);
+        status =
+            gdncp_op_check_tensor(y_name, y, core->config.dtype, GDNCP_OP_CONTIGUOUS, 2, shape);
     }
     return status;
 }
@@ -248,13 +247,24 @@ static gdncp_status_t check_grads(const gdncp_cp_core_t *core, const gdncp_cp_co
     return check_like_params(core, param_names, &grads->params);
 }
 
-/* A [T, Hv dv] buffer by heads. */
-static gdncp_tensor_t by_heads(const gdncp_cp_core_t *core, void *data)
+static gdncp_tensor_t view_heads(const gdncp_cp_core_t *core, gdncp_dtype_t dtype, void *data)
 {
     const gdncp_layer_shape_t *const shape = &core->config.shape;
 
-    return gdncp_view_heads(data, core->config.dtype, core->num_tokens, shape->num_value_heads,
+    return gdncp_view_heads(data, dtype, core->num_tokens, shape->num_value_heads,
                             shape->value_head_dim, value_channels(core));
+}
+
+/* A caller's [T, Hv dv] buffer by heads. */
+static gdncp_tensor_t by_heads(const gdncp_cp_core_t *core, void *data)
+{
+    return view_heads(core, core->config.dtype, data);
+}
+
+/* The rule's output, or its gradient. */
+static gdncp_tensor_t view_o(const gdncp_cp_core_t *core, void *data)
+{
+    return view_heads(core, core->strategy->ops->o_dtype(core->strategy), data);
 }
 
 static gdncp_gated_rmsnorm_t norm_of(const gdncp_cp_core_t *core,
@@ -262,7 +272,7 @@ static gdncp_gated_rmsnorm_t norm_of(const gdncp_cp_core_t *core,
                                      const gdncp_cp_core_inputs_t *inputs, void *o)
 {
     return (gdncp_gated_rmsnorm_t){
-        .x = by_heads(core, o),
+        .x = view_o(core, o),
         .z = by_heads(core, inputs->z.data),
         .weight = params->norm_weight,
         .eps = core->config.norm_eps,
@@ -279,7 +289,7 @@ gdncp_status_t gdncp_cp_core_forward(gdncp_cp_core_t *core, const gdncp_cp_core_
         return status;
     }
     const saved_view_t view = view_saved(core, saved->block.memory, NULL);
-    const gdncp_tensor_t o = by_heads(core, view.o);
+    const gdncp_tensor_t o = view_o(core, view.o);
     const gdncp_tensor_t y_heads = by_heads(core, y->data);
     const gdncp_gated_rmsnorm_t norm = norm_of(core, params, inputs, view.o);
 
@@ -289,7 +299,7 @@ gdncp_status_t gdncp_cp_core_forward(gdncp_cp_core_t *core, const gdncp_cp_core_
     }
     const int64_t start = gdncp_trace_begin();
 
-    status = gdncp_gated_rmsnorm_forward(&norm, &y_heads);
+    status = gdncp_gated_rmsnorm_forward(&norm, &y_heads, core->operator_scratch);
     gdncp_trace_end("gated norm", start, 0);
     return status;
 }
@@ -311,13 +321,14 @@ gdncp_status_t gdncp_cp_core_backward(gdncp_cp_core_t *core, const gdncp_cp_core
     const gdncp_gated_rmsnorm_t norm = norm_of(core, params, inputs, view.o);
     const gdncp_tensor_t grad_y_heads = by_heads(core, grad_y->data);
     const gdncp_gated_rmsnorm_grads_t norm_grads = {
-        .x = by_heads(core, core->grad_o),
+        .x = view_o(core, core->grad_o),
         .z = by_heads(core, grads->inputs.z.data),
         .weight = grads->params.norm_weight,
     };
     const int64_t start = gdncp_trace_begin();
 
-    status = gdncp_gated_rmsnorm_backward(&norm, &grad_y_heads, &norm_grads);
+    status =
+        gdncp_gated_rmsnorm_backward(&norm, &grad_y_heads, &norm_grads, core->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }

@@ -107,8 +107,8 @@ static gdncp_status_t check_like_inputs(const gdncp_cp_rule_t *rule, const char 
         int ndim;
         const int64_t *shape;
     } expected[] = {
-        {config->dtype, 3, key},   {config->dtype, 3, key}, {config->dtype, 3, value},
-        {GDNCP_F32, 2, gate},      {GDNCP_F32, 2, gate},
+        {config->dtype, 3, key}, {config->dtype, 3, key}, {config->dtype, 3, value},
+        {GDNCP_F32, 2, gate},    {GDNCP_F32, 2, gate},
     };
 
     for (int i = 0; i < 5; i++) {

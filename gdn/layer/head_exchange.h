@@ -13,7 +13,7 @@
 
 typedef struct gdncp_head_exchange {
     gdncp_plan_t *plan;
-    gdncp_plan_t *plan_back;     /* its transpose */
+    gdncp_plan_t *plan_back; /* its transpose */
     gdncp_exchange_t *forward;
     gdncp_exchange_t *backward;
 } gdncp_head_exchange_t;

@@ -84,20 +84,18 @@ gdncp_status_t gdncp_layer_create(gdncp_comm_t *comm, const gdncp_layout_t *layo
                                   const gdncp_layer_config_t *config, gdncp_layer_t **layer_p)
 {
     gdncp_layer_t *layer = NULL;
-    gdncp_status_t status =
-        config != NULL
-            ? gdncp_layer_shape_check(&config->shape)
-            : gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "config: expected a config, got NULL");
+    gdncp_status_t status = config != NULL ? gdncp_layer_shape_check(&config->shape)
+                                           : gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                                                        "config: expected a config, got NULL");
 
     if (status == GDNCP_OK && layout == NULL) {
         status = gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "layout: expected a layout, got NULL");
     }
     if (status == GDNCP_OK) {
         layer = gdncp_memory_alloc(sizeof *layer);
-        status = layer != NULL
-                     ? prepare(layer, config,
-                               gdncp_layout_rank_tokens(layout, gdncp_comm_rank(comm)))
-                     : gdncp_fail_memory("a layer across ranks");
+        status = layer != NULL ? prepare(layer, config,
+                                         gdncp_layout_rank_tokens(layout, gdncp_comm_rank(comm)))
+                               : gdncp_fail_memory("a layer across ranks");
     }
     status = gdncp_comm_agree(comm, status);
     if (status != GDNCP_OK) {
@@ -143,8 +141,7 @@ gdncp_status_t gdncp_layer_saved_create(const gdncp_layer_t *layer, gdncp_layer_
         return gdncp_fail_memory("saved activations");
     }
     view_activations(layer, NULL, &bytes);
-    *saved = (gdncp_layer_saved_t){
-        .block = {.owner = layer, .memory = gdncp_memory_alloc(bytes)}};
+    *saved = (gdncp_layer_saved_t){.block = {.owner = layer, .memory = gdncp_memory_alloc(bytes)}};
     status = saved->block.memory != NULL ? gdncp_cp_core_saved_create(layer->core, &saved->core)
                                          : gdncp_fail_memory("saved activations");
     if (status != GDNCP_OK) {
@@ -234,9 +231,9 @@ static gdncp_status_t check_call(const gdncp_layer_t *layer, const gdncp_layer_p
         status = check_hidden(layer, "hidden", hidden);
     }
     if (status == GDNCP_OK) {
-        status = check_projections(layer, "in_proj_weight", &params->in_proj_weight,
-                                   "out_proj_weight", &params->out_proj_weight,
-                                   layer->config.dtype);
+        status =
+            check_projections(layer, "in_proj_weight", &params->in_proj_weight, "out_proj_weight",
+                              &params->out_proj_weight, layer->config.dtype);
     }
     return status;
 }
@@ -309,15 +306,14 @@ static gdncp_status_t in_proj_backward(gdncp_layer_t *layer, const gdncp_layer_p
         const gdncp_tensor_t weight = part_weight(layer, &params->in_proj_weight, i);
         const gdncp_tensor_t grad_weight = part_weight(layer, &grads->in_proj_weight, i);
         const gdncp_tensor_t grad_part = part(layer, grad_view, i);
-        gdncp_status_t status =
-            gdncp_linear_backward_data(&grad_part, &weight, i != NUM_PARTS - 1, grad_hidden,
-                                       layer->operator_scratch);
+        gdncp_status_t status = gdncp_linear_backward_data(&grad_part, &weight, i != NUM_PARTS - 1,
+                                                           grad_hidden, layer->operator_scratch);
 
         if (status != GDNCP_OK) {
             return status;
         }
-        status = gdncp_linear_backward_weight(&grad_part, hidden, &grad_weight,
-                                              layer->operator_scratch);
+        status =
+            gdncp_linear_backward_weight(&grad_part, hidden, &grad_weight, layer->operator_scratch);
         if (status != GDNCP_OK) {
             return status;
         }
@@ -350,8 +346,8 @@ gdncp_status_t gdncp_layer_backward(gdncp_layer_t *layer, const gdncp_layer_para
     const activations_t view = view_activations(layer, saved->block.memory, NULL);
     const activations_t grad_view = view_activations(layer, layer->scratch, NULL);
     const gdncp_cp_core_inputs_t inputs = core_inputs(layer, &view);
-    const gdncp_cp_core_grads_t core_grads = {
-        .inputs = core_inputs(layer, &grad_view), .params = grads->core};
+    const gdncp_cp_core_grads_t core_grads = {.inputs = core_inputs(layer, &grad_view),
+                                              .params = grads->core};
     const int64_t values = layer->channels[PART_Z];
     const gdncp_tensor_t y = matrix(view.y, layer->config.dtype, layer->num_tokens, values);
     const gdncp_tensor_t grad_y =

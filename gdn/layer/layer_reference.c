@@ -53,14 +53,14 @@ static widths_t widths_of(const gdncp_layer_reference_t *layer)
 /* All in one block, which the caller frees through `projected`. */
 static gdncp_status_t alloc_activations(const widths_t *w, activations_t *activations)
 {
-    const int64_t widths[] = {w->projected, w->conv,  w->conv,  w->keys,  w->keys,   w->values,
-                              w->values,    w->heads, w->heads, w->heads, w->heads, w->values,
-                              w->values};
-    double **const arrays[] = {
-        &activations->projected, &activations->unmixed, &activations->mixed, &activations->q,
-        &activations->k,         &activations->v,       &activations->z,     &activations->b,
-        &activations->a,         &activations->g,       &activations->beta,  &activations->o,
-        &activations->normed};
+    const int64_t widths[] = {w->projected, w->conv,   w->conv,  w->keys,  w->keys,
+                              w->values,    w->values, w->heads, w->heads, w->heads,
+                              w->heads,     w->values, w->values};
+    double **const arrays[] = {&activations->projected, &activations->unmixed, &activations->mixed,
+                               &activations->q,         &activations->k,       &activations->v,
+                               &activations->z,         &activations->b,       &activations->a,
+                               &activations->g,         &activations->beta,    &activations->o,
+                               &activations->normed};
     int64_t elements = 0;
     double *next;
 
@@ -94,7 +94,8 @@ static void project(const double *rows, const double *weight, int64_t tokens, in
     }
 }
 
-/* grad_rows [T, inner] and grad_weight [columns, inner] of project(), from grad_out [T, columns]. */
+/* grad_rows [T, inner] and grad_weight [columns, inner] of project(), from grad_out [T, columns].
+ */
 static void project_backward(const double *rows, const double *weight, const double *grad_out,
                              int64_t tokens, int64_t inner, int64_t columns, double *grad_rows,
                              double *grad_weight)

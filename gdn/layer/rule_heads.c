@@ -46,8 +46,8 @@ static gathered_view_t view_gathered(const rule_heads_t *heads, void *memory, bo
     const int64_t tokens = heads->num_tokens;
     const int64_t keys = tokens * heads->keys.count * config->key_head_dim;
     const int64_t values = tokens * heads->values.count * config->value_head_dim;
-    const int64_t states = heads->num_sequences * heads->values.count * config->key_head_dim *
-                           config->value_head_dim;
+    const int64_t states =
+        heads->num_sequences * heads->values.count * config->key_head_dim * config->value_head_dim;
     gdncp_arena_t arena = {.block = memory};
     gathered_view_t view = {.o = NULL};
 
@@ -55,7 +55,8 @@ static gathered_view_t view_gathered(const rule_heads_t *heads, void *memory, bo
     view.inputs[EXCHANGE_K] = gdncp_arena_elements(&arena, config->dtype, keys);
     view.inputs[EXCHANGE_V] = gdncp_arena_elements(&arena, config->dtype, values);
     view.inputs[EXCHANGE_G] = gdncp_arena_elements(&arena, GDNCP_F32, tokens * heads->values.count);
-    view.inputs[EXCHANGE_BETA] = gdncp_arena_elements(&arena, GDNCP_F32, tokens * heads->values.count);
+    view.inputs[EXCHANGE_BETA] =
+        gdncp_arena_elements(&arena, GDNCP_F32, tokens * heads->values.count);
     view.initial = gdncp_arena_elements(&arena, GDNCP_F32, states);
     if (with_outputs) {
         view.o = gdncp_arena_elements(&arena, config->dtype, values);
@@ -132,14 +133,13 @@ static gdncp_status_t connect(rule_heads_t *heads, gdncp_comm_t *comm, const gdn
         [EXCHANGE_V] = {GDNCP_VALUE_HEADS, config->value_head_dim, config->dtype, GDNCP_TO_HEADS},
         [EXCHANGE_G] = {GDNCP_VALUE_HEADS, 1, GDNCP_F32, GDNCP_TO_HEADS},
         [EXCHANGE_BETA] = {GDNCP_VALUE_HEADS, 1, GDNCP_F32, GDNCP_TO_HEADS},
-        [EXCHANGE_O] = {GDNCP_VALUE_HEADS, config->value_head_dim, config->dtype,
-                        GDNCP_FROM_HEADS},
+        [EXCHANGE_O] = {GDNCP_VALUE_HEADS, config->value_head_dim, config->dtype, GDNCP_FROM_HEADS},
     };
 
     for (int i = 0; i < NUM_EXCHANGES; i++) {
         const gdncp_section_t section = {.kind = tensors[i].kind, .head_dim = tensors[i].dim};
-        const int64_t count = section.kind == GDNCP_KEY_HEADS ? config->num_key_heads
-                                                              : config->num_value_heads;
+        const int64_t count =
+            section.kind == GDNCP_KEY_HEADS ? config->num_key_heads : config->num_value_heads;
         const gdncp_status_t status = gdncp_head_exchange_create(
             comm, layout, tensors[i].direction, tensors[i].dtype, config->num_key_heads,
             config->num_value_heads, &section, 1, count * section.head_dim, &heads->exchanges[i]);
@@ -338,8 +338,8 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
     };
     void *const out[NUM_INPUTS] = {grads->q.data, grads->k.data, grads->v.data, grads->g.data,
                                    grads->beta.data};
-    gdncp_status_t status = gdncp_exchange_run(heads->exchanges[EXCHANGE_O].backward, grad_o->data,
-                                               scratch.o, NULL);
+    gdncp_status_t status =
+        gdncp_exchange_run(heads->exchanges[EXCHANGE_O].backward, grad_o->data, scratch.o, NULL);
 
     if (status != GDNCP_OK) {
         return status;

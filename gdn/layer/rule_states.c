@@ -23,15 +23,15 @@ typedef struct rule_states {
     gdncp_cp_rule_config_t config;
     int rank;
     int64_t num_sequences;
-    int64_t num_segments;  /* local */
+    int64_t num_segments;   /* local */
     int64_t state_elements; /* dk dv */
-    int64_t *cu_seqlens;   /* [num_segments + 1] of the local segments */
-    int64_t *sequence_of;  /* [num_segments] */
-    bool *starts_sequence; /* [num_segments] */
-    bool *ends_sequence;   /* [num_segments] */
-    int *first_holder;     /* [num_sequences] rank of the first token; 0 where there is none */
-    int *last_holder;      /* [num_sequences] */
-    bool *is_empty;        /* [num_sequences] */
+    int64_t *cu_seqlens;    /* [num_segments + 1] of the local segments */
+    int64_t *sequence_of;   /* [num_segments] */
+    bool *starts_sequence;  /* [num_segments] */
+    bool *ends_sequence;    /* [num_segments] */
+    int *first_holder;      /* [num_sequences] rank of the first token; 0 where there is none */
+    int *last_holder;       /* [num_sequences] */
+    bool *is_empty;         /* [num_sequences] */
     gdncp_relay_schedule_t *schedule;
     gdncp_relay_t *relay;
     gdncp_workspace_t *operator_scratch;
@@ -159,8 +159,8 @@ static gdncp_status_t prepare(rule_states_t *states, const gdncp_layout_t *layou
                                      gdncp_relay_outgoing_elements(states->schedule, true));
 
     states->outgoing = gdncp_memory_alloc((size_t)outgoing * sizeof(float));
-    states->states = gdncp_memory_alloc((size_t)gdncp_relay_incoming_elements(states->schedule) *
-                                        sizeof(float));
+    states->states =
+        gdncp_memory_alloc((size_t)gdncp_relay_incoming_elements(states->schedule) * sizeof(float));
     if (states->outgoing == NULL || states->states == NULL) {
         return gdncp_fail_memory("states of a rule across ranks");
     }
@@ -237,9 +237,8 @@ static gdncp_delta_rule_t local_rule(const rule_states_t *states,
         .v = inputs->v,
         .g = inputs->g,
         .beta = inputs->beta,
-        .initial_state =
-            gdncp_view_states(initial, states->num_segments, config->num_value_heads,
-                              config->key_head_dim, config->value_head_dim),
+        .initial_state = gdncp_view_states(initial, states->num_segments, config->num_value_heads,
+                                           config->key_head_dim, config->value_head_dim),
         .cu_seqlens = states->cu_seqlens,
         .num_sequences = states->num_segments,
         .scale = config->scale,
@@ -323,9 +322,8 @@ static gdncp_status_t summarise(rule_states_t *states, const gdncp_delta_rule_t 
     if (status != GDNCP_OK) {
         return status;
     }
-    status =
-        gdncp_delta_rule_summary(rule, schedule->forward_segments + schedule->num_middle, num_first,
-                                 NULL, &first, states->operator_scratch);
+    status = gdncp_delta_rule_summary(rule, schedule->forward_segments + schedule->num_middle,
+                                      num_first, NULL, &first, states->operator_scratch);
     gdncp_trace_end("segment summary", start, 0);
     return status;
 }
@@ -353,8 +351,8 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
     sequences_to_segments(states, &inputs->initial_state, states->starts_sequence, view.initial);
     const int64_t start = gdncp_trace_begin();
 
-    status = gdncp_delta_rule_forward(&rule, o, wants_final ? &ends : NULL,
-                                      states->operator_scratch);
+    status =
+        gdncp_delta_rule_forward(&rule, o, wants_final ? &ends : NULL, states->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -388,9 +386,9 @@ static gdncp_status_t summarise_gradients(rule_states_t *states, const gdncp_del
             memset(row(states, states->outgoing, i), 0, row_bytes(states));
         }
     }
-    const gdncp_status_t status = gdncp_delta_rule_grad_summary(
-        rule, schedule->backward_segments, schedule->num_backward, grad_o, has_final ? &d : NULL,
-        &d, states->operator_scratch);
+    const gdncp_status_t status =
+        gdncp_delta_rule_grad_summary(rule, schedule->backward_segments, schedule->num_backward,
+                                      grad_o, has_final ? &d : NULL, &d, states->operator_scratch);
 
     gdncp_trace_end("gradient summary", start, 0);
     return status;

@@ -13,8 +13,7 @@ gdncp_mixed_t gdncp_mixed_take(const gdncp_token_mix_t *mix, gdncp_arena_t *aren
 {
     gdncp_mixed_t mixed;
 
-    mixed.qkv =
-        gdncp_arena_elements(arena, mix->dtype, mix->tokens * gdncp_token_mix_channels(mix));
+    mixed.qkv = gdncp_arena_floats(arena, mix->tokens * gdncp_token_mix_channels(mix));
     mixed.g = gdncp_arena_floats(arena, mix->tokens * mix->value_heads);
     mixed.beta = gdncp_arena_floats(arena, mix->tokens * mix->value_heads);
     return mixed;
@@ -24,15 +23,15 @@ gdncp_cp_rule_inputs_t gdncp_mixed_inputs(const gdncp_token_mix_t *mix, const gd
 {
     const int64_t channels = gdncp_token_mix_channels(mix);
     const int64_t key_channels = mix->key_heads * mix->key_head_dim;
-    void *const k = gdncp_view_at(mixed->qkv, mix->dtype, key_channels);
-    void *const v = gdncp_view_at(mixed->qkv, mix->dtype, 2 * key_channels);
+    void *const k = gdncp_view_at(mixed->qkv, GDNCP_F32, key_channels);
+    void *const v = gdncp_view_at(mixed->qkv, GDNCP_F32, 2 * key_channels);
 
     return (gdncp_cp_rule_inputs_t){
-        .q = gdncp_view_heads(mixed->qkv, mix->dtype, mix->tokens, mix->key_heads,
-                              mix->key_head_dim, channels),
-        .k = gdncp_view_heads(k, mix->dtype, mix->tokens, mix->key_heads, mix->key_head_dim,
+        .q = gdncp_view_heads(mixed->qkv, GDNCP_F32, mix->tokens, mix->key_heads, mix->key_head_dim,
                               channels),
-        .v = gdncp_view_heads(v, mix->dtype, mix->tokens, mix->value_heads, mix->value_head_dim,
+        .k = gdncp_view_heads(k, GDNCP_F32, mix->tokens, mix->key_heads, mix->key_head_dim,
+                              channels),
+        .v = gdncp_view_heads(v, GDNCP_F32, mix->tokens, mix->value_heads, mix->value_head_dim,
                               channels),
         .g = gdncp_view_channels(mixed->g, GDNCP_F32, mix->tokens, mix->value_heads,
                                  mix->value_heads),
@@ -70,7 +69,7 @@ static gdncp_tensor_t view_qkv(const gdncp_token_mix_t *mix, const gdncp_mixed_t
 {
     const int64_t channels = gdncp_token_mix_channels(mix);
 
-    return gdncp_view_channels(mixed->qkv, mix->dtype, mix->tokens, channels, channels);
+    return gdncp_view_channels(mixed->qkv, GDNCP_F32, mix->tokens, channels, channels);
 }
 
 gdncp_status_t gdncp_token_mix_gate(const gdncp_token_mix_t *mix,
@@ -102,7 +101,8 @@ gdncp_status_t gdncp_token_mix_conv(const gdncp_token_mix_t *mix,
 gdncp_status_t gdncp_token_mix_backward(const gdncp_token_mix_t *mix,
                                         const gdncp_token_mix_tensors_t *tensors,
                                         const gdncp_mixed_t *grad_mixed,
-                                        const gdncp_token_mix_tensors_t *grads)
+                                        const gdncp_token_mix_tensors_t *grads,
+                                        gdncp_workspace_t *workspace)
 {
     const gdncp_conv1d_t conv = conv_of(mix, tensors);
     const gdncp_gate_t gate = gate_of(mix, tensors);
@@ -118,14 +118,14 @@ gdncp_status_t gdncp_token_mix_backward(const gdncp_token_mix_t *mix,
         .a = grads->a, .b = grads->b, .A_log = grads->A_log, .dt_bias = grads->dt_bias};
     int64_t start = gdncp_trace_begin();
     gdncp_status_t status =
-        gdncp_gate_backward(&gate, &grad_inputs.g, &grad_inputs.beta, &gate_grads);
+        gdncp_gate_backward(&gate, &grad_inputs.g, &grad_inputs.beta, &gate_grads, workspace);
 
     if (status != GDNCP_OK) {
         return status;
     }
     gdncp_trace_end("gate backward", start, 0);
     start = gdncp_trace_begin();
-    status = gdncp_conv1d_backward(&conv, &grad_y, &conv_grads);
+    status = gdncp_conv1d_backward(&conv, &grad_y, &conv_grads, workspace);
     gdncp_trace_end("conv1d backward", start, 0);
     return status;
 }

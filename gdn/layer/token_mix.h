@@ -40,9 +40,13 @@ typedef struct gdncp_token_mix_tensors {
     gdncp_tensor_t dt_bias;     /* [value_heads] F32 */
 } gdncp_token_mix_tensors_t;
 
-/* The rule's inputs, or their gradients: q, k, v side by side in one buffer. */
+/*
+ * The rule's inputs, or their gradients: q, k, v side by side in one buffer. They are float32 for
+ * any dtype of the layer: rounding them to 16 bits is most of the error of a 16-bit layer, and
+ * they never leave the rank.
+ */
 typedef struct gdncp_mixed {
-    void *qkv;   /* [tokens, channels] */
+    float *qkv;  /* [tokens, channels] */
     float *g;    /* [tokens, value_heads] */
     float *beta; /* [tokens, value_heads] */
 } gdncp_mixed_t;
@@ -62,10 +66,11 @@ gdncp_status_t gdncp_token_mix_conv(const gdncp_token_mix_t *mix,
                                     const gdncp_token_mix_tensors_t *tensors,
                                     const gdncp_mixed_t *mixed);
 
-/* Both of them backward. */
+/* Both of them backward; workspace for sums. */
 gdncp_status_t gdncp_token_mix_backward(const gdncp_token_mix_t *mix,
                                         const gdncp_token_mix_tensors_t *tensors,
                                         const gdncp_mixed_t *grad_mixed,
-                                        const gdncp_token_mix_tensors_t *grads);
+                                        const gdncp_token_mix_tensors_t *grads,
+                                        gdncp_workspace_t *workspace);
 
 #endif

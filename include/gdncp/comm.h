@@ -100,7 +100,8 @@ GDNCP_API gdncp_status_t gdncp_fork_group_join(gdncp_fork_group_t *group, int ra
                                                gdncp_bootstrap_t *bootstrap);
 GDNCP_API void gdncp_fork_group_destroy(gdncp_fork_group_t *group);
 
-/** Free a communicator; NULL does nothing. Its exchanges must be destroyed before. Not collective. */
+/** Free a communicator; NULL does nothing. Its exchanges must be destroyed before. Not collective.
+ */
 GDNCP_API void gdncp_comm_destroy(gdncp_comm_t *comm);
 
 GDNCP_API int gdncp_comm_rank(const gdncp_comm_t *comm);

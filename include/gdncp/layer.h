@@ -99,8 +99,8 @@ typedef struct gdncp_cp_rule_inputs {
     gdncp_tensor_t v;    /**< [T, Hv, dv], contiguous */
     gdncp_tensor_t g;    /**< [T, Hv] F32, contiguous */
     gdncp_tensor_t beta; /**< [T, Hv] F32, contiguous */
-    /** [S, Hv, dk, dv] F32, contiguous; only what enters here is read. Optional: zeros. Given on all
-     * ranks or on none. */
+    /** [S, Hv, dk, dv] F32, contiguous; only what enters here is read. Optional: zeros. Given on
+     * all ranks or on none. */
     gdncp_tensor_t initial_state;
 } gdncp_cp_rule_inputs_t;
 
@@ -235,13 +235,10 @@ GDNCP_API gdncp_status_t gdncp_layer_forward(gdncp_layer_t *layer,
  * @param grad_hidden  [T, D], dtype of the layer
  * @param grads        all F32; this rank's contribution, whose sum over the ranks is the gradient
  */
-GDNCP_API gdncp_status_t gdncp_layer_backward(gdncp_layer_t *layer,
-                                              const gdncp_layer_params_t *params,
-                                              const gdncp_tensor_t *hidden,
-                                              gdncp_layer_saved_t *saved,
-                                              const gdncp_tensor_t *grad_output,
-                                              const gdncp_tensor_t *grad_hidden,
-                                              const gdncp_layer_params_t *grads);
+GDNCP_API gdncp_status_t gdncp_layer_backward(
+    gdncp_layer_t *layer, const gdncp_layer_params_t *params, const gdncp_tensor_t *hidden,
+    gdncp_layer_saved_t *saved, const gdncp_tensor_t *grad_output,
+    const gdncp_tensor_t *grad_hidden, const gdncp_layer_params_t *grads);
 
 GDNCP_END_DECLS
 

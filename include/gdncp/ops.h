@@ -63,7 +63,8 @@ typedef struct gdncp_gate_grads {
 /** @param grad_g, grad_beta  [T, Hv] F32 */
 GDNCP_API gdncp_status_t gdncp_gate_backward(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
                                              const gdncp_tensor_t *grad_beta,
-                                             const gdncp_gate_grads_t *grads);
+                                             const gdncp_gate_grads_t *grads,
+                                             gdncp_workspace_t *workspace);
 
 /**
  * Cumulative sum of g inside chunks: out[t] = g[first token of t's chunk] + … + g[t].
@@ -79,33 +80,38 @@ GDNCP_API gdncp_status_t gdncp_chunk_cumsum(const gdncp_tensor_t *g, const int64
 
 /** y = x (sum x^2 + eps)^-1/2 over the last dimension. @param x, y  [T, H, d]; y may be x. */
 GDNCP_API gdncp_status_t gdncp_l2norm_forward(const gdncp_tensor_t *x, float eps,
-                                              const gdncp_tensor_t *y);
+                                              const gdncp_tensor_t *y,
+                                              gdncp_workspace_t *workspace);
 
 /** Gradient of gdncp_l2norm_forward(), from its input. @param x, grad_y, grad_x  [T, H, d] */
 GDNCP_API gdncp_status_t gdncp_l2norm_backward(const gdncp_tensor_t *x, float eps,
                                                const gdncp_tensor_t *grad_y,
-                                               const gdncp_tensor_t *grad_x);
+                                               const gdncp_tensor_t *grad_x,
+                                               gdncp_workspace_t *workspace);
 
 /* ---------------------------------------------------------------- conv1d */
 
-typedef enum gdncp_activation { GDNCP_ACTIVATION_NONE = 0, GDNCP_ACTIVATION_SILU } gdncp_activation_t;
+typedef enum gdncp_activation {
+    GDNCP_ACTIVATION_NONE = 0,
+    GDNCP_ACTIVATION_SILU
+} gdncp_activation_t;
 
 /** Depthwise causal convolution: y[t] = act(bias + sum_i weight[:, i] x[t-W+1+i]). */
 typedef struct gdncp_conv1d {
-    gdncp_tensor_t x;      /**< [T, C], token stride free */
-    gdncp_tensor_t weight; /**< [C, W] F32, 1 <= W <= 8 */
-    gdncp_tensor_t bias;   /**< [C] F32, optional */
-    gdncp_tensor_t window; /**< [N, W-1, C] dtype of x, contiguous: the tokens before each
-                                sequence; optional: zeros */
+    gdncp_tensor_t x;          /**< [T, C], token stride free */
+    gdncp_tensor_t weight;     /**< [C, W] F32, 1 <= W <= 8 */
+    gdncp_tensor_t bias;       /**< [C] F32, optional */
+    gdncp_tensor_t window;     /**< [N, W-1, C] dtype of x, contiguous: the tokens before each
+                                    sequence; optional: zeros */
     const int64_t *cu_seqlens; /**< [N + 1] */
     int64_t num_sequences;
     gdncp_activation_t activation;
 } gdncp_conv1d_t;
 
 /**
- * @param y             [T, C], dtype of x, token stride free
- * @param final_window  [N, W-1, C], dtype of x, contiguous, optional (data == NULL or NULL): the last
- *                      W-1 tokens of each sequence, from its window where it is shorter
+ * @param y             [T, C], dtype of x or F32, token stride free
+ * @param final_window  [N, W-1, C], dtype of x, contiguous, optional (data == NULL or NULL): the
+ * last W-1 tokens of each sequence, from its window where it is shorter
  */
 GDNCP_API gdncp_status_t gdncp_conv1d_forward(const gdncp_conv1d_t *conv, const gdncp_tensor_t *y,
                                               const gdncp_tensor_t *final_window);
@@ -117,10 +123,11 @@ typedef struct gdncp_conv1d_grads {
     gdncp_tensor_t window; /**< [N, W-1, C] dtype of x; optional */
 } gdncp_conv1d_grads_t;
 
-/** @param grad_y  [T, C], token stride free */
+/** @param grad_y  [T, C], dtype of x or F32, token stride free */
 GDNCP_API gdncp_status_t gdncp_conv1d_backward(const gdncp_conv1d_t *conv,
                                                const gdncp_tensor_t *grad_y,
-                                               const gdncp_conv1d_grads_t *grads);
+                                               const gdncp_conv1d_grads_t *grads,
+                                               gdncp_workspace_t *workspace);
 
 /* ------------------------------------------------------ gated delta rule */
 
@@ -149,8 +156,8 @@ typedef struct gdncp_delta_rule {
 
 /**
  * @param o            [T, Hv, dv], dtype of v
- * @param final_state  [N, Hv, dk, dv] F32, contiguous; optional (NULL or data == NULL). A zero-length
- *                     sequence passes its initial state on.
+ * @param final_state  [N, Hv, dk, dv] F32, contiguous; optional (NULL or data == NULL). A
+ * zero-length sequence passes its initial state on.
  */
 GDNCP_API gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule,
                                                   const gdncp_tensor_t *o,
@@ -204,13 +211,10 @@ GDNCP_API gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule
  * @param grad_final_state  [num_selected, Hv, dk, dv] F32; optional: zeros
  * @param grad_initial      [num_selected, Hv, dk, dv] F32, contiguous; may be grad_final_state
  */
-GDNCP_API gdncp_status_t gdncp_delta_rule_grad_summary(const gdncp_delta_rule_t *rule,
-                                                       const int64_t *sequences,
-                                                       int64_t num_selected,
-                                                       const gdncp_tensor_t *grad_o,
-                                                       const gdncp_tensor_t *grad_final_state,
-                                                       const gdncp_tensor_t *grad_initial,
-                                                       gdncp_workspace_t *workspace);
+GDNCP_API gdncp_status_t gdncp_delta_rule_grad_summary(
+    const gdncp_delta_rule_t *rule, const int64_t *sequences, int64_t num_selected,
+    const gdncp_tensor_t *grad_o, const gdncp_tensor_t *grad_final_state,
+    const gdncp_tensor_t *grad_initial, gdncp_workspace_t *workspace);
 
 /* ----------------------------------------------------------- state merge */
 
@@ -230,26 +234,28 @@ GDNCP_API gdncp_status_t gdncp_state_merge(const gdncp_tensor_t *transition,
 
 /** y = x (mean x^2 + eps)^-1/2 weight SiLU(z), over the last dimension. */
 typedef struct gdncp_gated_rmsnorm {
-    gdncp_tensor_t x;      /**< [T, H, d] */
-    gdncp_tensor_t z;      /**< [T, H, d], dtype of x */
+    gdncp_tensor_t x;      /**< [T, H, d], dtype of z or F32 */
+    gdncp_tensor_t z;      /**< [T, H, d] */
     gdncp_tensor_t weight; /**< [d] F32 */
     float eps;
 } gdncp_gated_rmsnorm_t;
 
-/** @param y  [T, H, d], dtype of x */
+/** @param y  [T, H, d], dtype of z */
 GDNCP_API gdncp_status_t gdncp_gated_rmsnorm_forward(const gdncp_gated_rmsnorm_t *norm,
-                                                     const gdncp_tensor_t *y);
+                                                     const gdncp_tensor_t *y,
+                                                     gdncp_workspace_t *workspace);
 
 typedef struct gdncp_gated_rmsnorm_grads {
     gdncp_tensor_t x;      /**< [T, H, d], dtype of x */
-    gdncp_tensor_t z;      /**< [T, H, d], dtype of x */
+    gdncp_tensor_t z;      /**< [T, H, d], dtype of z */
     gdncp_tensor_t weight; /**< [d] F32, summed in fixed order, wider than float32 */
 } gdncp_gated_rmsnorm_grads_t;
 
-/** @param grad_y  [T, H, d] */
+/** @param grad_y  [T, H, d], dtype of z */
 GDNCP_API gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
                                                       const gdncp_tensor_t *grad_y,
-                                                      const gdncp_gated_rmsnorm_grads_t *grads);
+                                                      const gdncp_gated_rmsnorm_grads_t *grads,
+                                                      gdncp_workspace_t *workspace);
 
 /* ------------------------------------------------------------ projection */
 

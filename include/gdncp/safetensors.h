@@ -22,8 +22,9 @@ typedef struct gdncp_safetensors gdncp_safetensors_t;
 /**
  * Open a file and check its header in full. The data is mapped, not read.
  * @param file_p  set on success; free with gdncp_safetensors_close()
- * @return GDNCP_OK, GDNCP_ERR_IO (cannot be opened or read), GDNCP_ERR_FORMAT (truncated, hostile or
- * malformed; the sentence names the file, the tensor and what is wrong), GDNCP_ERR_OUT_OF_MEMORY.
+ * @return GDNCP_OK, GDNCP_ERR_IO (cannot be opened or read), GDNCP_ERR_FORMAT (truncated, hostile
+ * or malformed; the sentence names the file, the tensor and what is wrong),
+ * GDNCP_ERR_OUT_OF_MEMORY.
  */
 GDNCP_API gdncp_status_t gdncp_safetensors_open(const char *path, gdncp_safetensors_t **file_p);
 
@@ -32,7 +33,8 @@ GDNCP_API void gdncp_safetensors_close(gdncp_safetensors_t *file);
 
 GDNCP_API int64_t gdncp_safetensors_num_tensors(const gdncp_safetensors_t *file);
 
-/** Name of tensor @p index, in the order of the file's header; NULL outside it. Owned by the file. */
+/** Name of tensor @p index, in the order of the file's header; NULL outside it. Owned by the file.
+ */
 GDNCP_API const char *gdncp_safetensors_name(const gdncp_safetensors_t *file, int64_t index);
 
 /**

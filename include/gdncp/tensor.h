@@ -26,10 +26,7 @@ typedef enum gdncp_dtype {
     GDNCP_I64
 } gdncp_dtype_t;
 
-typedef enum gdncp_device_kind {
-    GDNCP_DEVICE_CPU = 0,
-    GDNCP_DEVICE_CUDA
-} gdncp_device_kind_t;
+typedef enum gdncp_device_kind { GDNCP_DEVICE_CPU = 0, GDNCP_DEVICE_CUDA } gdncp_device_kind_t;
 
 /** A CUDA stream (cudaStream_t), or NULL: the default stream, and always on a CPU. */
 typedef void *gdncp_stream_t;

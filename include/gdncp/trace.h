@@ -17,10 +17,10 @@ GDNCP_BEGIN_DECLS
 
 /** Something that took time. */
 typedef struct gdncp_trace_event {
-    const char *name;     /**< static storage */
-    int64_t begin_ns;     /**< CLOCK_MONOTONIC: comparable among processes of one machine */
+    const char *name; /**< static storage */
+    int64_t begin_ns; /**< CLOCK_MONOTONIC: comparable among processes of one machine */
     int64_t duration_ns;
-    int64_t bytes;        /**< moved by it; 0 where that makes no sense */
+    int64_t bytes; /**< moved by it; 0 where that makes no sense */
 } gdncp_trace_event_t;
 
 /**

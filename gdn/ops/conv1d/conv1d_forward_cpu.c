@@ -1,0 +1,99 @@
+/* The convolution's forward on the CPU: blocks of tokens times tiles of channels. */
+#include <string.h>
+
+#include "conv1d_cpu.h"
+#include "conv1d_tile.h"
+#include "inline_math.h"
+#include "op_parallel.h"
+#include "token_rows.h"
+
+typedef struct forward_task {
+    const gdncp_conv1d_t *conv;
+    const gdncp_tensor_t *y;
+    int64_t num_tiles;
+} forward_task_t;
+
+GDNCP_VECTOR_CLONES
+static void silu_in_place(float *values, int64_t count)
+{
+    for (int64_t c = 0; c < count; c++) {
+        values[c] = values[c] * gdncp_sigmoid_f32(values[c]);
+    }
+}
+
+static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *tile,
+                        const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_run_t *run)
+{
+    gdncp_conv1d_rows_t rows;
+    float buffer[GDNCP_CONV1D_TILE];
+
+    gdncp_conv1d_clear_rows(&rows, taps->width);
+    for (int64_t position = run->begin - taps->width + 1; position < run->end; position++) {
+        gdncp_conv1d_push_input(tile, run, position, &rows);
+        if (position < run->begin) {
+            continue;
+        }
+        const int64_t token = run->first + position;
+        float *const y = gdncp_row_output(task->y, token, tile->first, buffer);
+
+        gdncp_conv1d_apply(taps, &rows, tile->count, y);
+        if (task->conv->activation == GDNCP_ACTIVATION_SILU) {
+            silu_in_place(y, tile->count);
+        }
+        gdncp_row_store(task->y, token, tile->first, tile->count, y);
+    }
+}
+
+static void forward_item(void *context, int64_t item, int thread)
+{
+    const forward_task_t *const task = context;
+    const int64_t block = item / task->num_tiles;
+    const gdncp_conv1d_tile_t tile = gdncp_conv1d_tile(task->conv, item % task->num_tiles);
+    gdncp_conv1d_taps_t taps;
+    gdncp_conv1d_run_t run;
+
+    (void)thread;
+    gdncp_conv1d_load_taps(&tile, &taps);
+    for (bool more = gdncp_conv1d_first_run(task->conv, block, &run); more;
+         more = gdncp_conv1d_next_run(task->conv, block, &run)) {
+        forward_run(task, &tile, &taps, &run);
+    }
+}
+
+/* Row w of a final window is position length - (W-1) + w. */
+static void write_final_window(const gdncp_conv1d_t *conv, int64_t sequence,
+                               const gdncp_tensor_t *final_window)
+{
+    const int64_t rows = final_window->shape[1];
+    const int64_t channels = final_window->shape[2];
+    const size_t row_bytes = (size_t)channels * gdncp_dtype_size(final_window->dtype);
+    const int64_t first = conv->cu_seqlens[sequence];
+    const int64_t length = conv->cu_seqlens[sequence + 1] - first;
+
+    for (int64_t w = 0; w < rows; w++) {
+        const int64_t position = length - rows + w;
+        void *const out = gdncp_token_element(final_window, sequence, w * channels);
+
+        if (position >= 0) {
+            memcpy(out, gdncp_token_element(&conv->x, first + position, 0), row_bytes);
+        } else if (conv->window.data != NULL) {
+            memcpy(out, gdncp_token_element(&conv->window, sequence, (rows + position) * channels),
+                   row_bytes);
+        } else {
+            memset(out, 0, row_bytes);
+        }
+    }
+}
+
+void gdncp_conv1d_forward_cpu(const gdncp_conv1d_t *conv, const gdncp_tensor_t *y,
+                              const gdncp_tensor_t *final_window)
+{
+    forward_task_t task = {
+        .conv = conv, .y = y, .num_tiles = gdncp_conv1d_num_tiles(conv->x.shape[1])};
+    const int64_t num_items = gdncp_num_token_blocks(conv->x.shape[0]) * task.num_tiles;
+
+    gdncp_parallel_for(num_items, gdncp_parallel_num_threads(num_items), forward_item, &task);
+    for (int64_t i = 0; final_window != NULL && i < conv->num_sequences; i++) {
+        write_final_window(conv, i, final_window);
+    }
+}

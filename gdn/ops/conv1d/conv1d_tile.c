@@ -1,0 +1,165 @@
+/* Tiles of channels, and a sliding window of rows. */
+#include "conv1d_tile.h"
+
+#include <assert.h>
+
+#include "inline_math.h"
+#include "token_rows.h"
+
+static const float zeros[GDNCP_CONV1D_TILE];
+
+gdncp_conv1d_tile_t gdncp_conv1d_tile(const gdncp_conv1d_t *conv, int64_t index)
+{
+    const int64_t first = index * GDNCP_CONV1D_TILE;
+    const int64_t left = conv->x.shape[1] - first;
+
+    return (gdncp_conv1d_tile_t){
+        .conv = conv, .first = first, .count = left < GDNCP_CONV1D_TILE ? left : GDNCP_CONV1D_TILE};
+}
+
+void gdncp_conv1d_load_taps(const gdncp_conv1d_tile_t *tile, gdncp_conv1d_taps_t *taps)
+{
+    const gdncp_conv1d_t *const conv = tile->conv;
+    const float *const bias = conv->bias.data;
+    const int width = (int)conv->weight.shape[1];
+
+    taps->width = width;
+    for (int64_t c = 0; c < tile->count; c++) {
+        const float *const weight =
+            (const float *)conv->weight.data + (tile->first + c) * width; /* [W] */
+
+        taps->bias[c] = bias != NULL ? bias[tile->first + c] : 0.0f;
+        for (int i = 0; i < width; i++) {
+            taps->weight[i][c] = weight[i];
+        }
+    }
+}
+
+/* The run that starts at a token of the block. Its sequence is the given one, or follows it with
+ * none but empty ones between. */
+static bool set_run(const gdncp_conv1d_t *conv, int64_t block, int64_t sequence, int64_t token,
+                    gdncp_conv1d_run_t *run)
+{
+    const int64_t block_end = gdncp_token_block_end(conv->x.shape[0], block);
+    int64_t i = sequence;
+
+    while (i < conv->num_sequences && conv->cu_seqlens[i + 1] <= token) {
+        i++;
+    }
+    if (i == conv->num_sequences || token >= block_end) {
+        return false;
+    }
+    const int64_t first = conv->cu_seqlens[i];
+    const int64_t last = conv->cu_seqlens[i + 1];
+
+    *run = (gdncp_conv1d_run_t){.sequence = i,
+                                .first = first,
+                                .length = last - first,
+                                .begin = token - first,
+                                .end = (last < block_end ? last : block_end) - first};
+    return true;
+}
+
+bool gdncp_conv1d_first_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_conv1d_run_t *run)
+{
+    const int64_t begin = block * gdncp_token_block_size(conv->x.shape[0]);
+
+    return set_run(conv, block, gdncp_sequence_of(conv->cu_seqlens, conv->num_sequences, begin),
+                   begin, run);
+}
+
+bool gdncp_conv1d_next_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_conv1d_run_t *run)
+{
+    return set_run(conv, block, run->sequence, run->first + run->end, run);
+}
+
+void gdncp_conv1d_clear_rows(gdncp_conv1d_rows_t *rows, int width)
+{
+    rows->width = width;
+    rows->next = 0;
+    for (int i = 0; i < width; i++) {
+        rows->row[i] = zeros;
+    }
+}
+
+float *gdncp_conv1d_next_slot(gdncp_conv1d_rows_t *rows)
+{
+    return rows->slots[rows->next];
+}
+
+void gdncp_conv1d_push(gdncp_conv1d_rows_t *rows, const float *row)
+{
+    for (int i = 0; i + 1 < rows->width; i++) {
+        rows->row[i] = rows->row[i + 1];
+    }
+    rows->row[rows->width - 1] = row != NULL ? row : zeros;
+    rows->next = rows->next + 1 < rows->width ? rows->next + 1 : 0;
+}
+
+void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
+                             int64_t position, gdncp_conv1d_rows_t *rows)
+{
+    const gdncp_conv1d_t *const conv = tile->conv;
+    float *const slot = gdncp_conv1d_next_slot(rows);
+    const int64_t before = rows->width - 1; /* tokens in a window */
+
+    if (position >= 0) {
+        gdncp_conv1d_push(
+            rows, gdncp_row_load(&conv->x, run->first + position, tile->first, tile->count, slot));
+    } else if (conv->window.data != NULL) {
+        const int64_t channels = conv->window.shape[2];
+        const int64_t offset = (before + position) * channels + tile->first;
+
+        gdncp_conv1d_push(rows,
+                          gdncp_row_load(&conv->window, run->sequence, offset, tile->count, slot));
+    } else {
+        gdncp_conv1d_push(rows, NULL);
+    }
+}
+
+/* width is a constant where this is inlined, so that its loop unrolls and the other vectorises. */
+GDNCP_ALWAYS_INLINE void apply(const gdncp_conv1d_taps_t *taps, const float *const *row,
+                               const int width, int64_t count, float *restrict out)
+{
+    for (int64_t c = 0; c < count; c++) {
+        float sum = taps->bias[c];
+
+        for (int i = 0; i < width; i++) {
+            sum += taps->weight[i][c] * row[i][c];
+        }
+        out[c] = sum;
+    }
+}
+
+GDNCP_VECTOR_CLONES
+void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
+                        int64_t count, float *out)
+{
+    switch (rows->width) {
+    case 1:
+        apply(taps, rows->row, 1, count, out);
+        break;
+    case 2:
+        apply(taps, rows->row, 2, count, out);
+        break;
+    case 3:
+        apply(taps, rows->row, 3, count, out);
+        break;
+    case 4:
+        apply(taps, rows->row, 4, count, out);
+        break;
+    case 5:
+        apply(taps, rows->row, 5, count, out);
+        break;
+    case 6:
+        apply(taps, rows->row, 6, count, out);
+        break;
+    case 7:
+        apply(taps, rows->row, 7, count, out);
+        break;
+    default:
+        assert(rows->width == GDNCP_CONV1D_MAX_WIDTH);
+        apply(taps, rows->row, GDNCP_CONV1D_MAX_WIDTH, count, out);
+        break;
+    }
+}

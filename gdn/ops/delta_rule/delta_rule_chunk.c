@@ -1,0 +1,215 @@
+/* One chunk of one head of the gated delta rule, forward. */
+#include "delta_rule_chunk.h"
+
+#include <string.h>
+
+#include "small_gemm.h"
+#include "vector_math.h"
+
+#define CHUNK_SQUARE ((int64_t)GDNCP_CHUNK * GDNCP_CHUNK)
+
+/* Diagonal blocks of the triangular matrix that are inverted element by element. */
+#define BLOCK GDNCP_ROW_GRAIN
+
+gdncp_chunk_keys_t gdncp_chunk_keys_take(gdncp_arena_t *arena, int64_t num_chunks, int64_t dk)
+{
+    const int64_t rows = num_chunks * GDNCP_CHUNK;
+    gdncp_chunk_keys_t keys;
+
+    keys.k = gdncp_arena_floats(arena, rows * dk);
+    keys.q = gdncp_arena_floats(arena, rows * dk);
+    keys.k_factors = gdncp_arena_floats(arena, rows);
+    keys.q_factors = gdncp_arena_floats(arena, rows);
+    keys.kk = gdncp_arena_floats(arena, rows * GDNCP_CHUNK);
+    keys.qk = gdncp_arena_floats(arena, rows * GDNCP_CHUNK);
+    return keys;
+}
+
+gdncp_chunk_keys_t gdncp_chunk_keys_at(const gdncp_chunk_keys_t *keys, int64_t chunk, int64_t dk)
+{
+    const int64_t row = chunk * GDNCP_CHUNK;
+
+    return (gdncp_chunk_keys_t){.k = keys->k + row * dk,
+                                .q = keys->q + row * dk,
+                                .k_factors = keys->k_factors + row,
+                                .q_factors = keys->q_factors + row,
+                                .kk = keys->kk + row * GDNCP_CHUNK,
+                                .qk = keys->qk + row * GDNCP_CHUNK};
+}
+
+int64_t gdncp_num_chunks(int64_t length)
+{
+    return (length + GDNCP_CHUNK - 1) / GDNCP_CHUNK;
+}
+
+gdncp_chunk_span_t gdncp_chunk_span(int64_t begin, int64_t end, int64_t chunk)
+{
+    const int64_t first = begin + chunk * GDNCP_CHUNK;
+    const int64_t count = end - first < GDNCP_CHUNK ? end - first : GDNCP_CHUNK;
+
+    return (gdncp_chunk_span_t){.begin = first, .count = count, .rows = gdncp_padded_rows(count)};
+}
+
+void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
+                           int64_t key_head, bool with_q, const gdncp_chunk_keys_t *keys,
+                           float *work)
+{
+    const int64_t rows = span->rows;
+    const int64_t dk = problem->dk;
+
+    gdncp_load_head(&problem->rule->k, span->begin, span->count, key_head, rows, keys->k);
+    gdncp_normalise_rows(problem, rows, keys->k, keys->k_factors);
+    gdncp_transpose(rows, dk, keys->k, dk, work, rows);
+    gdncp_gemm(rows, rows, dk, keys->k, dk, work, rows, false, keys->kk, rows);
+    if (with_q) {
+        gdncp_load_head(&problem->rule->q, span->begin, span->count, key_head, rows, keys->q);
+        gdncp_normalise_rows(problem, rows, keys->q, keys->q_factors);
+        gdncp_gemm(rows, rows, dk, keys->q, dk, work, rows, false, keys->qk, rows);
+    }
+}
+
+gdncp_chunk_gates_t gdncp_chunk_gates_take(gdncp_arena_t *arena)
+{
+    gdncp_chunk_gates_t gates;
+
+    gates.decay = gdncp_arena_floats(arena, CHUNK_SQUARE);
+    gates.beta = gdncp_arena_floats(arena, GDNCP_CHUNK);
+    gates.from_start = gdncp_arena_floats(arena, GDNCP_CHUNK);
+    gates.to_end = gdncp_arena_floats(arena, GDNCP_CHUNK);
+    gates.total = gdncp_arena_floats(arena, 1);
+    return gates;
+}
+
+/*
+ * Each decay is the exponential of one difference: e^G_i e^-G_j would overflow under strong decay.
+ * The sums are in double, for a difference of two long sums keeps few of a float's digits.
+ */
+void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
+                            int64_t value_head, const gdncp_chunk_gates_t *gates)
+{
+    const int64_t rows = span->rows;
+    const int64_t heads = problem->num_value_heads;
+    const int64_t offset = span->begin * heads + value_head;
+    const float *const g = (const float *)problem->rule->g.data + offset;
+    const float *const beta = (const float *)problem->rule->beta.data + offset;
+    double sums[GDNCP_CHUNK];
+    double sum = 0.0;
+
+    for (int64_t i = 0; i < rows; i++) {
+        sum += i < span->count ? (double)g[i * heads] : 0.0;
+        sums[i] = sum;
+        gates->beta[i] = i < span->count ? beta[i * heads] : 0.0f;
+        gates->from_start[i] = (float)sum;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        float *const row = gates->decay + i * rows;
+
+        gates->to_end[i] = (float)(sum - sums[i]);
+        for (int64_t j = 0; j <= i; j++) {
+            row[j] = (float)(sums[i] - sums[j]);
+        }
+        gdncp_vector_exp(row, i + 1);
+        memset(row + i + 1, 0, (size_t)(rows - i - 1) * sizeof(float));
+    }
+    gates->total[0] = (float)sum;
+    gdncp_vector_exp(gates->from_start, rows);
+    gdncp_vector_exp(gates->to_end, rows);
+    gdncp_vector_exp(gates->total, 1);
+}
+
+/* t = (I - n)^-1 for one [BLOCK, BLOCK] block n below the diagonal, in double. */
+static void invert_block(const float *n, float *t, int64_t ld)
+{
+    double inverse[BLOCK][BLOCK] = {{0.0}};
+
+    for (int i = 0; i < BLOCK; i++) {
+        inverse[i][i] = 1.0;
+        for (int l = 0; l < i; l++) {
+            for (int j = 0; j <= l; j++) {
+                inverse[i][j] += (double)n[i * ld + l] * inverse[l][j];
+            }
+        }
+        for (int j = 0; j < BLOCK; j++) {
+            t[i * ld + j] = (float)inverse[i][j];
+        }
+    }
+}
+
+/*
+ * Forward substitution by rows of blocks. With n = -diag(beta) a, the row of blocks I of
+ * (I - n)^-1 is T_II (n_I T) left of the diagonal.
+ */
+void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const float *kk, float *a,
+                         float *t, float *work)
+{
+    float left[BLOCK * GDNCP_CHUNK];
+
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < i; j++) {
+            a[i * rows + j] = gates->decay[i * rows + j] * kk[i * rows + j];
+            work[i * rows + j] = -gates->beta[i] * a[i * rows + j];
+        }
+        memset(a + i * rows + i, 0, (size_t)(rows - i) * sizeof(float));
+    }
+    for (int64_t i = 0; i < rows; i += BLOCK) {
+        invert_block(work + i * rows + i, t + i * rows + i, rows);
+        for (int64_t row = i; row < i + BLOCK; row++) {
+            memset(t + row * rows + i + BLOCK, 0, (size_t)(rows - i - BLOCK) * sizeof(float));
+        }
+        gdncp_gemm(BLOCK, i, i, work + i * rows, rows, t, rows, false, left, i);
+        gdncp_gemm(BLOCK, i, BLOCK, t + i * rows + i, rows, left, i, false, t + i * rows, rows);
+    }
+}
+
+void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
+                        const gdncp_chunk_gates_t *gates, const float *k, const float *t,
+                        const float *state, float *y, float *u, float *work)
+{
+    gdncp_gemm(rows, width, dk, k, dk, state, ld, false, work, width);
+    for (int64_t i = 0; i < rows; i++) {
+        float *const row = work + i * width;
+
+        for (int64_t j = 0; j < width; j++) {
+            y[i * ld + j] -= gates->from_start[i] * row[j];
+            row[j] = gates->beta[i] * y[i * ld + j];
+        }
+    }
+    gdncp_gemm(rows, width, rows, t, rows, work, width, false, u, ld);
+}
+
+void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
+                         const gdncp_chunk_gates_t *gates, const float *k, const float *u,
+                         float *state, float *work)
+{
+    const float total = gates->total[0];
+
+    gdncp_scale_rows(rows, dk, gates->to_end, k, work, dk);
+    for (int64_t i = 0; i < dk; i++) {
+        for (int64_t j = 0; j < width; j++) {
+            state[i * ld + j] *= total;
+        }
+    }
+    gdncp_gemm_tn(dk, width, rows, work, dk, u, ld, true, state, ld);
+}
+
+void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t *gates,
+                           const float *qk, float *p)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j <= i; j++) {
+            p[i * rows + j] = scale * gates->decay[i * rows + j] * qk[i * rows + j];
+        }
+        memset(p + i * rows + i + 1, 0, (size_t)(rows - i - 1) * sizeof(float));
+    }
+}
+
+void gdncp_chunk_decay_rows(int64_t rows, int64_t dk, float factor, bool with_beta,
+                            const gdncp_chunk_gates_t *gates, const float *src, float *dst)
+{
+    float factors[GDNCP_CHUNK];
+
+    for (int64_t i = 0; i < rows; i++) {
+        factors[i] = factor * gates->from_start[i] * (with_beta ? gates->beta[i] : 1.0f);
+    }
+    gdncp_scale_rows(rows, dk, factors, src, dst, dk);
+}

@@ -1,0 +1,89 @@
+/*
+ * One chunk of one head of the gated delta rule, forward.
+ *
+ * Names as in README.md. All matrices are row-major float32 with `rows` rows or columns where
+ * the tokens of the chunk are meant; matrices over pairs of tokens are [rows, rows], element
+ * (i, j) being what token i takes from token j.
+ */
+#ifndef GDNCP_DELTA_RULE_CHUNK_H
+#define GDNCP_DELTA_RULE_CHUNK_H
+
+#include <stdint.h>
+
+#include "delta_rule_problem.h"
+#include "op_scratch.h"
+
+/* What value heads of one group share. */
+typedef struct gdncp_chunk_keys {
+    float *k;         /* [rows, dk], normalised */
+    float *q;         /* [rows, dk]; not used where the caller has none */
+    float *k_factors; /* [rows] of the normalisation */
+    float *q_factors;
+    float *kk; /* [rows, rows] k_i . k_j */
+    float *qk; /* [rows, rows] q_i . k_j */
+} gdncp_chunk_keys_t;
+
+/* Room for num_chunks of them laid end to end; gdncp_chunk_keys_at() gives one. */
+gdncp_chunk_keys_t gdncp_chunk_keys_take(gdncp_arena_t *arena, int64_t num_chunks, int64_t dk);
+gdncp_chunk_keys_t gdncp_chunk_keys_at(const gdncp_chunk_keys_t *keys, int64_t chunk, int64_t dk);
+
+/* Where a chunk's tokens lie. */
+typedef struct gdncp_chunk_span {
+    int64_t begin; /* in the pack */
+    int64_t count; /* tokens, 1..GDNCP_CHUNK */
+    int64_t rows;  /* padded */
+} gdncp_chunk_span_t;
+
+/* Chunks of a sequence of `length` tokens, and the span of one of them. */
+int64_t gdncp_num_chunks(int64_t length);
+gdncp_chunk_span_t gdncp_chunk_span(int64_t begin, int64_t end, int64_t chunk);
+
+/* Load, normalise and multiply the keys, and the queries if with_q. work: [dk, GDNCP_CHUNK]. */
+void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
+                           int64_t key_head, bool with_q, const gdncp_chunk_keys_t *keys,
+                           float *work);
+
+/* What the gates of one value head make of a chunk; G is the sum of g from the chunk's start. */
+typedef struct gdncp_chunk_gates {
+    float *decay;      /* [rows, rows] D: e^(G_i - G_j) for i >= j, else 0 */
+    float *beta;       /* [rows] */
+    float *from_start; /* [rows] e^G_i */
+    float *to_end;     /* [rows] e^(G_C - G_i) */
+    float *total;      /* [1] e^G_C */
+} gdncp_chunk_gates_t;
+
+gdncp_chunk_gates_t gdncp_chunk_gates_take(gdncp_arena_t *arena);
+
+void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
+                            int64_t value_head, const gdncp_chunk_gates_t *gates);
+
+/*
+ * a = D o KK' strictly below the diagonal (without beta), t = (I + diag(beta) a)^-1.
+ * work: [rows, rows].
+ */
+void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const float *kk, float *a,
+                         float *t, float *work);
+
+/*
+ * With y = v [rows, width] on entry and the state [dk, width] at the chunk's start:
+ *     y <- v - diag(e^G) K S,    u = T diag(beta) y.
+ * ld: elements between rows of y, u and state. work: [rows, width], packed.
+ */
+void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
+                        const gdncp_chunk_gates_t *gates, const float *k, const float *t,
+                        const float *state, float *y, float *u, float *work);
+
+/* S <- e^G_C S + (diag(e^(G_C - G)) K)' u. work: [rows, dk]. */
+void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
+                         const gdncp_chunk_gates_t *gates, const float *k, const float *u,
+                         float *state, float *work);
+
+/* p = scale D o QK', lower with the diagonal. */
+void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t *gates,
+                           const float *qk, float *p);
+
+/* dst [rows, dk] = factor diag(e^G) src, and times diag(beta) if with_beta. */
+void gdncp_chunk_decay_rows(int64_t rows, int64_t dk, float factor, bool with_beta,
+                            const gdncp_chunk_gates_t *gates, const float *src, float *dst);
+
+#endif

@@ -1,0 +1,64 @@
+/* One chunk of one head of the gated delta rule, backward. Conventions of delta_rule_chunk.h. */
+#ifndef GDNCP_DELTA_RULE_CHUNK_BACKWARD_H
+#define GDNCP_DELTA_RULE_CHUNK_BACKWARD_H
+
+#include "delta_rule_chunk.h"
+
+/* Scratch of the backward chunk functions. */
+typedef struct gdncp_chunk_backward_scratch {
+    float *grads;      /* [2 rows, dv] dO over dR */
+    float *factors;    /* [2 rows, dk] scale diag(e^G) Q over -diag(e^G beta) K */
+    float *k_to_end;   /* [rows, dk] diag(e^(G_C - G)) K */
+    float *grad_u;     /* [rows, dv] */
+    float *attention;  /* [rows, rows] */
+    float *u_t;        /* [dv, rows] */
+    float *pairs;      /* [2 rows, rows] dO U' over dR U' */
+    float *state_t;    /* [dv, dk] */
+    float *state_rows; /* [2 rows, dk] dO S0' over dR S0'; then U dS' */
+    float *grad_qk;    /* [rows, rows] */
+    float *grad_kk;    /* [rows, rows] of KK', symmetric */
+} gdncp_chunk_backward_scratch_t;
+
+gdncp_chunk_backward_scratch_t gdncp_chunk_backward_scratch_take(gdncp_arena_t *arena, int64_t dk,
+                                                                 int64_t dv);
+
+/* What the forward walk leaves of a chunk. */
+typedef struct gdncp_chunk_record {
+    float *state; /* [dk, dv] at the chunk's start */
+    float *y;     /* [rows, dv] */
+    float *u;     /* [rows, dv] */
+    float *a;     /* [rows, rows] */
+    float *t;     /* [rows, rows] */
+} gdncp_chunk_record_t;
+
+/*
+ * The walk back that needs no states. On entry dO [rows, dv] lies in scratch->grads; on return
+ * dR lies below it, and scratch->factors is filled.
+ */
+void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
+                             const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
+                             const float *t, const float *grad_state,
+                             const gdncp_chunk_backward_scratch_t *scratch);
+
+/* grad_state, of the chunk's end on entry, of its start on return; after the call above. */
+void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
+                            const gdncp_chunk_gates_t *gates, float *grad_state,
+                            const gdncp_chunk_backward_scratch_t *scratch);
+
+/* Gradients of one chunk of one head. */
+typedef struct gdncp_chunk_grads {
+    float *q; /* [rows, dk] added to: of the normalised q, over a group */
+    float *k; /* [rows, dk] added to */
+    float *v; /* [rows, dv] */
+    double g[GDNCP_CHUNK];
+    double beta[GDNCP_CHUNK];
+} gdncp_chunk_grads_t;
+
+/* Between the two calls above: grad_state is that of the chunk's end. */
+void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
+                             const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
+                             const gdncp_chunk_record_t *record, const float *grad_state,
+                             const gdncp_chunk_backward_scratch_t *scratch,
+                             gdncp_chunk_grads_t *grads);
+
+#endif

@@ -1,0 +1,159 @@
+/* The gated delta rule over whole sequences, forward. */
+#include "gdncp/ops.h"
+
+#include "delta_rule_chunk.h"
+#include "op_checks.h"
+#include "op_parallel.h"
+#include "small_gemm.h"
+
+typedef struct forward_scratch {
+    gdncp_chunk_keys_t keys;
+    gdncp_chunk_gates_t gates;
+    float *states; /* [heads of an item, dk, dv] */
+    float *values; /* [rows, dv] v, then y */
+    float *u;      /* [rows, dv] */
+    float *o;      /* [rows, dv] */
+    float *a;      /* [rows, rows] */
+    float *t;      /* [rows, rows] */
+    float *work;   /* [rows, max(rows, dk, dv)] */
+} forward_scratch_t;
+
+typedef struct forward_run {
+    gdncp_rule_problem_t problem;
+    const gdncp_tensor_t *o;
+    const gdncp_tensor_t *final_state; /* NULL: none */
+    bool by_group;                     /* an item is a group of value heads, else one value head */
+    int64_t items_per_sequence;
+    gdncp_scratch_t scratch;
+} forward_run_t;
+
+static forward_scratch_t take_scratch(const forward_run_t *run, gdncp_arena_t *arena)
+{
+    const gdncp_rule_problem_t *const problem = &run->problem;
+    const int64_t dk = problem->dk;
+    const int64_t dv = problem->dv;
+    const int64_t widest = dk > dv ? dk : dv;
+    const int64_t heads = run->by_group ? problem->group_size : 1;
+    forward_scratch_t scratch;
+
+    scratch.keys = gdncp_chunk_keys_take(arena, 1, dk);
+    scratch.gates = gdncp_chunk_gates_take(arena);
+    scratch.states = gdncp_arena_floats(arena, heads * dk * dv);
+    scratch.values = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
+    scratch.u = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
+    scratch.o = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
+    scratch.a = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
+    scratch.t = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
+    scratch.work =
+        gdncp_arena_floats(arena, GDNCP_CHUNK * (widest > GDNCP_CHUNK ? widest : GDNCP_CHUNK));
+    return scratch;
+}
+
+/* o = scale diag(e^G) Q S + P u of a chunk, from the state at its start. */
+static void write_output(const forward_run_t *run, const gdncp_chunk_span_t *span, int64_t head,
+                         const forward_scratch_t *scratch, const float *state)
+{
+    const gdncp_rule_problem_t *const problem = &run->problem;
+    const int64_t rows = span->rows;
+    const int64_t dk = problem->dk;
+    const int64_t dv = problem->dv;
+
+    gdncp_chunk_decay_rows(rows, dk, problem->scale, false, &scratch->gates, scratch->keys.q,
+                           scratch->work);
+    gdncp_gemm(rows, dv, dk, scratch->work, dk, state, dv, false, scratch->o, dv);
+    gdncp_chunk_attention(rows, problem->scale, &scratch->gates, scratch->keys.qk, scratch->work);
+    gdncp_gemm(rows, dv, rows, scratch->work, rows, scratch->u, dv, true, scratch->o, dv);
+    gdncp_store_head(scratch->o, span->begin, span->count, head, run->o);
+}
+
+static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *span, int64_t head,
+                         const forward_scratch_t *scratch, float *state)
+{
+    const gdncp_rule_problem_t *const problem = &run->problem;
+    const int64_t rows = span->rows;
+    const int64_t dk = problem->dk;
+    const int64_t dv = problem->dv;
+
+    gdncp_chunk_gates_load(problem, span, head, &scratch->gates);
+    gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->a, scratch->t,
+                        scratch->work);
+    gdncp_load_head(&problem->rule->v, span->begin, span->count, head, rows, scratch->values);
+    gdncp_chunk_values(rows, dk, dv, dv, &scratch->gates, scratch->keys.k, scratch->t, state,
+                       scratch->values, scratch->u, scratch->work);
+    write_output(run, span, head, scratch, state);
+    gdncp_chunk_advance(rows, dk, dv, dv, &scratch->gates, scratch->keys.k, scratch->u, state,
+                        scratch->work);
+}
+
+static void forward_item(void *context, int64_t item, int thread)
+{
+    const forward_run_t *const run = context;
+    const gdncp_rule_problem_t *const problem = &run->problem;
+    const gdncp_delta_rule_t *const rule = problem->rule;
+    const int64_t size = problem->dk * problem->dv;
+    const int64_t sequence = item / run->items_per_sequence;
+    const int64_t part = item % run->items_per_sequence;
+    const int64_t key_head = run->by_group ? part : gdncp_rule_key_head(problem, part);
+    const gdncp_head_group_t heads =
+        run->by_group ? gdncp_rule_group(problem, key_head) : (gdncp_head_group_t){part, part + 1};
+    const int64_t begin = rule->cu_seqlens[sequence];
+    const int64_t end = rule->cu_seqlens[sequence + 1];
+    const int64_t num_chunks = gdncp_num_chunks(end - begin);
+    gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
+    const forward_scratch_t scratch = take_scratch(run, &arena);
+
+    for (int64_t head = heads.first; head < heads.end; head++) {
+        gdncp_load_state(problem, &rule->initial_state, sequence, head,
+                         scratch.states + (head - heads.first) * size);
+    }
+    for (int64_t chunk = 0; chunk < num_chunks && heads.first < heads.end; chunk++) {
+        const gdncp_chunk_span_t span = gdncp_chunk_span(begin, end, chunk);
+
+        gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, scratch.work);
+        for (int64_t head = heads.first; head < heads.end; head++) {
+            advance_head(run, &span, head, &scratch, scratch.states + (head - heads.first) * size);
+        }
+    }
+    for (int64_t head = heads.first; head < heads.end; head++) {
+        gdncp_store_state(problem, scratch.states + (head - heads.first) * size, sequence, head,
+                          run->final_state);
+    }
+}
+
+gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gdncp_tensor_t *o,
+                                        const gdncp_tensor_t *final_state,
+                                        gdncp_workspace_t *workspace)
+{
+    forward_run_t run = {.o = o, .final_state = final_state};
+    gdncp_rule_problem_t *const problem = &run.problem;
+    gdncp_status_t status = gdncp_rule_problem_make(rule, true, true, problem);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_rule_check_values(problem, "o", o);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_rule_check_states("final_state", final_state, true, rule->num_sequences,
+                                         problem->num_value_heads, problem->dk, problem->dv);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    /* Groups share the products of their keys; single heads keep more threads busy. */
+    const int64_t num_groups = rule->num_sequences * problem->num_key_heads;
+
+    run.by_group = gdncp_parallel_num_threads(num_groups) < num_groups;
+    run.items_per_sequence = run.by_group ? problem->num_key_heads : problem->num_value_heads;
+
+    const int64_t num_items = rule->num_sequences * run.items_per_sequence;
+    const int num_threads = gdncp_parallel_num_threads(num_items);
+    gdncp_arena_t measure = {.block = NULL};
+
+    take_scratch(&run, &measure);
+    status = gdncp_scratch_open(workspace, num_threads, measure.used, &run.scratch);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_parallel_for(num_items, num_threads, forward_item, &run);
+    gdncp_scratch_close(&run.scratch);
+    return GDNCP_OK;
+}

@@ -1,0 +1,116 @@
+/* The gradient of a sequence's initial state, without its states. */
+#include "gdncp/ops.h"
+
+#include "delta_rule_chunk_backward.h"
+#include "op_parallel.h"
+
+typedef struct grad_summary_scratch {
+    gdncp_chunk_keys_t keys;
+    gdncp_chunk_gates_t gates;
+    gdncp_chunk_backward_scratch_t chunk;
+    float *grad_state; /* [dk, dv] */
+    float *a;          /* [rows, rows] */
+    float *t;          /* [rows, rows] */
+    float *work;       /* [rows, max(rows, dk)] */
+} grad_summary_scratch_t;
+
+typedef struct grad_summary_run {
+    gdncp_rule_problem_t problem;
+    const int64_t *sequences; /* NULL: all */
+    const gdncp_tensor_t *grad_o;
+    const gdncp_tensor_t *grad_final_state;
+    const gdncp_tensor_t *grad_initial;
+    gdncp_scratch_t scratch;
+} grad_summary_run_t;
+
+static grad_summary_scratch_t take_scratch(const gdncp_rule_problem_t *problem,
+                                           gdncp_arena_t *arena)
+{
+    const int64_t dk = problem->dk;
+    const int64_t dv = problem->dv;
+    grad_summary_scratch_t scratch;
+
+    scratch.keys = gdncp_chunk_keys_take(arena, 1, dk);
+    scratch.gates = gdncp_chunk_gates_take(arena);
+    scratch.chunk = gdncp_chunk_backward_scratch_take(arena, dk, dv);
+    scratch.grad_state = gdncp_arena_floats(arena, dk * dv);
+    scratch.a = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
+    scratch.t = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
+    scratch.work = gdncp_arena_floats(arena, GDNCP_CHUNK * (dk > GDNCP_CHUNK ? dk : GDNCP_CHUNK));
+    return scratch;
+}
+
+static void grad_summary_item(void *context, int64_t item, int thread)
+{
+    const grad_summary_run_t *const run = context;
+    const gdncp_rule_problem_t *const problem = &run->problem;
+    const int64_t head = item % problem->num_value_heads;
+    const int64_t key_head = gdncp_rule_key_head(problem, head);
+    const int64_t selected = item / problem->num_value_heads;
+    const int64_t sequence = run->sequences != NULL ? run->sequences[selected] : selected;
+    const int64_t begin = problem->rule->cu_seqlens[sequence];
+    const int64_t end = problem->rule->cu_seqlens[sequence + 1];
+    gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
+    const grad_summary_scratch_t scratch = take_scratch(problem, &arena);
+
+    gdncp_load_state(problem, run->grad_final_state, selected, head, scratch.grad_state);
+    for (int64_t chunk = gdncp_num_chunks(end - begin) - 1; chunk >= 0; chunk--) {
+        const gdncp_chunk_span_t span = gdncp_chunk_span(begin, end, chunk);
+
+        gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, scratch.work);
+        gdncp_chunk_gates_load(problem, &span, head, &scratch.gates);
+        gdncp_chunk_inverse(span.rows, &scratch.gates, scratch.keys.kk, scratch.a, scratch.t,
+                            scratch.work);
+        gdncp_load_head(run->grad_o, span.begin, span.count, head, span.rows, scratch.chunk.grads);
+        gdncp_chunk_grad_values(problem, span.rows, &scratch.keys, &scratch.gates, scratch.t,
+                                scratch.grad_state, &scratch.chunk);
+        gdncp_chunk_grad_state(problem, span.rows, &scratch.gates, scratch.grad_state,
+                               &scratch.chunk);
+    }
+    gdncp_store_state(problem, scratch.grad_state, selected, head, run->grad_initial);
+}
+
+gdncp_status_t gdncp_delta_rule_grad_summary(const gdncp_delta_rule_t *rule,
+                                             const int64_t *sequences, int64_t num_selected,
+                                             const gdncp_tensor_t *grad_o,
+                                             const gdncp_tensor_t *grad_final_state,
+                                             const gdncp_tensor_t *grad_initial,
+                                             gdncp_workspace_t *workspace)
+{
+    grad_summary_run_t run = {.sequences = sequences,
+                              .grad_o = grad_o,
+                              .grad_final_state = grad_final_state,
+                              .grad_initial = grad_initial};
+    gdncp_rule_problem_t *const problem = &run.problem;
+    gdncp_status_t status = gdncp_rule_problem_make(rule, true, false, problem);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_rule_check_selection(problem, sequences, num_selected);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_rule_check_values(problem, "grad_o", grad_o);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_rule_check_states("grad_final_state", grad_final_state, true, num_selected,
+                                         problem->num_value_heads, problem->dk, problem->dv);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_rule_check_states("grad_initial", grad_initial, false, num_selected,
+                                         problem->num_value_heads, problem->dk, problem->dv);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    const int64_t num_items = num_selected * problem->num_value_heads;
+    const int num_threads = gdncp_parallel_num_threads(num_items);
+    gdncp_arena_t measure = {.block = NULL};
+
+    take_scratch(problem, &measure);
+    status = gdncp_scratch_open(workspace, num_threads, measure.used, &run.scratch);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_parallel_for(num_items, num_threads, grad_summary_item, &run);
+    gdncp_scratch_close(&run.scratch);
+    return GDNCP_OK;
+}

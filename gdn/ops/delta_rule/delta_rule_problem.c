@@ -1,0 +1,295 @@
+/* A checked delta rule: dimensions resolved, rows of a head read and written as float32. */
+#include "delta_rule_problem.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "error.h"
+#include "op_checks.h"
+#include "vector_math.h"
+
+#define L2NORM_EPS 1e-6
+
+static gdncp_status_t resolve_group(gdncp_rule_problem_t *problem)
+{
+    const gdncp_delta_rule_t *const rule = problem->rule;
+    const int64_t key_heads = problem->num_key_heads;
+    const int64_t value_heads = problem->num_value_heads;
+
+    if (rule->group_size < 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "group_size: expected >= 0, got %" PRId64,
+                          rule->group_size);
+    }
+    if (rule->group_size == 0) {
+        if (key_heads == 0 ? value_heads > 0 : value_heads % key_heads != 0) {
+            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                              "v: expected a multiple of the %" PRId64 " key heads, got %" PRId64
+                              " value heads",
+                              key_heads, value_heads);
+        }
+        problem->group_size = value_heads > 0 ? value_heads / key_heads : 1;
+    } else {
+        problem->group_size = rule->group_size;
+    }
+    if (rule->group_phase < 0 || rule->group_phase >= problem->group_size) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "group_phase: expected 0..%" PRId64 ", got %" PRId64,
+                          problem->group_size - 1, rule->group_phase);
+    }
+    if (value_heads > 0 &&
+        (value_heads - 1 + rule->group_phase) / problem->group_size >= key_heads) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "k: expected a key head for each %" PRId64 " of %" PRId64
+                          " value heads from phase %" PRId64 ", got %" PRId64 " key heads",
+                          problem->group_size, value_heads, rule->group_phase, key_heads);
+    }
+    return GDNCP_OK;
+}
+
+static gdncp_status_t check_gates(const gdncp_rule_problem_t *problem)
+{
+    const int64_t shape[] = {problem->num_tokens, problem->num_value_heads};
+    const gdncp_status_t status =
+        gdncp_op_check_tensor("g", &problem->rule->g, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2, shape);
+
+    return status != GDNCP_OK ? status
+                              : gdncp_op_check_tensor("beta", &problem->rule->beta, GDNCP_F32,
+                                                      GDNCP_OP_CONTIGUOUS, 2, shape);
+}
+
+static gdncp_status_t check_qkv(gdncp_rule_problem_t *problem, bool needs_q)
+{
+    const gdncp_delta_rule_t *const rule = problem->rule;
+    gdncp_status_t status = gdncp_op_check_ndim("k", &rule->k, 3);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_ndim("v", &rule->v, 3);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_dtype("k", &rule->k);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    const int64_t key_shape[] = {rule->k.shape[0], rule->k.shape[1], rule->k.shape[2]};
+    const int64_t value_shape[] = {key_shape[0], rule->v.shape[1], rule->v.shape[2]};
+
+    problem->dtype = rule->k.dtype;
+    problem->num_tokens = key_shape[0];
+    problem->num_key_heads = key_shape[1];
+    problem->dk = key_shape[2];
+    problem->num_value_heads = value_shape[1];
+    problem->dv = value_shape[2];
+    if (problem->dk == 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "k: expected a head dimension > 0, got 0");
+    }
+    if (problem->dv == 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "v: expected a head dimension > 0, got 0");
+    }
+    status =
+        gdncp_op_check_tensor("k", &rule->k, problem->dtype, GDNCP_OP_TOKEN_STRIDE, 3, key_shape);
+    if (status == GDNCP_OK && needs_q) {
+        status = gdncp_op_check_tensor("q", &rule->q, problem->dtype, GDNCP_OP_TOKEN_STRIDE, 3,
+                                       key_shape);
+    }
+    return status != GDNCP_OK ? status
+                              : gdncp_op_check_tensor("v", &rule->v, problem->dtype,
+                                                      GDNCP_OP_TOKEN_STRIDE, 3, value_shape);
+}
+
+gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool needs_q,
+                                       bool needs_initial_state, gdncp_rule_problem_t *problem)
+{
+    if (rule == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "rule: expected a delta rule, got NULL");
+    }
+    *problem = (gdncp_rule_problem_t){.rule = rule};
+    gdncp_status_t status = check_qkv(problem, needs_q);
+
+    if (status == GDNCP_OK) {
+        status = resolve_group(problem);
+    }
+    if (status == GDNCP_OK) {
+        status = check_gates(problem);
+    }
+    if (status == GDNCP_OK) {
+        status =
+            gdncp_op_check_cu_seqlens(rule->cu_seqlens, rule->num_sequences, problem->num_tokens);
+    }
+    if (status == GDNCP_OK && needs_initial_state) {
+        status = gdncp_rule_check_states("initial_state", &rule->initial_state, true,
+                                         rule->num_sequences, problem->num_value_heads, problem->dk,
+                                         problem->dv);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    if (!isfinite(rule->scale)) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "scale: expected a finite number, got %g",
+                          (double)rule->scale);
+    }
+    problem->scale = rule->scale != 0.0f ? rule->scale : (float)(1.0 / sqrt((double)problem->dk));
+    for (int64_t i = 0; i < rule->num_sequences; i++) {
+        const int64_t length = rule->cu_seqlens[i + 1] - rule->cu_seqlens[i];
+
+        problem->longest = length > problem->longest ? length : problem->longest;
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_rule_check_selection(const gdncp_rule_problem_t *problem,
+                                          const int64_t *sequences, int64_t num_selected)
+{
+    const int64_t num_sequences = problem->rule->num_sequences;
+
+    if (sequences == NULL && num_selected != num_sequences) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "num_selected: expected all %" PRId64
+                          " sequences where none are listed, got %" PRId64,
+                          num_sequences, num_selected);
+    }
+    if (num_selected < 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "num_selected: expected >= 0, got %" PRId64,
+                          num_selected);
+    }
+    for (int64_t i = 0; sequences != NULL && i < num_selected; i++) {
+        if (sequences[i] < 0 || sequences[i] >= num_sequences) {
+            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                              "sequences: expected 0..%" PRId64 " at index %" PRId64
+                              ", got %" PRId64,
+                              num_sequences - 1, i, sequences[i]);
+        }
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_rule_check_values(const gdncp_rule_problem_t *problem, const char *name,
+                                       const gdncp_tensor_t *tensor)
+{
+    const int64_t shape[] = {problem->num_tokens, problem->num_value_heads, problem->dv};
+
+    return gdncp_op_check_tensor(name, tensor, problem->dtype, GDNCP_OP_TOKEN_STRIDE, 3, shape);
+}
+
+gdncp_status_t gdncp_rule_check_states(const char *name, const gdncp_tensor_t *tensor,
+                                       bool optional, int64_t count, int64_t heads, int64_t rows,
+                                       int64_t columns)
+{
+    const int64_t shape[] = {count, heads, rows, columns};
+
+    return optional
+               ? gdncp_op_check_optional(name, tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 4, shape)
+               : gdncp_op_check_tensor(name, tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 4, shape);
+}
+
+gdncp_head_group_t gdncp_rule_group(const gdncp_rule_problem_t *problem, int64_t key_head)
+{
+    const int64_t heads = problem->num_value_heads;
+    const int64_t first = key_head * problem->group_size - problem->rule->group_phase;
+    const int64_t end = first + problem->group_size;
+
+    return (gdncp_head_group_t){.first = first < 0 ? 0 : (first > heads ? heads : first),
+                                .end = end > heads ? heads : end};
+}
+
+int64_t gdncp_rule_key_head(const gdncp_rule_problem_t *problem, int64_t value_head)
+{
+    return (value_head + problem->rule->group_phase) / problem->group_size;
+}
+
+int64_t gdncp_padded_rows(int64_t count)
+{
+    return (count + GDNCP_ROW_GRAIN - 1) / GDNCP_ROW_GRAIN * GDNCP_ROW_GRAIN;
+}
+
+/* Its dtype was checked before any work began, so these conversions cannot fail. */
+static const char *row_of(const gdncp_tensor_t *tensor, int64_t token, int64_t head)
+{
+    const int64_t offset = token * tensor->strides[0] + head * tensor->shape[2];
+
+    return (const char *)tensor->data + (size_t)offset * gdncp_dtype_size(tensor->dtype);
+}
+
+void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
+                     int64_t rows, float *dst)
+{
+    const int64_t d = tensor->shape[2];
+
+    for (int64_t i = 0; i < count; i++) {
+        gdncp_convert_to_f32(tensor->dtype, row_of(tensor, begin + i, head), d, dst + i * d);
+    }
+    memset(dst + count * d, 0, (size_t)((rows - count) * d) * sizeof(float));
+}
+
+void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,
+                      const gdncp_tensor_t *tensor)
+{
+    const int64_t d = tensor->shape[2];
+
+    for (int64_t i = 0; i < count; i++) {
+        gdncp_convert_from_f32(src + i * d, d, tensor->dtype,
+                               (char *)(uintptr_t)row_of(tensor, begin + i, head));
+    }
+}
+
+void gdncp_normalise_rows(const gdncp_rule_problem_t *problem, int64_t rows, float *x,
+                          float *factors)
+{
+    const int64_t dk = problem->dk;
+
+    if (!problem->rule->qk_l2norm) {
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const double square = gdncp_vector_dot(x + i * dk, x + i * dk, dk);
+
+        factors[i] = (float)(1.0 / sqrt(square + L2NORM_EPS));
+    }
+    gdncp_scale_rows(rows, dk, factors, x, x, dk);
+}
+
+void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t rows,
+                                   const float *y, const float *factors, float *grad)
+{
+    const int64_t dk = problem->dk;
+
+    if (!problem->rule->qk_l2norm) {
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const float *const y_row = y + i * dk;
+        float *const grad_row = grad + i * dk;
+        const float along = (float)gdncp_vector_dot(y_row, grad_row, dk);
+
+        for (int64_t j = 0; j < dk; j++) {
+            grad_row[j] = factors[i] * (grad_row[j] - along * y_row[j]);
+        }
+    }
+}
+
+static size_t state_offset(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t head)
+{
+    return (size_t)((sequence * problem->num_value_heads + head) * problem->dk * problem->dv);
+}
+
+void gdncp_load_state(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *states,
+                      int64_t sequence, int64_t head, float *state)
+{
+    const size_t bytes = (size_t)(problem->dk * problem->dv) * sizeof(float);
+
+    if (gdncp_op_is_absent(states)) {
+        memset(state, 0, bytes);
+    } else {
+        memcpy(state, (const float *)states->data + state_offset(problem, sequence, head), bytes);
+    }
+}
+
+void gdncp_store_state(const gdncp_rule_problem_t *problem, const float *state, int64_t sequence,
+                       int64_t head, const gdncp_tensor_t *states)
+{
+    if (!gdncp_op_is_absent(states)) {
+        memcpy((float *)states->data + state_offset(problem, sequence, head), state,
+               (size_t)(problem->dk * problem->dv) * sizeof(float));
+    }
+}

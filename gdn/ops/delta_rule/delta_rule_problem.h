@@ -1,0 +1,84 @@
+/* A checked delta rule: dimensions resolved, rows of a head read and written as float32. */
+#ifndef GDNCP_DELTA_RULE_PROBLEM_H
+#define GDNCP_DELTA_RULE_PROBLEM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gdncp/ops.h"
+
+/* Tokens of a chunk. */
+#define GDNCP_CHUNK 64
+
+/*
+ * A chunk's rows are padded to a multiple of this, so that few shapes of kernels are needed.
+ * Padding rows have q = k = v = 0, g = 0 and beta = 0: tokens that change no state.
+ */
+#define GDNCP_ROW_GRAIN 16
+
+typedef struct gdncp_rule_problem {
+    const gdncp_delta_rule_t *rule;
+    gdncp_dtype_t dtype; /* of k, v and, where they are used, q and o */
+    int64_t num_tokens;
+    int64_t num_key_heads;
+    int64_t num_value_heads;
+    int64_t dk;
+    int64_t dv;
+    int64_t group_size;
+    int64_t longest; /* tokens of the longest sequence */
+    float scale;
+} gdncp_rule_problem_t;
+
+/* Check a rule and resolve its defaults. */
+gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool needs_q,
+                                       bool needs_initial_state, gdncp_rule_problem_t *problem);
+
+/* sequences is NULL (then num_selected must be the number of sequences) or lists valid ones. */
+gdncp_status_t gdncp_rule_check_selection(const gdncp_rule_problem_t *problem,
+                                          const int64_t *sequences, int64_t num_selected);
+
+/* Checks of tensors shaped by the rule: [T, Hv, dv], and [count, Hv, rows, columns] states. */
+gdncp_status_t gdncp_rule_check_values(const gdncp_rule_problem_t *problem, const char *name,
+                                       const gdncp_tensor_t *tensor);
+gdncp_status_t gdncp_rule_check_states(const char *name, const gdncp_tensor_t *tensor,
+                                       bool optional, int64_t count, int64_t heads, int64_t rows,
+                                       int64_t columns);
+
+/* Value heads [first, end) of the group of a key head; empty where no value head here reads it. */
+typedef struct gdncp_head_group {
+    int64_t first;
+    int64_t end;
+} gdncp_head_group_t;
+
+gdncp_head_group_t gdncp_rule_group(const gdncp_rule_problem_t *problem, int64_t key_head);
+int64_t gdncp_rule_key_head(const gdncp_rule_problem_t *problem, int64_t value_head);
+
+/* Rows that `count` tokens are padded to. */
+int64_t gdncp_padded_rows(int64_t count);
+
+/* dst [rows, d] = tokens [begin, begin + count) of one head of a [T, H, d] tensor, then zeros. */
+void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
+                     int64_t rows, float *dst);
+
+/* The first `count` rows of src [.., d] to tokens [begin, begin + count) of one head. */
+void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,
+                      const gdncp_tensor_t *tensor);
+
+/* x [rows, d] <- each row divided by its norm, where the rule asks for that; factors [rows] are
+ * what rows were multiplied by. */
+void gdncp_normalise_rows(const gdncp_rule_problem_t *problem, int64_t rows, float *x,
+                          float *factors);
+
+/* grad [rows, d] of the normalised y [rows, d] becomes that of the rows as given. */
+void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t rows,
+                                   const float *y, const float *factors, float *grad);
+
+/* state [dk * dv] = one head of one sequence of a [N, Hv, dk, dv] tensor; zeros if absent. */
+void gdncp_load_state(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *states,
+                      int64_t sequence, int64_t head, float *state);
+
+/* Back again; nothing if the tensor is absent. */
+void gdncp_store_state(const gdncp_rule_problem_t *problem, const float *state, int64_t sequence,
+                       int64_t head, const gdncp_tensor_t *states);
+
+#endif

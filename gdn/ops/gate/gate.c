@@ -1,0 +1,102 @@
+/* The gate: argument checks and dispatch. */
+#include "error.h"
+#include "gate_cpu.h"
+#include "op_checks.h"
+
+static gdncp_status_t check_parameter(const char *name, const gdncp_tensor_t *tensor,
+                                      int64_t num_heads)
+{
+    return gdncp_op_check_tensor(name, tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 1, &num_heads);
+}
+
+/* a or b, or a gradient of one. */
+static gdncp_status_t check_tokens(const char *name, const gdncp_tensor_t *tensor,
+                                   gdncp_dtype_t dtype, const gdncp_gate_t *gate)
+{
+    return gdncp_op_check_tensor(name, tensor, dtype, GDNCP_OP_TOKEN_STRIDE, 2, gate->a.shape);
+}
+
+static gdncp_status_t check_gate(const gdncp_gate_t *gate)
+{
+    gdncp_status_t status;
+
+    if (gate == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "gate: expected a gate, got NULL");
+    }
+    status = gdncp_op_check_ndim("a", &gate->a, 2);
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_dtype("a", &gate->a);
+    }
+    if (status == GDNCP_OK) {
+        status = check_tokens("a", &gate->a, gate->a.dtype, gate);
+    }
+    if (status == GDNCP_OK) {
+        status = check_tokens("b", &gate->b, gate->a.dtype, gate);
+    }
+    if (status == GDNCP_OK) {
+        status = check_parameter("A_log", &gate->A_log, gate->a.shape[1]);
+    }
+    if (status == GDNCP_OK) {
+        status = check_parameter("dt_bias", &gate->dt_bias, gate->a.shape[1]);
+    }
+    return status;
+}
+
+static gdncp_status_t check_grads(const gdncp_gate_t *gate, const gdncp_gate_grads_t *grads)
+{
+    gdncp_status_t status;
+
+    if (grads == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "grads: expected gate gradients, got NULL");
+    }
+    status = check_tokens("grads.a", &grads->a, gate->a.dtype, gate);
+    if (status == GDNCP_OK) {
+        status = check_tokens("grads.b", &grads->b, gate->a.dtype, gate);
+    }
+    if (status == GDNCP_OK) {
+        status = check_parameter("grads.A_log", &grads->A_log, gate->a.shape[1]);
+    }
+    if (status == GDNCP_OK) {
+        status = check_parameter("grads.dt_bias", &grads->dt_bias, gate->a.shape[1]);
+    }
+    return status;
+}
+
+gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
+                                  const gdncp_tensor_t *beta)
+{
+    gdncp_status_t status = check_gate(gate);
+
+    if (status == GDNCP_OK) {
+        status = check_tokens("g", g, GDNCP_F32, gate);
+    }
+    if (status == GDNCP_OK) {
+        status = check_tokens("beta", beta, GDNCP_F32, gate);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_gate_forward_cpu(gate, g, beta);
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_gate_backward(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
+                                   const gdncp_tensor_t *grad_beta, const gdncp_gate_grads_t *grads,
+                                   gdncp_workspace_t *workspace)
+{
+    gdncp_status_t status = check_gate(gate);
+
+    if (status == GDNCP_OK) {
+        status = check_tokens("grad_g", grad_g, GDNCP_F32, gate);
+    }
+    if (status == GDNCP_OK) {
+        status = check_tokens("grad_beta", grad_beta, GDNCP_F32, gate);
+    }
+    if (status == GDNCP_OK) {
+        status = check_grads(gate, grads);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return gdncp_gate_backward_cpu(gate, grad_g, grad_beta, grads, workspace);
+}

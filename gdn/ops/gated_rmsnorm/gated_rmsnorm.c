@@ -1,0 +1,87 @@
+/* The gated RMSNorm: argument checks and dispatch. */
+#include <math.h>
+
+#include "error.h"
+#include "gated_rmsnorm_cpu.h"
+#include "op_checks.h"
+
+static gdncp_status_t check_tokens(const char *name, const gdncp_tensor_t *tensor,
+                                   gdncp_dtype_t dtype, const gdncp_gated_rmsnorm_t *norm)
+{
+    return gdncp_op_check_tensor(name, tensor, dtype, GDNCP_OP_TOKEN_STRIDE, 3, norm->x.shape);
+}
+
+static gdncp_status_t check_weight(const char *name, const gdncp_tensor_t *tensor,
+                                   const gdncp_gated_rmsnorm_t *norm)
+{
+    return gdncp_op_check_tensor(name, tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 1,
+                                 &norm->x.shape[2]);
+}
+
+static gdncp_status_t check_norm(const gdncp_gated_rmsnorm_t *norm)
+{
+    gdncp_status_t status;
+
+    if (norm == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "norm: expected a gated RMSNorm, got NULL");
+    }
+    status = gdncp_op_check_ndim("x", &norm->x, 3);
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_dtype("z", &norm->z);
+    }
+    if (status == GDNCP_OK) {
+        status = check_tokens("z", &norm->z, norm->z.dtype, norm);
+    }
+    if (status == GDNCP_OK) {
+        /* May be wider than what it is gated with. */
+        const gdncp_dtype_t dtype = norm->x.dtype == GDNCP_F32 ? GDNCP_F32 : norm->z.dtype;
+
+        status = check_tokens("x", &norm->x, dtype, norm);
+    }
+    if (status == GDNCP_OK) {
+        status = check_weight("weight", &norm->weight, norm);
+    }
+    if (status == GDNCP_OK && !(norm->eps >= 0.0f && norm->eps < INFINITY)) {
+        status = gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                            "eps: expected a finite number >= 0, got %g", (double)norm->eps);
+    }
+    return status;
+}
+
+gdncp_status_t gdncp_gated_rmsnorm_forward(const gdncp_gated_rmsnorm_t *norm,
+                                           const gdncp_tensor_t *y, gdncp_workspace_t *workspace)
+{
+    gdncp_status_t status = check_norm(norm);
+
+    if (status == GDNCP_OK) {
+        status = check_tokens("y", y, norm->z.dtype, norm);
+    }
+    return status == GDNCP_OK ? gdncp_gated_rmsnorm_forward_cpu(norm, y, workspace) : status;
+}
+
+gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
+                                            const gdncp_tensor_t *grad_y,
+                                            const gdncp_gated_rmsnorm_grads_t *grads,
+                                            gdncp_workspace_t *workspace)
+{
+    gdncp_status_t status = check_norm(norm);
+
+    if (status == GDNCP_OK) {
+        status = check_tokens("grad_y", grad_y, norm->z.dtype, norm);
+    }
+    if (status == GDNCP_OK && grads == NULL) {
+        status = gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                            "grads: expected gated RMSNorm gradients, got NULL");
+    }
+    if (status == GDNCP_OK) {
+        status = check_tokens("grads.x", &grads->x, norm->x.dtype, norm);
+    }
+    if (status == GDNCP_OK) {
+        status = check_tokens("grads.z", &grads->z, norm->z.dtype, norm);
+    }
+    if (status == GDNCP_OK) {
+        status = check_weight("grads.weight", &grads->weight, norm);
+    }
+    return status == GDNCP_OK ? gdncp_gated_rmsnorm_backward_cpu(norm, grad_y, grads, workspace)
+                              : status;
+}

@@ -1,0 +1,170 @@
+/* Runs of the gated delta rule against its float64 reference, shared by its test programs. */
+#ifndef GDNCP_TEST_OPS_DELTA_RULE_CHECK_H
+#define GDNCP_TEST_OPS_DELTA_RULE_CHECK_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "compare.h"
+#include "delta_rule_reference.h"
+#include "rule_case.h"
+#include "tolerances.h"
+
+/* Outputs and gradients in the order of rule_result_outputs(). */
+typedef struct rule_reference {
+    double *outputs[RULE_NUM_OUTPUTS];
+} rule_reference_t;
+
+/* The largest error ratio each output may have, in the same order. */
+typedef struct rule_tolerances {
+    double of[RULE_NUM_OUTPUTS];
+} rule_tolerances_t;
+
+static const rule_tolerances_t tolerances_f32 = {
+    {GDNCP_TOLERANCE_F32, GDNCP_TOLERANCE_F32, GDNCP_TOLERANCE_F32, GDNCP_TOLERANCE_F32,
+     GDNCP_TOLERANCE_F32, GDNCP_TOLERANCE_F32_CANCELLING, GDNCP_TOLERANCE_F32,
+     GDNCP_TOLERANCE_F32}};
+
+static const rule_tolerances_t tolerances_bf16 = {
+    {GDNCP_TOLERANCE_BF16_OUTPUT, GDNCP_TOLERANCE_BF16_OUTPUT, GDNCP_TOLERANCE_BF16_GRADIENT,
+     GDNCP_TOLERANCE_BF16_GRADIENT, GDNCP_TOLERANCE_BF16_GRADIENT,
+     GDNCP_TOLERANCE_BF16_GATE_GRADIENT, GDNCP_TOLERANCE_BF16_GATE_GRADIENT,
+     GDNCP_TOLERANCE_BF16_GRADIENT}};
+
+static inline double *doubles_of(const float *values, int64_t count)
+{
+    double *const copy = calloc((size_t)(count > 0 ? count : 1), sizeof *copy);
+
+    assert_non_null(copy);
+    for (int64_t i = 0; values != NULL && i < count; i++) {
+        copy[i] = values[i];
+    }
+    return copy;
+}
+
+/* The inputs of a case in float64; free the seven arrays with free_reference_rule(). */
+static inline gdncp_delta_rule_reference_t reference_rule(const rule_case_t *rule_case)
+{
+    return (gdncp_delta_rule_reference_t){
+        .q = doubles_of(rule_case->q, rule_case_num_q(rule_case)),
+        .k = doubles_of(rule_case->k, rule_case_num_q(rule_case)),
+        .v = doubles_of(rule_case->v, rule_case_num_v(rule_case)),
+        .g = doubles_of(rule_case->g, rule_case_num_gates(rule_case)),
+        .beta = doubles_of(rule_case->beta, rule_case_num_gates(rule_case)),
+        .initial_state = doubles_of(rule_case->initial_state, rule_case_num_states(rule_case)),
+        .cu_seqlens = rule_case->cu_seqlens,
+        .num_sequences = rule_case->num_sequences,
+        .num_key_heads = rule_case->num_key_heads,
+        .num_value_heads = rule_case->num_value_heads,
+        .key_dim = rule_case->key_dim,
+        .value_dim = rule_case->value_dim,
+        .group_size = rule_case->group_size,
+        .group_phase = rule_case->group_phase,
+        .scale = rule_case->scale,
+        .qk_l2norm = rule_case->qk_l2norm};
+}
+
+static inline void free_reference_rule(gdncp_delta_rule_reference_t *rule)
+{
+    free((void *)(uintptr_t)rule->q);
+    free((void *)(uintptr_t)rule->k);
+    free((void *)(uintptr_t)rule->v);
+    free((void *)(uintptr_t)rule->g);
+    free((void *)(uintptr_t)rule->beta);
+    free((void *)(uintptr_t)rule->initial_state);
+}
+
+static inline rule_reference_t run_reference(const rule_case_t *rule_case)
+{
+    gdncp_delta_rule_reference_t rule = reference_rule(rule_case);
+    double *const grad_o = doubles_of(rule_case->grad_o, rule_case_num_v(rule_case));
+    double *const grad_final_state =
+        doubles_of(rule_case->grad_final_state, rule_case_num_states(rule_case));
+    const int64_t counts[RULE_NUM_OUTPUTS] = {
+        rule_case_num_v(rule_case),     rule_case_num_states(rule_case),
+        rule_case_num_q(rule_case),     rule_case_num_q(rule_case),
+        rule_case_num_v(rule_case),     rule_case_num_gates(rule_case),
+        rule_case_num_gates(rule_case), rule_case_num_states(rule_case)};
+    rule_reference_t reference;
+
+    for (int i = 0; i < RULE_NUM_OUTPUTS; i++) {
+        reference.outputs[i] = doubles_of(NULL, counts[i]);
+    }
+    const gdncp_delta_rule_reference_grads_t grads = {.q = reference.outputs[2],
+                                                      .k = reference.outputs[3],
+                                                      .v = reference.outputs[4],
+                                                      .g = reference.outputs[5],
+                                                      .beta = reference.outputs[6],
+                                                      .initial_state = reference.outputs[7]};
+
+    assert_int_equal(
+        gdncp_delta_rule_reference_forward(&rule, reference.outputs[0], reference.outputs[1]),
+        GDNCP_OK);
+    assert_int_equal(gdncp_delta_rule_reference_backward(&rule, grad_o, grad_final_state, &grads),
+                     GDNCP_OK);
+    free(grad_o);
+    free(grad_final_state);
+    free_reference_rule(&rule);
+    return reference;
+}
+
+/* A golden result as a reference. */
+static inline rule_reference_t reference_from(const rule_case_t *rule_case,
+                                              const rule_result_t *result)
+{
+    rule_output_t outputs[RULE_NUM_OUTPUTS];
+    rule_reference_t reference;
+
+    rule_result_outputs(rule_case, result, outputs);
+    for (int i = 0; i < RULE_NUM_OUTPUTS; i++) {
+        reference.outputs[i] = doubles_of(outputs[i].values, outputs[i].count);
+    }
+    return reference;
+}
+
+static inline void free_reference(rule_reference_t *reference)
+{
+    for (int i = 0; i < RULE_NUM_OUTPUTS; i++) {
+        free(reference->outputs[i]);
+    }
+}
+
+/* Fail where a ratio is above its tolerance. The ratios are printed. */
+static inline void check_result(const char *what, const rule_case_t *rule_case,
+                                const rule_result_t *result, const rule_reference_t *reference,
+                                const rule_tolerances_t *tolerances)
+{
+    rule_output_t outputs[RULE_NUM_OUTPUTS];
+
+    rule_result_outputs(rule_case, result, outputs);
+    print_message("%s:", what);
+    for (int i = 0; i < RULE_NUM_OUTPUTS; i++) {
+        print_message(" %s %.1e", outputs[i].name,
+                      test_rms_ratio(outputs[i].values, reference->outputs[i], outputs[i].count));
+    }
+    print_message("\n");
+    for (int i = 0; i < RULE_NUM_OUTPUTS; i++) {
+        assert_rms_ratio(outputs[i].name, outputs[i].values, reference->outputs[i],
+                         outputs[i].count, tolerances->of[i]);
+    }
+}
+
+/* Run a case as its dtype would have it, and compare with the reference on the same numbers. */
+static inline void check_against_reference(const char *what, rule_case_t *rule_case,
+                                           gdncp_dtype_t dtype, int64_t gap,
+                                           const rule_tolerances_t *tolerances)
+{
+    rule_case_round(rule_case, dtype);
+    rule_result_t result = rule_result_make(rule_case);
+    rule_reference_t reference = run_reference(rule_case);
+
+    rule_case_run(rule_case, dtype, gap, NULL, &result);
+    check_result(what, rule_case, &result, &reference, tolerances);
+    free_reference(&reference);
+    rule_result_free(&result);
+}
+
+#endif

@@ -1,0 +1,252 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "gated_rmsnorm_reference.h"
+#include "gdncp/ops.h"
+#include "op_case.h"
+#include "random.h"
+#include "threads.h"
+#include "tolerances.h"
+
+typedef struct norm_case {
+    test_arena_t arena;
+    gdncp_gated_rmsnorm_t norm;
+    gdncp_tensor_t y, grad_y;
+    gdncp_gated_rmsnorm_grads_t grads;
+    gdncp_gated_rmsnorm_reference_t reference;
+    double *x, *z, *weight, *upstream;
+} norm_case_t;
+
+static void poison_outputs(norm_case_t *c, int64_t gap)
+{
+    const int64_t *const shape = c->norm.x.shape;
+    const gdncp_dtype_t dtype = c->norm.x.dtype;
+
+    c->y = test_tensor(&c->arena, dtype, 3, shape, gap);
+    c->grads.x = test_tensor(&c->arena, dtype, 3, shape, gap);
+    c->grads.z = test_tensor(&c->arena, dtype, 3, shape, 2 * gap);
+    c->grads.weight = test_tensor(&c->arena, GDNCP_F32, 1, shape + 2, 0);
+}
+
+static norm_case_t start_case(test_random_t *random, gdncp_dtype_t dtype, const int64_t *shape,
+                              int64_t gap, float eps)
+{
+    norm_case_t c = {0};
+
+    c.norm.x = test_tensor(&c.arena, dtype, 3, shape, gap);
+    c.norm.z = test_tensor(&c.arena, dtype, 3, shape, 3 * gap);
+    c.norm.weight = test_tensor(&c.arena, GDNCP_F32, 1, shape + 2, 0);
+    c.norm.eps = eps;
+    c.grad_y = test_tensor(&c.arena, dtype, 3, shape, 2 * gap);
+    c.x = test_tensor_fill(&c.arena, random, 1.0, 0.2, &c.norm.x);
+    c.z = test_tensor_fill(&c.arena, random, 2.0, 0.0, &c.norm.z);
+    c.weight = test_tensor_fill(&c.arena, random, 0.5, 1.0, &c.norm.weight);
+    c.upstream = test_tensor_fill(&c.arena, random, 1.0, 0.0, &c.grad_y);
+    c.reference = (gdncp_gated_rmsnorm_reference_t){.num_rows = shape[0] * shape[1],
+                                                    .d = shape[2],
+                                                    .x = c.x,
+                                                    .z = c.z,
+                                                    .weight = c.weight,
+                                                    .eps = (double)eps};
+    poison_outputs(&c, gap);
+    return c;
+}
+
+static gdncp_status_t run_forward(void *context)
+{
+    const norm_case_t *const c = context;
+
+    return gdncp_gated_rmsnorm_forward(&c->norm, &c->y, NULL);
+}
+
+static gdncp_status_t run_backward(void *context)
+{
+    const norm_case_t *const c = context;
+
+    return gdncp_gated_rmsnorm_backward(&c->norm, &c->grad_y, &c->grads, NULL);
+}
+
+static double reference_loss(void *context)
+{
+    const norm_case_t *const c = context;
+    const int64_t count = c->reference.num_rows * c->reference.d;
+    test_arena_t arena = {0};
+    double *const y = test_doubles(&arena, count);
+    double loss = 0.0;
+
+    gdncp_gated_rmsnorm_reference_forward(&c->reference, y);
+    for (int64_t i = 0; i < count; i++) {
+        loss += c->upstream[i] * y[i];
+    }
+    test_arena_free(&arena);
+    return loss;
+}
+
+static void reference_gradients_are_finite_differences(void **state)
+{
+    static const int64_t shape[3] = {3, 2, 7};
+    test_random_t random = test_random_start(__func__, 1);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        /* A large eps shows one that is left out. */
+        norm_case_t c = start_case(&random, GDNCP_F32, shape, 0, i == 0 ? 1e-6f : 2.0f);
+        double *const grad_x = test_doubles(&c.arena, 42);
+        double *const grad_z = test_doubles(&c.arena, 42);
+        double *const grad_weight = test_doubles(&c.arena, 7);
+
+        gdncp_gated_rmsnorm_reference_backward(&c.reference, c.upstream, grad_x, grad_z,
+                                               grad_weight);
+        assert_gradient("x", reference_loss, &c, c.x, grad_x, 42);
+        assert_gradient("z", reference_loss, &c, c.z, grad_z, 42);
+        assert_gradient("weight", reference_loss, &c, c.weight, grad_weight, 7);
+        test_arena_free(&c.arena);
+    }
+}
+
+static void check_against_reference(norm_case_t *c)
+{
+    const bool f32 = c->norm.x.dtype == GDNCP_F32;
+    const double grad_tolerance = f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_GRADIENT;
+    const int64_t count = c->reference.num_rows * c->reference.d;
+    double *const first = test_doubles(&c->arena, count);
+    double *const second = test_doubles(&c->arena, count);
+    double *const grad_weight = test_doubles(&c->arena, c->reference.d);
+
+    assert_int_equal(run_forward(c), GDNCP_OK);
+    gdncp_gated_rmsnorm_reference_forward(&c->reference, first);
+    assert_tensor_close("y", &c->y, first, f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_OUTPUT);
+
+    assert_int_equal(run_backward(c), GDNCP_OK);
+    gdncp_gated_rmsnorm_reference_backward(&c->reference, c->upstream, first, second, grad_weight);
+    assert_tensor_close("grads.x", &c->grads.x, first, grad_tolerance);
+    assert_tensor_close("grads.z", &c->grads.z, second, grad_tolerance);
+    assert_tensor_close("grads.weight", &c->grads.weight, grad_weight, GDNCP_TOLERANCE_F32);
+}
+
+static void results_match_the_reference(void **state)
+{
+    static const gdncp_dtype_t dtypes[] = {GDNCP_F32, GDNCP_BF16, GDNCP_F16};
+    test_random_t random = test_random_start(__func__, 2);
+
+    (void)state;
+    for (int i = 0; i < 60; i++) {
+        const int64_t shape[3] = {i % 4 == 0 ? i / 4 : test_random_int(&random, 1, 200),
+                                  test_random_int(&random, 1, 5), test_random_int(&random, 2, 200)};
+        norm_case_t c = start_case(&random, dtypes[i % 3], shape, test_random_int(&random, 0, 5),
+                                   i % 2 == 0 ? 1e-6f : 0.5f);
+
+        check_against_reference(&c);
+        test_arena_free(&c.arena);
+    }
+}
+
+static void large_gates_saturate(void **state)
+{
+    static const int64_t shape[3] = {2, 1, 4};
+    static const float gates[] = {-1e30f, -300.0f, -90.0f, -50.0f, 50.0f, 90.0f, 300.0f, 1e6f};
+    test_random_t random = test_random_start(__func__, 3);
+    norm_case_t c = start_case(&random, GDNCP_F32, shape, 0, 1e-6f);
+
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        ((float *)c.norm.z.data)[i] = gates[i];
+        c.z[i] = (double)gates[i];
+    }
+    check_against_reference(&c);
+    for (int i = 0; i < 3; i++) {
+        assert_true(fabsf(((float *)c.y.data)[i]) <= 1e-6f);
+        assert_true(fabsf(((float *)c.grads.z.data)[i]) <= 1e-6f);
+    }
+    test_arena_free(&c.arena);
+}
+
+static void threads_do_not_change_bits(void **state)
+{
+    static const int64_t shape[3] = {5000, 3, 40};
+    test_random_t random = test_random_start(__func__, 4);
+    norm_case_t one = start_case(&random, GDNCP_F32, shape, 1, 1e-6f);
+    norm_case_t many = one;
+
+    (void)state;
+    test_set_num_threads(1);
+    assert_int_equal(run_forward(&one), GDNCP_OK);
+    assert_int_equal(run_backward(&one), GDNCP_OK);
+    for (int num_threads = 2; num_threads <= 5; num_threads += 3) {
+        many.arena = (test_arena_t){0};
+        poison_outputs(&many, 1);
+        test_set_num_threads(num_threads);
+        assert_int_equal(run_forward(&many), GDNCP_OK);
+        assert_int_equal(run_backward(&many), GDNCP_OK);
+        assert_tensor_bits_equal("y", &many.y, &one.y);
+        assert_tensor_bits_equal("grads.x", &many.grads.x, &one.grads.x);
+        assert_tensor_bits_equal("grads.z", &many.grads.z, &one.grads.z);
+        assert_tensor_bits_equal("grads.weight", &many.grads.weight, &one.grads.weight);
+        test_arena_free(&many.arena);
+    }
+    test_arena_free(&one.arena);
+}
+
+static void arguments_are_checked(void **state)
+{
+    static const int64_t shape[3] = {4, 2, 8};
+    static const float bad_eps[] = {-1.0f, NAN, INFINITY};
+    test_random_t random = test_random_start(__func__, 5);
+    norm_case_t c = start_case(&random, GDNCP_BF16, shape, 1, 1e-6f);
+    const test_argument_t inputs[] = {
+        {.name = "x", .tensor = &c.norm.x, .defines_shape = true},
+        {.name = "z", .tensor = &c.norm.z},
+        {.name = "weight", .tensor = &c.norm.weight, .contiguous = true},
+    };
+    const test_argument_t y = {.name = "y", .tensor = &c.y};
+    const test_argument_t others[] = {
+        {.name = "grad_y", .tensor = &c.grad_y},
+        {.name = "grads.x", .tensor = &c.grads.x},
+        {.name = "grads.z", .tensor = &c.grads.z},
+        {.name = "grads.weight", .tensor = &c.grads.weight, .contiguous = true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
+        test_argument_errors(&inputs[i], run_forward, &c);
+        test_argument_errors(&inputs[i], run_backward, &c);
+    }
+    test_argument_errors(&y, run_forward, &c);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        test_argument_errors(&others[i], run_backward, &c);
+    }
+    poison_outputs(&c, 0);
+    assert_argument_error(gdncp_gated_rmsnorm_forward(NULL, &c.y, NULL), GDNCP_ERR_INVALID_ARGUMENT,
+                          "norm");
+    assert_argument_error(gdncp_gated_rmsnorm_forward(&c.norm, NULL, NULL),
+                          GDNCP_ERR_INVALID_ARGUMENT, "y");
+    assert_argument_error(gdncp_gated_rmsnorm_backward(&c.norm, &c.grad_y, NULL, NULL),
+                          GDNCP_ERR_INVALID_ARGUMENT, "grads");
+    for (int i = 0; i < 3; i++) {
+        c.norm.eps = bad_eps[i];
+        assert_argument_error(run_forward(&c), GDNCP_ERR_INVALID_ARGUMENT, "eps");
+        assert_argument_error(run_backward(&c), GDNCP_ERR_INVALID_ARGUMENT, "eps");
+    }
+    assert_tensor_untouched("y", &c.y);
+    assert_tensor_untouched("grads.x", &c.grads.x);
+    assert_tensor_untouched("grads.weight", &c.grads.weight);
+    test_arena_free(&c.arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reference_gradients_are_finite_differences),
+        cmocka_unit_test(results_match_the_reference),
+        cmocka_unit_test(results_match_the_reference),
+        cmocka_unit_test(large_gates_saturate),
+        cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(arguments_are_checked),
+    };
+
+    return cmocka_run_group_tests_name("gated_rmsnorm", tests, NULL, NULL);
+}

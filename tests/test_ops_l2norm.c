@@ -1,0 +1,218 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "gdncp/ops.h"
+#include "l2norm_reference.h"
+#include "op_case.h"
+#include "random.h"
+#include "threads.h"
+#include "tolerances.h"
+
+typedef struct l2norm_case {
+    test_arena_t arena;
+    gdncp_tensor_t x, y, grad_y, grad_x;
+    float eps;
+    int64_t num_rows, d;
+    double *values, *upstream; /* [num_rows, d] of x and grad_y */
+} l2norm_case_t;
+
+static l2norm_case_t start_case(test_random_t *random, gdncp_dtype_t dtype, const int64_t *shape,
+                                int64_t gap)
+{
+    l2norm_case_t c = {.eps = 1e-6f, .num_rows = shape[0] * shape[1], .d = shape[2]};
+
+    c.x = test_tensor(&c.arena, dtype, 3, shape, gap);
+    c.y = test_tensor(&c.arena, dtype, 3, shape, 2 * gap);
+    c.grad_y = test_tensor(&c.arena, dtype, 3, shape, 3 * gap);
+    c.grad_x = test_tensor(&c.arena, dtype, 3, shape, gap);
+    c.values = test_tensor_fill(&c.arena, random, 1.0, 0.3, &c.x);
+    c.upstream = test_tensor_fill(&c.arena, random, 1.0, 0.0, &c.grad_y);
+    return c;
+}
+
+static gdncp_status_t run_forward(void *context)
+{
+    const l2norm_case_t *const c = context;
+
+    return gdncp_l2norm_forward(&c->x, c->eps, &c->y, NULL);
+}
+
+static gdncp_status_t run_backward(void *context)
+{
+    const l2norm_case_t *const c = context;
+
+    return gdncp_l2norm_backward(&c->x, c->eps, &c->grad_y, &c->grad_x, NULL);
+}
+
+static double reference_loss(void *context)
+{
+    const l2norm_case_t *const c = context;
+    test_arena_t arena = {0};
+    double *const y = test_doubles(&arena, c->num_rows * c->d);
+    double loss = 0.0;
+
+    gdncp_l2norm_reference_forward(c->num_rows, c->d, (double)c->eps, c->values, y);
+    for (int64_t i = 0; i < c->num_rows * c->d; i++) {
+        loss += c->upstream[i] * y[i];
+    }
+    test_arena_free(&arena);
+    return loss;
+}
+
+static void reference_gradients_are_finite_differences(void **state)
+{
+    static const int64_t shape[3] = {3, 2, 7};
+    test_random_t random = test_random_start(__func__, 1);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        l2norm_case_t c = start_case(&random, GDNCP_F32, shape, 0);
+        double *const grad_x = test_doubles(&c.arena, 42);
+
+        c.eps = i == 0 ? 1e-6f : 2.0f; /* a large one shows an eps that is left out */
+        gdncp_l2norm_reference_backward(c.num_rows, c.d, (double)c.eps, c.values, c.upstream,
+                                        grad_x);
+        assert_gradient("x", reference_loss, &c, c.values, grad_x, 42);
+        test_arena_free(&c.arena);
+    }
+}
+
+static void check_against_reference(l2norm_case_t *c)
+{
+    const bool f32 = c->x.dtype == GDNCP_F32;
+    double *const expected = test_doubles(&c->arena, c->num_rows * c->d);
+
+    assert_int_equal(run_forward(c), GDNCP_OK);
+    gdncp_l2norm_reference_forward(c->num_rows, c->d, (double)c->eps, c->values, expected);
+    assert_tensor_close("y", &c->y, expected,
+                        f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_OUTPUT);
+
+    assert_int_equal(run_backward(c), GDNCP_OK);
+    gdncp_l2norm_reference_backward(c->num_rows, c->d, (double)c->eps, c->values, c->upstream,
+                                    expected);
+    assert_tensor_close("grad_x", &c->grad_x, expected,
+                        f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_GRADIENT);
+}
+
+static void results_match_the_reference(void **state)
+{
+    static const gdncp_dtype_t dtypes[] = {GDNCP_F32, GDNCP_BF16, GDNCP_F16};
+    test_random_t random = test_random_start(__func__, 2);
+
+    (void)state;
+    for (int i = 0; i < 60; i++) {
+        const int64_t shape[3] = {i % 4 == 0 ? i / 4 : test_random_int(&random, 1, 200),
+                                  test_random_int(&random, 1, 5),
+                                  /* One channel: y is +-1, whose gradient is all cancelled. */
+                                  test_random_int(&random, 2, 200)};
+        l2norm_case_t c = start_case(&random, dtypes[i % 3], shape, test_random_int(&random, 0, 5));
+
+        c.eps = i % 2 == 0 ? 1e-6f : 0.5f;
+        check_against_reference(&c);
+        test_arena_free(&c.arena);
+    }
+}
+
+static void y_may_be_x(void **state)
+{
+    static const gdncp_dtype_t dtypes[] = {GDNCP_F32, GDNCP_BF16, GDNCP_F16};
+    static const int64_t shape[3] = {70, 3, 37};
+    test_random_t random = test_random_start(__func__, 3);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        l2norm_case_t c = start_case(&random, dtypes[i], shape, 1);
+
+        assert_int_equal(run_forward(&c), GDNCP_OK);
+        assert_int_equal(gdncp_l2norm_forward(&c.x, c.eps, &c.x, NULL), GDNCP_OK);
+        assert_tensor_bits_equal("y", &c.x, &c.y);
+        test_arena_free(&c.arena);
+    }
+}
+
+static void zeros_stay_zeros(void **state)
+{
+    static const int64_t shape[3] = {2, 2, 8};
+    test_random_t random = test_random_start(__func__, 4);
+    l2norm_case_t c = start_case(&random, GDNCP_F32, shape, 0);
+
+    (void)state;
+    for (int i = 0; i < 32; i++) {
+        ((float *)c.x.data)[i] = 0.0f;
+        c.values[i] = 0.0;
+    }
+    check_against_reference(&c);
+    assert_true(((float *)c.y.data)[0] == 0.0f);
+    test_arena_free(&c.arena);
+}
+
+static void threads_do_not_change_bits(void **state)
+{
+    static const int64_t shape[3] = {1000, 3, 40};
+    test_random_t random = test_random_start(__func__, 5);
+    l2norm_case_t c = start_case(&random, GDNCP_F32, shape, 0);
+    const gdncp_tensor_t y = c.y;
+    const gdncp_tensor_t grad_x = c.grad_x;
+
+    (void)state;
+    test_set_num_threads(1);
+    assert_int_equal(run_forward(&c), GDNCP_OK);
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    test_set_num_threads(4);
+    c.y = test_tensor(&c.arena, GDNCP_F32, 3, shape, 0);
+    c.grad_x = test_tensor(&c.arena, GDNCP_F32, 3, shape, 0);
+    assert_int_equal(run_forward(&c), GDNCP_OK);
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    assert_tensor_bits_equal("y", &c.y, &y);
+    assert_tensor_bits_equal("grad_x", &c.grad_x, &grad_x);
+    test_arena_free(&c.arena);
+}
+
+static void arguments_are_checked(void **state)
+{
+    static const int64_t shape[3] = {4, 2, 8};
+    static const float bad_eps[] = {-1.0f, NAN, INFINITY};
+    test_random_t random = test_random_start(__func__, 6);
+    l2norm_case_t c = start_case(&random, GDNCP_BF16, shape, 1);
+    const test_argument_t x = {.name = "x", .tensor = &c.x, .defines_shape = true};
+    const test_argument_t y = {.name = "y", .tensor = &c.y};
+    const test_argument_t grad_y = {.name = "grad_y", .tensor = &c.grad_y};
+    const test_argument_t grad_x = {.name = "grad_x", .tensor = &c.grad_x};
+
+    (void)state;
+    test_argument_errors(&x, run_forward, &c);
+    test_argument_errors(&y, run_forward, &c);
+    test_argument_errors(&x, run_backward, &c);
+    test_argument_errors(&grad_y, run_backward, &c);
+    test_argument_errors(&grad_x, run_backward, &c);
+    c.y = test_tensor(&c.arena, GDNCP_BF16, 3, shape, 0);
+    c.grad_x = test_tensor(&c.arena, GDNCP_BF16, 3, shape, 0);
+    for (int i = 0; i < 3; i++) {
+        c.eps = bad_eps[i];
+        assert_argument_error(run_forward(&c), GDNCP_ERR_INVALID_ARGUMENT, "eps");
+        assert_argument_error(run_backward(&c), GDNCP_ERR_INVALID_ARGUMENT, "eps");
+    }
+    assert_argument_error(gdncp_l2norm_forward(NULL, 0.0f, &c.y, NULL), GDNCP_ERR_INVALID_ARGUMENT,
+                          "x");
+    assert_tensor_untouched("y", &c.y);
+    assert_tensor_untouched("grad_x", &c.grad_x);
+    test_arena_free(&c.arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reference_gradients_are_finite_differences),
+        cmocka_unit_test(results_match_the_reference),
+        cmocka_unit_test(y_may_be_x),
+        cmocka_unit_test(zeros_stay_zeros),
+        cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(arguments_are_checked),
+    };
+
+    return cmocka_run_group_tests_name("l2norm", tests, NULL, NULL);
+}
