@@ -24,7 +24,7 @@ typedef struct core_heads {
     gdncp_head_range_t values;
     int64_t *cu_seqlens; /* [sequences + 1] */
     gdncp_head_exchange_t qkv;
-    gdncp_head_exchange_t gates; /* b and a side by side */
+    gdncp_head_exchange_t gates; /* b and a side by side, float32 for any dtype of the layer */
     gdncp_head_exchange_t o;
     gdncp_workspace_t *operator_scratch;
     gdncp_head_params_t *params;
@@ -33,15 +33,15 @@ typedef struct core_heads {
 
 /* Memory between forward and backward. */
 typedef struct saved_view {
-    void *qkv;   /* [all tokens, my channels] */
-    void *gates; /* [all tokens, 2 my value heads] b, a */
+    void *qkv;    /* [all tokens, my channels] */
+    float *gates; /* [all tokens, 2 my value heads] b, a */
     gdncp_mixed_t mixed;
 } saved_view_t;
 
 typedef struct scratch_view {
-    void *local_gates; /* [local tokens, 2 Hv] b, a */
-    void *o;           /* [all tokens, my value heads, dv], or its gradient: what travels */
-    float *wide_o;     /* the same in float32, where that is another dtype */
+    float *local_gates; /* [local tokens, 2 Hv] b, a */
+    void *o;            /* [all tokens, my value heads, dv], or its gradient: what travels */
+    float *wide_o;      /* the same in float32, where that is another dtype */
     saved_view_t grads;
 } scratch_view_t;
 
@@ -51,7 +51,7 @@ static saved_view_t take_saved(const core_heads_t *heads, gdncp_arena_t *arena)
     saved_view_t view;
 
     view.qkv = gdncp_arena_elements(arena, mix->dtype, mix->tokens * gdncp_token_mix_channels(mix));
-    view.gates = gdncp_arena_elements(arena, mix->dtype, 2 * mix->tokens * mix->value_heads);
+    view.gates = gdncp_arena_floats(arena, 2 * mix->tokens * mix->value_heads);
     view.mixed = gdncp_mixed_take(mix, arena);
     return view;
 }
@@ -75,8 +75,8 @@ static scratch_view_t view_scratch(const core_heads_t *heads, void *scratch, siz
     gdncp_arena_t arena = {.block = scratch};
     scratch_view_t view;
 
-    view.local_gates = gdncp_arena_elements(
-        &arena, mix->dtype, 2 * heads->local_tokens * heads->config.shape.num_value_heads);
+    view.local_gates =
+        gdncp_arena_floats(&arena, 2 * heads->local_tokens * heads->config.shape.num_value_heads);
     view.o = gdncp_arena_elements(&arena, mix->dtype, num_my_values(heads));
     view.wide_o =
         mix->dtype == GDNCP_F32 ? view.o : gdncp_arena_floats(&arena, num_my_values(heads));
@@ -195,8 +195,8 @@ static gdncp_status_t connect(core_heads_t *heads, gdncp_comm_t *comm, const gdn
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_head_exchange_create(comm, layout, GDNCP_TO_HEADS, dtype, shape->num_key_heads,
-                                        shape->num_value_heads, gates, 2,
+    status = gdncp_head_exchange_create(comm, layout, GDNCP_TO_HEADS, GDNCP_F32,
+                                        shape->num_key_heads, shape->num_value_heads, gates, 2,
                                         2 * shape->num_value_heads, &heads->gates);
     if (status != GDNCP_OK) {
         return status;
@@ -235,21 +235,44 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
     return GDNCP_OK;
 }
 
-/* Copy between [local tokens, 2 Hv] and its halves b and a. */
-static void copy_gates(const core_heads_t *heads, void *both, const gdncp_tensor_t *b,
-                       const gdncp_tensor_t *a, bool to_both)
+/* both [local tokens, 2 Hv] = b beside a. */
+static gdncp_status_t join_gates(const core_heads_t *heads, const gdncp_tensor_t *b,
+                                 const gdncp_tensor_t *a, float *both)
 {
-    const size_t row =
-        (size_t)heads->config.shape.num_value_heads * gdncp_dtype_size(heads->config.dtype);
+    const int64_t count = heads->config.shape.num_value_heads;
+    const gdncp_tensor_t *const halves[] = {b, a};
 
-    for (int64_t t = 0; t < heads->local_tokens; t++) {
-        char *const left = (char *)both + 2 * row * (size_t)t;
-        char *const own_b = (char *)b->data + row * (size_t)t;
-        char *const own_a = (char *)a->data + row * (size_t)t;
+    for (int64_t i = 0; i < 2 * heads->local_tokens; i++) {
+        const gdncp_tensor_t *const half = halves[i % 2];
+        const gdncp_status_t status =
+            gdncp_convert_to_f32(half->dtype, gdncp_view_at(half->data, half->dtype, i / 2 * count),
+                                 count, both + i * count);
 
-        memcpy(to_both ? left : own_b, to_both ? own_b : left, row);
-        memcpy(to_both ? left + row : own_a, to_both ? own_a : left + row, row);
+        if (status != GDNCP_OK) {
+            return status;
+        }
     }
+    return GDNCP_OK;
+}
+
+/* The way back, for gradients. */
+static gdncp_status_t part_gates(const core_heads_t *heads, const float *both,
+                                 const gdncp_tensor_t *b, const gdncp_tensor_t *a)
+{
+    const int64_t count = heads->config.shape.num_value_heads;
+    const gdncp_tensor_t *const halves[] = {b, a};
+
+    for (int64_t i = 0; i < 2 * heads->local_tokens; i++) {
+        const gdncp_tensor_t *const half = halves[i % 2];
+        const gdncp_status_t status =
+            gdncp_convert_from_f32(both + i * count, count, half->dtype,
+                                   gdncp_view_at(half->data, half->dtype, i / 2 * count));
+
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
+    return GDNCP_OK;
 }
 
 static gdncp_tensor_t view_slice(const core_heads_t *heads, const gdncp_tensor_t *all)
@@ -266,13 +289,12 @@ static gdncp_token_mix_tensors_t mix_tensors(const core_heads_t *heads, const sa
     const gdncp_token_mix_t *const mix = &heads->mix;
     const int64_t channels = gdncp_token_mix_channels(mix);
     const int64_t weight_shape[] = {channels, mix->conv_kernel_dim};
-    void *const a = gdncp_view_at(view->gates, mix->dtype, mix->value_heads);
+    void *const a = gdncp_view_at(view->gates, GDNCP_F32, mix->value_heads);
     gdncp_token_mix_tensors_t tensors = {
         .qkv = gdncp_view_channels(view->qkv, mix->dtype, mix->tokens, channels, channels),
-        .b = gdncp_view_channels(view->gates, mix->dtype, mix->tokens, mix->value_heads,
+        .b = gdncp_view_channels(view->gates, GDNCP_F32, mix->tokens, mix->value_heads,
                                  2 * mix->value_heads),
-        .a =
-            gdncp_view_channels(a, mix->dtype, mix->tokens, mix->value_heads, 2 * mix->value_heads),
+        .a = gdncp_view_channels(a, GDNCP_F32, mix->tokens, mix->value_heads, 2 * mix->value_heads),
         .conv_weight = gdncp_tensor_contiguous(conv_weight, GDNCP_F32, 2, weight_shape),
         .A_log = view_slice(heads, &params->A_log),
         .dt_bias = view_slice(heads, &params->dt_bias),
@@ -369,9 +391,11 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
     core_heads_t *const heads = (core_heads_t *)strategy;
     const saved_view_t view = view_saved(heads, saved);
     const scratch_view_t scratch = view_scratch(heads, heads->scratch, NULL);
-    gdncp_status_t status;
+    gdncp_status_t status = join_gates(heads, &inputs->b, &inputs->a, scratch.local_gates);
 
-    copy_gates(heads, scratch.local_gates, &inputs->b, &inputs->a, true);
+    if (status != GDNCP_OK) {
+        return status;
+    }
     status = exchange_both(heads->qkv.forward, inputs->qkv.data, view.qkv, heads->gates.forward,
                            scratch.local_gates, view.gates);
     if (status != GDNCP_OK) {
@@ -450,8 +474,7 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
     if (status != GDNCP_OK) {
         return status;
     }
-    copy_gates(heads, scratch.local_gates, &grads->inputs.b, &grads->inputs.a, false);
-    return GDNCP_OK;
+    return part_gates(heads, scratch.local_gates, &grads->inputs.b, &grads->inputs.a);
 }
 
 const gdncp_core_strategy_ops_t gdncp_core_heads = {

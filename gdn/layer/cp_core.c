@@ -150,24 +150,32 @@ void gdncp_cp_core_saved_destroy(gdncp_cp_core_saved_t *saved)
     gdncp_saved_block_destroy((gdncp_saved_block_t *)saved);
 }
 
-/* Tensors shaped like the inputs: [T, channels] in the core's dtype, contiguous. */
+/* The core's dtype, or float32 where a tensor that may be is. */
+static gdncp_dtype_t own_or_wide(const gdncp_cp_core_t *core, const gdncp_tensor_t *tensor)
+{
+    return tensor != NULL && tensor->dtype == GDNCP_F32 ? GDNCP_F32 : core->config.dtype;
+}
+
+/* Tensors shaped like the inputs: [T, channels], contiguous. */
 static gdncp_status_t check_like_inputs(const gdncp_cp_core_t *core, const char *const names[4],
+                                        gdncp_dtype_t z_dtype, gdncp_dtype_t gate_dtype,
                                         const gdncp_cp_core_inputs_t *inputs)
 {
     const struct {
         const gdncp_tensor_t *tensor;
         int64_t channels;
+        gdncp_dtype_t dtype;
     } expected[] = {
-        {&inputs->qkv, conv_channels(core)},
-        {&inputs->z, value_channels(core)},
-        {&inputs->b, core->config.shape.num_value_heads},
-        {&inputs->a, core->config.shape.num_value_heads},
+        {&inputs->qkv, conv_channels(core), core->config.dtype},
+        {&inputs->z, value_channels(core), z_dtype},
+        {&inputs->b, core->config.shape.num_value_heads, gate_dtype},
+        {&inputs->a, core->config.shape.num_value_heads, gate_dtype},
     };
 
     for (int i = 0; i < 4; i++) {
         const int64_t shape[] = {core->num_tokens, expected[i].channels};
         const gdncp_status_t status = gdncp_op_check_tensor(
-            names[i], expected[i].tensor, core->config.dtype, GDNCP_OP_CONTIGUOUS, 2, shape);
+            names[i], expected[i].tensor, expected[i].dtype, GDNCP_OP_CONTIGUOUS, 2, shape);
 
         if (status != GDNCP_OK) {
             return status;
@@ -220,22 +228,25 @@ static gdncp_status_t check_call(const gdncp_cp_core_t *core, const gdncp_cp_cor
         status = check_like_params(core, param_names, params);
     }
     if (status == GDNCP_OK) {
-        status = check_like_inputs(core, input_names, inputs);
+        status = check_like_inputs(core, input_names, own_or_wide(core, &inputs->z),
+                                   own_or_wide(core, &inputs->b), inputs);
     }
     if (status == GDNCP_OK) {
         status =
-            gdncp_op_check_tensor(y_name, y, core->config.dtype, GDNCP_OP_CONTIGUOUS, 2, shape);
+            gdncp_op_check_tensor(y_name, y, own_or_wide(core, y), GDNCP_OP_CONTIGUOUS, 2, shape);
     }
     return status;
 }
 
 static gdncp_status_t check_grads(const gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
+                                  const gdncp_cp_core_inputs_t *inputs,
                                   const gdncp_cp_core_grads_t *grads)
 {
     static const char *const input_names[] = {"grads.qkv", "grads.z", "grads.b", "grads.a"};
     static const char *const param_names[] = {"grads.conv_weight", "grads.A_log", "grads.dt_bias",
                                               "grads.norm_weight", "grads.conv_bias"};
-    const gdncp_status_t status = check_like_inputs(core, input_names, &grads->inputs);
+    const gdncp_status_t status =
+        check_like_inputs(core, input_names, inputs->z.dtype, inputs->b.dtype, &grads->inputs);
 
     if (status != GDNCP_OK) {
         return status;
@@ -255,10 +266,10 @@ static gdncp_tensor_t view_heads(const gdncp_cp_core_t *core, gdncp_dtype_t dtyp
                             shape->value_head_dim, value_channels(core));
 }
 
-/* A caller's [T, Hv dv] buffer by heads. */
-static gdncp_tensor_t by_heads(const gdncp_cp_core_t *core, void *data)
+/* A caller's [T, Hv dv] tensor by heads. */
+static gdncp_tensor_t by_heads(const gdncp_cp_core_t *core, const gdncp_tensor_t *tensor)
 {
-    return view_heads(core, core->config.dtype, data);
+    return view_heads(core, tensor->dtype, tensor->data);
 }
 
 /* The rule's output, or its gradient. */
@@ -273,7 +284,7 @@ static gdncp_gated_rmsnorm_t norm_of(const gdncp_cp_core_t *core,
 {
     return (gdncp_gated_rmsnorm_t){
         .x = view_o(core, o),
-        .z = by_heads(core, inputs->z.data),
+        .z = by_heads(core, &inputs->z),
         .weight = params->norm_weight,
         .eps = core->config.norm_eps,
     };
@@ -290,7 +301,7 @@ gdncp_status_t gdncp_cp_core_forward(gdncp_cp_core_t *core, const gdncp_cp_core_
     }
     const saved_view_t view = view_saved(core, saved->block.memory, NULL);
     const gdncp_tensor_t o = view_o(core, view.o);
-    const gdncp_tensor_t y_heads = by_heads(core, y->data);
+    const gdncp_tensor_t y_heads = by_heads(core, y);
     const gdncp_gated_rmsnorm_t norm = norm_of(core, params, inputs, view.o);
 
     status = core->strategy->ops->forward(core->strategy, params, inputs, view.strategy, &o);
@@ -312,17 +323,17 @@ gdncp_status_t gdncp_cp_core_backward(gdncp_cp_core_t *core, const gdncp_cp_core
     gdncp_status_t status = check_call(core, params, inputs, saved, "grad_y", grad_y);
 
     if (status == GDNCP_OK) {
-        status = check_grads(core, params, grads);
+        status = check_grads(core, params, inputs, grads);
     }
     if (status != GDNCP_OK) {
         return status;
     }
     const saved_view_t view = view_saved(core, saved->block.memory, NULL);
     const gdncp_gated_rmsnorm_t norm = norm_of(core, params, inputs, view.o);
-    const gdncp_tensor_t grad_y_heads = by_heads(core, grad_y->data);
+    const gdncp_tensor_t grad_y_heads = by_heads(core, grad_y);
     const gdncp_gated_rmsnorm_grads_t norm_grads = {
         .x = view_o(core, core->grad_o),
-        .z = by_heads(core, grads->inputs.z.data),
+        .z = by_heads(core, &grads->inputs.z),
         .weight = grads->params.norm_weight,
     };
     const int64_t start = gdncp_trace_begin();

@@ -29,8 +29,15 @@ struct gdncp_layer_saved {
 /* Projected channels and the core's output, or their gradients. */
 typedef struct activations {
     void *parts[NUM_PARTS]; /* [T, channels of the part] */
-    void *y;                /* [T, Hv dv] */
+    float *y;               /* [T, Hv dv] */
 } activations_t;
+
+/* The gates' channels are few, and what they make decays states: they stay float32, as y does,
+ * which never leaves the rank. */
+static gdncp_dtype_t part_dtype(const gdncp_layer_t *layer, int index)
+{
+    return index != PART_QKV ? GDNCP_F32 : layer->config.dtype;
+}
 
 static int64_t projected_channels(const gdncp_layer_t *layer)
 {
@@ -48,11 +55,10 @@ static activations_t view_activations(const gdncp_layer_t *layer, void *memory, 
     activations_t view;
 
     for (int i = 0; i < NUM_PARTS; i++) {
-        view.parts[i] = gdncp_arena_elements(&arena, layer->config.dtype,
+        view.parts[i] = gdncp_arena_elements(&arena, part_dtype(layer, i),
                                              layer->num_tokens * layer->channels[i]);
     }
-    view.y = gdncp_arena_elements(&arena, layer->config.dtype,
-                                  layer->num_tokens * layer->channels[PART_Z]);
+    view.y = gdncp_arena_floats(&arena, layer->num_tokens * layer->channels[PART_Z]);
     if (bytes_p != NULL) {
         *bytes_p = arena.used;
     }
@@ -169,7 +175,7 @@ static gdncp_tensor_t matrix(void *data, gdncp_dtype_t dtype, int64_t rows, int6
 
 static gdncp_tensor_t part(const gdncp_layer_t *layer, const activations_t *view, int index)
 {
-    return matrix(view->parts[index], layer->config.dtype, layer->num_tokens,
+    return matrix(view->parts[index], part_dtype(layer, index), layer->num_tokens,
                   layer->channels[index]);
 }
 
@@ -252,8 +258,7 @@ gdncp_status_t gdncp_layer_forward(gdncp_layer_t *layer, const gdncp_layer_param
     }
     const activations_t view = view_activations(layer, saved->block.memory, NULL);
     const gdncp_cp_core_inputs_t inputs = core_inputs(layer, &view);
-    const gdncp_tensor_t y =
-        matrix(view.y, layer->config.dtype, layer->num_tokens, layer->channels[PART_Z]);
+    const gdncp_tensor_t y = matrix(view.y, GDNCP_F32, layer->num_tokens, layer->channels[PART_Z]);
     int64_t start = gdncp_trace_begin();
 
     for (int i = 0; i < NUM_PARTS; i++) {
@@ -349,9 +354,8 @@ gdncp_status_t gdncp_layer_backward(gdncp_layer_t *layer, const gdncp_layer_para
     const gdncp_cp_core_grads_t core_grads = {.inputs = core_inputs(layer, &grad_view),
                                               .params = grads->core};
     const int64_t values = layer->channels[PART_Z];
-    const gdncp_tensor_t y = matrix(view.y, layer->config.dtype, layer->num_tokens, values);
-    const gdncp_tensor_t grad_y =
-        matrix(grad_view.y, layer->config.dtype, layer->num_tokens, values);
+    const gdncp_tensor_t y = matrix(view.y, GDNCP_F32, layer->num_tokens, values);
+    const gdncp_tensor_t grad_y = matrix(grad_view.y, GDNCP_F32, layer->num_tokens, values);
 
     status = out_proj_backward(layer, params, &y, grad_output, &grad_y, grads);
     if (status != GDNCP_OK) {

@@ -6,8 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Put before a function whose loops are worth a second copy for processors with AVX2 and FMA.
- * Sanitizers cannot instrument the resolver that picks one. */
+/* Put before a static function whose loops are worth a second copy for processors with AVX2 and
+ * FMA. (One that is not static is exported by its resolver, hidden or not.) Sanitizers cannot
+ * instrument the resolver that picks a copy. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) &&   \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define GDNCP_VECTOR_CLONES __attribute__((target_clones("default", "arch=x86-64-v3")))

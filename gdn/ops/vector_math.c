@@ -52,7 +52,7 @@ GDNCP_ALWAYS_INLINE float exp_of(float x)
 }
 
 GDNCP_VECTOR_CLONES
-void gdncp_vector_exp(float *values, int64_t count)
+static void exp_row(float *values, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) {
         values[i] = exp_of(values[i]);
@@ -60,7 +60,7 @@ void gdncp_vector_exp(float *values, int64_t count)
 }
 
 GDNCP_VECTOR_CLONES
-double gdncp_vector_dot(const float *x, const float *y, int64_t count)
+static double dot(const float *x, const float *y, int64_t count)
 {
     const int64_t whole = count / LANES * LANES;
     double lane[LANES] = {0.0};
@@ -81,8 +81,8 @@ double gdncp_vector_dot(const float *x, const float *y, int64_t count)
 }
 
 GDNCP_VECTOR_CLONES
-void gdncp_scale_rows(int64_t rows, int64_t width, const float *factors, const float *src,
-                      float *dst, int64_t ld)
+static void scale_rows(int64_t rows, int64_t width, const float *factors, const float *src,
+                       float *dst, int64_t ld)
 {
     for (int64_t i = 0; i < rows; i++) {
         const float factor = factors[i];
@@ -91,4 +91,20 @@ void gdncp_scale_rows(int64_t rows, int64_t width, const float *factors, const f
             dst[i * ld + j] = factor * src[i * ld + j];
         }
     }
+}
+
+void gdncp_vector_exp(float *values, int64_t count)
+{
+    exp_row(values, count);
+}
+
+double gdncp_vector_dot(const float *x, const float *y, int64_t count)
+{
+    return dot(x, y, count);
+}
+
+void gdncp_scale_rows(int64_t rows, int64_t width, const float *factors, const float *src,
+                      float *dst, int64_t ld)
+{
+    scale_rows(rows, width, factors, src, dst, ld);
 }

@@ -159,12 +159,13 @@ GDNCP_API gdncp_status_t gdncp_cp_core_saved_create(const gdncp_cp_core_t *core,
 GDNCP_API void gdncp_cp_core_saved_destroy(gdncp_cp_core_saved_t *saved);
 GDNCP_API int64_t gdncp_cp_core_saved_bytes(const gdncp_cp_core_t *core);
 
-/** Inputs of the core; backward must be given the same again. All contiguous. */
+/** Inputs of the core, in its dtype or F32 where it says so; backward must be given the same again.
+ * All contiguous. */
 typedef struct gdncp_cp_core_inputs {
     gdncp_tensor_t qkv; /**< [T, C]: query, key, value channels, before the convolution */
-    gdncp_tensor_t z;   /**< [T, Hv dv]: the output gate */
-    gdncp_tensor_t b;   /**< [T, Hv]: beta before its sigmoid */
-    gdncp_tensor_t a;   /**< [T, Hv]: alpha, of which the decay is made */
+    gdncp_tensor_t z;   /**< [T, Hv dv]: the output gate; may be F32 */
+    gdncp_tensor_t b;   /**< [T, Hv]: beta before its sigmoid; may be F32 */
+    gdncp_tensor_t a;   /**< [T, Hv]: alpha, of which the decay is made; dtype of b */
 } gdncp_cp_core_inputs_t;
 
 /** Parameters of the core, F32, the same on all ranks. */
@@ -176,7 +177,7 @@ typedef struct gdncp_cp_core_params {
     gdncp_tensor_t norm_weight; /**< [dv] */
 } gdncp_cp_core_params_t;
 
-/** @param y  [T, Hv dv], dtype of the inputs, contiguous */
+/** @param y  [T, Hv dv], dtype of the core or F32, contiguous */
 GDNCP_API gdncp_status_t gdncp_cp_core_forward(gdncp_cp_core_t *core,
                                                const gdncp_cp_core_params_t *params,
                                                const gdncp_cp_core_inputs_t *inputs,
@@ -188,11 +189,11 @@ GDNCP_API gdncp_status_t gdncp_cp_core_forward(gdncp_cp_core_t *core,
  * sum over the ranks is the gradient.
  */
 typedef struct gdncp_cp_core_grads {
-    gdncp_cp_core_inputs_t inputs;
+    gdncp_cp_core_inputs_t inputs; /**< dtypes of the inputs */
     gdncp_cp_core_params_t params; /**< conv_bias absent where the parameter is */
 } gdncp_cp_core_grads_t;
 
-/** @param grad_y  [T, Hv dv], contiguous */
+/** @param grad_y  [T, Hv dv], dtype of the core or F32, contiguous */
 GDNCP_API gdncp_status_t gdncp_cp_core_backward(gdncp_cp_core_t *core,
                                                 const gdncp_cp_core_params_t *params,
                                                 const gdncp_cp_core_inputs_t *inputs,

@@ -234,13 +234,13 @@ GDNCP_API gdncp_status_t gdncp_state_merge(const gdncp_tensor_t *transition,
 
 /** y = x (mean x^2 + eps)^-1/2 weight SiLU(z), over the last dimension. */
 typedef struct gdncp_gated_rmsnorm {
-    gdncp_tensor_t x;      /**< [T, H, d], dtype of z or F32 */
-    gdncp_tensor_t z;      /**< [T, H, d] */
+    gdncp_tensor_t x;      /**< [T, H, d] */
+    gdncp_tensor_t z;      /**< [T, H, d]; its dtype may differ from that of x */
     gdncp_tensor_t weight; /**< [d] F32 */
     float eps;
 } gdncp_gated_rmsnorm_t;
 
-/** @param y  [T, H, d], dtype of z */
+/** @param y  [T, H, d], of any dtype */
 GDNCP_API gdncp_status_t gdncp_gated_rmsnorm_forward(const gdncp_gated_rmsnorm_t *norm,
                                                      const gdncp_tensor_t *y,
                                                      gdncp_workspace_t *workspace);
@@ -251,7 +251,7 @@ typedef struct gdncp_gated_rmsnorm_grads {
     gdncp_tensor_t weight; /**< [d] F32, summed in fixed order, wider than float32 */
 } gdncp_gated_rmsnorm_grads_t;
 
-/** @param grad_y  [T, H, d], dtype of z */
+/** @param grad_y  [T, H, d], of any dtype */
 GDNCP_API gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
                                                       const gdncp_tensor_t *grad_y,
                                                       const gdncp_gated_rmsnorm_grads_t *grads,
@@ -259,7 +259,12 @@ GDNCP_API gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_
 
 /* ------------------------------------------------------------ projection */
 
-/** y = x weight'. @param x [T, I], @param weight [O, I] dtype of x, @param y [T, O] dtype of x */
+/*
+ * In projections every tensor of tokens has the dtype of the weight or F32, each by itself; in
+ * gdncp_linear_backward_weight() x and grad_y have one dtype, or one of them is F32.
+ */
+
+/** y = x weight'. @param x [T, I], @param weight [O, I], @param y [T, O] */
 GDNCP_API gdncp_status_t gdncp_linear_forward(const gdncp_tensor_t *x, const gdncp_tensor_t *weight,
                                               const gdncp_tensor_t *y,
                                               gdncp_workspace_t *workspace);

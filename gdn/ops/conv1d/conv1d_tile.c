@@ -132,7 +132,7 @@ GDNCP_ALWAYS_INLINE void apply(const gdncp_conv1d_taps_t *taps, const float *con
 }
 
 GDNCP_VECTOR_CLONES
-void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
+static void apply_width(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
                         int64_t count, float *out)
 {
     switch (rows->width) {
@@ -162,4 +162,10 @@ void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows
         apply(taps, rows->row, GDNCP_CONV1D_MAX_WIDTH, count, out);
         break;
     }
+}
+
+void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
+                        int64_t count, float *out)
+{
+    apply_width(taps, rows, count, out);
 }

@@ -109,7 +109,6 @@ void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chu
             row[j] = (float)(sums[i] - sums[j]);
         }
         gdncp_vector_exp(row, i + 1);
-        memset(row + i + 1, 0, (size_t)(rows - i - 1) * sizeof(float));
     }
     gates->total[0] = (float)sum;
     gdncp_vector_exp(gates->from_start, rows);
@@ -149,7 +148,6 @@ void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const f
             a[i * rows + j] = gates->decay[i * rows + j] * kk[i * rows + j];
             work[i * rows + j] = -gates->beta[i] * a[i * rows + j];
         }
-        memset(a + i * rows + i, 0, (size_t)(rows - i) * sizeof(float));
     }
     for (int64_t i = 0; i < rows; i += BLOCK) {
         invert_block(work + i * rows + i, t + i * rows + i, rows);

@@ -45,7 +45,7 @@ void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chun
 
 /* What the gates of one value head make of a chunk; G is the sum of g from the chunk's start. */
 typedef struct gdncp_chunk_gates {
-    float *decay;      /* [rows, rows] D: e^(G_i - G_j) for i >= j, else 0 */
+    float *decay;      /* [rows, rows] D: e^(G_i - G_j) for i >= j; not set above */
     float *beta;       /* [rows] */
     float *from_start; /* [rows] e^G_i */
     float *to_end;     /* [rows] e^(G_C - G_i) */
@@ -58,7 +58,8 @@ void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chu
                             int64_t value_head, const gdncp_chunk_gates_t *gates);
 
 /*
- * a = D o KK' strictly below the diagonal (without beta), t = (I + diag(beta) a)^-1.
+ * a = D o KK' strictly below the diagonal (without beta), not set elsewhere;
+ * t = (I + diag(beta) a)^-1.
  * work: [rows, rows].
  */
 void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const float *kk, float *a,

@@ -5,10 +5,25 @@
 #include "gated_rmsnorm_cpu.h"
 #include "op_checks.h"
 
-static gdncp_status_t check_tokens(const char *name, const gdncp_tensor_t *tensor,
-                                   gdncp_dtype_t dtype, const gdncp_gated_rmsnorm_t *norm)
+/* Tokens of a given dtype: a gradient has that of its input. */
+static gdncp_status_t check_grad(const char *name, const gdncp_tensor_t *tensor,
+                                 gdncp_dtype_t dtype, const gdncp_gated_rmsnorm_t *norm)
 {
     return gdncp_op_check_tensor(name, tensor, dtype, GDNCP_OP_TOKEN_STRIDE, 3, norm->x.shape);
+}
+
+/* Tokens of a dtype of their own. */
+static gdncp_status_t check_tokens(const char *name, const gdncp_tensor_t *tensor,
+                                   const gdncp_gated_rmsnorm_t *norm)
+{
+    const gdncp_status_t status = gdncp_op_check_ndim(name, tensor, 3);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    const gdncp_status_t known = gdncp_op_check_dtype(name, tensor);
+
+    return known == GDNCP_OK ? check_grad(name, tensor, tensor->dtype, norm) : known;
 }
 
 static gdncp_status_t check_weight(const char *name, const gdncp_tensor_t *tensor,
@@ -25,18 +40,9 @@ static gdncp_status_t check_norm(const gdncp_gated_rmsnorm_t *norm)
     if (norm == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "norm: expected a gated RMSNorm, got NULL");
     }
-    status = gdncp_op_check_ndim("x", &norm->x, 3);
+    status = check_tokens("x", &norm->x, norm);
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_dtype("z", &norm->z);
-    }
-    if (status == GDNCP_OK) {
-        status = check_tokens("z", &norm->z, norm->z.dtype, norm);
-    }
-    if (status == GDNCP_OK) {
-        /* May be wider than what it is gated with. */
-        const gdncp_dtype_t dtype = norm->x.dtype == GDNCP_F32 ? GDNCP_F32 : norm->z.dtype;
-
-        status = check_tokens("x", &norm->x, dtype, norm);
+        status = check_tokens("z", &norm->z, norm);
     }
     if (status == GDNCP_OK) {
         status = check_weight("weight", &norm->weight, norm);
@@ -54,7 +60,7 @@ gdncp_status_t gdncp_gated_rmsnorm_forward(const gdncp_gated_rmsnorm_t *norm,
     gdncp_status_t status = check_norm(norm);
 
     if (status == GDNCP_OK) {
-        status = check_tokens("y", y, norm->z.dtype, norm);
+        status = check_tokens("y", y, norm);
     }
     return status == GDNCP_OK ? gdncp_gated_rmsnorm_forward_cpu(norm, y, workspace) : status;
 }
@@ -67,17 +73,17 @@ gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
     gdncp_status_t status = check_norm(norm);
 
     if (status == GDNCP_OK) {
-        status = check_tokens("grad_y", grad_y, norm->z.dtype, norm);
+        status = check_tokens("grad_y", grad_y, norm);
     }
     if (status == GDNCP_OK && grads == NULL) {
         status = gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                             "grads: expected gated RMSNorm gradients, got NULL");
     }
     if (status == GDNCP_OK) {
-        status = check_tokens("grads.x", &grads->x, norm->x.dtype, norm);
+        status = check_grad("grads.x", &grads->x, norm->x.dtype, norm);
     }
     if (status == GDNCP_OK) {
-        status = check_tokens("grads.z", &grads->z, norm->z.dtype, norm);
+        status = check_grad("grads.z", &grads->z, norm->z.dtype, norm);
     }
     if (status == GDNCP_OK) {
         status = check_weight("grads.weight", &grads->weight, norm);

@@ -19,13 +19,16 @@ static gdncp_matrix_t matrix_of(const gdncp_tensor_t *tensor)
                             .ld = tensor->shape[0] > 1 ? tensor->strides[0] : tensor->shape[1]};
 }
 
-/* Rows of tokens: [num_tokens, width]. */
+/* Rows of tokens: [num_tokens, width]. Each tensor of tokens may be float32 beside narrower ones.
+ */
 static gdncp_status_t check_rows(const char *name, const gdncp_tensor_t *tensor,
                                  gdncp_dtype_t dtype, int64_t num_tokens, int64_t width)
 {
     const int64_t shape[] = {num_tokens, width};
+    const bool is_wide = tensor != NULL && tensor->dtype == GDNCP_F32;
 
-    return gdncp_op_check_tensor(name, tensor, dtype, GDNCP_OP_TOKEN_STRIDE, 2, shape);
+    return gdncp_op_check_tensor(name, tensor, is_wide ? GDNCP_F32 : dtype, GDNCP_OP_TOKEN_STRIDE,
+                                 2, shape);
 }
 
 static gdncp_status_t check_weight(const char *name, const gdncp_tensor_t *tensor,
@@ -36,7 +39,7 @@ static gdncp_status_t check_weight(const char *name, const gdncp_tensor_t *tenso
     return gdncp_op_check_tensor(name, tensor, dtype, GDNCP_OP_CONTIGUOUS, 2, dims);
 }
 
-/* The leading tensor, from which the others' shapes and dtype follow. */
+/* A tensor from which the others' shapes or dtype follow. */
 static gdncp_status_t check_leading(const char *name, const gdncp_tensor_t *tensor)
 {
     const gdncp_status_t status = gdncp_op_check_ndim(name, tensor, 2);
@@ -47,22 +50,22 @@ static gdncp_status_t check_leading(const char *name, const gdncp_tensor_t *tens
 gdncp_status_t gdncp_linear_forward(const gdncp_tensor_t *x, const gdncp_tensor_t *weight,
                                     const gdncp_tensor_t *y, gdncp_workspace_t *workspace)
 {
-    gdncp_status_t status = check_leading("x", x);
+    gdncp_status_t status = gdncp_op_check_ndim("x", x, 2);
 
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_ndim("weight", weight, 2);
+        status = check_leading("weight", weight);
     }
     if (status != GDNCP_OK) {
         return status;
     }
     const linear_shape_t shape = {x->shape[0], x->shape[1], weight->shape[0]};
 
-    status = check_rows("x", x, x->dtype, shape.num_tokens, shape.inputs);
+    status = check_rows("x", x, weight->dtype, shape.num_tokens, shape.inputs);
     if (status == GDNCP_OK) {
-        status = check_weight("weight", weight, x->dtype, &shape);
+        status = check_weight("weight", weight, weight->dtype, &shape);
     }
     if (status == GDNCP_OK) {
-        status = check_rows("y", y, x->dtype, shape.num_tokens, shape.outputs);
+        status = check_rows("y", y, weight->dtype, shape.num_tokens, shape.outputs);
     }
     if (status != GDNCP_OK) {
         return status;
@@ -83,22 +86,22 @@ gdncp_status_t gdncp_linear_backward_data(const gdncp_tensor_t *grad_y,
                                           const gdncp_tensor_t *grad_x,
                                           gdncp_workspace_t *workspace)
 {
-    gdncp_status_t status = check_leading("grad_y", grad_y);
+    gdncp_status_t status = gdncp_op_check_ndim("grad_y", grad_y, 2);
 
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_ndim("weight", weight, 2);
+        status = check_leading("weight", weight);
     }
     if (status != GDNCP_OK) {
         return status;
     }
     const linear_shape_t shape = {grad_y->shape[0], weight->shape[1], grad_y->shape[1]};
 
-    status = check_rows("grad_y", grad_y, grad_y->dtype, shape.num_tokens, shape.outputs);
+    status = check_rows("grad_y", grad_y, weight->dtype, shape.num_tokens, shape.outputs);
     if (status == GDNCP_OK) {
-        status = check_weight("weight", weight, grad_y->dtype, &shape);
+        status = check_weight("weight", weight, weight->dtype, &shape);
     }
     if (status == GDNCP_OK) {
-        status = check_rows("grad_x", grad_x, grad_y->dtype, shape.num_tokens, shape.inputs);
+        status = check_rows("grad_x", grad_x, weight->dtype, shape.num_tokens, shape.inputs);
     }
     if (status != GDNCP_OK) {
         return status;
@@ -121,16 +124,17 @@ gdncp_status_t gdncp_linear_backward_weight(const gdncp_tensor_t *grad_y, const 
     gdncp_status_t status = check_leading("grad_y", grad_y);
 
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_ndim("x", x, 2);
+        status = check_leading("x", x);
     }
     if (status != GDNCP_OK) {
         return status;
     }
     const linear_shape_t shape = {grad_y->shape[0], x->shape[1], grad_y->shape[1]};
+    const gdncp_dtype_t narrower = x->dtype != GDNCP_F32 ? x->dtype : grad_y->dtype;
 
-    status = check_rows("grad_y", grad_y, grad_y->dtype, shape.num_tokens, shape.outputs);
+    status = check_rows("grad_y", grad_y, narrower, shape.num_tokens, shape.outputs);
     if (status == GDNCP_OK) {
-        status = check_rows("x", x, grad_y->dtype, shape.num_tokens, shape.inputs);
+        status = check_rows("x", x, narrower, shape.num_tokens, shape.inputs);
     }
     if (status == GDNCP_OK) {
         status = check_weight("grad_weight", grad_weight, GDNCP_F32, &shape);
