@@ -16,6 +16,7 @@
 
 typedef struct conv_shape {
     gdncp_dtype_t dtype;
+    bool wide; /* y and its gradient are F32 */
     int64_t channels;
     int64_t width;
     int64_t gap; /* elements between tokens */
@@ -34,7 +35,13 @@ typedef struct conv_case {
     gdncp_conv1d_grads_t grads;
     gdncp_conv1d_reference_t reference;
     double *x, *weight, *bias, *window, *upstream;
+    gdncp_workspace_t *workspace;
 } conv_case_t;
+
+static gdncp_dtype_t output_dtype(const conv_shape_t *shape)
+{
+    return shape->wide ? GDNCP_F32 : shape->dtype;
+}
 
 static void poison_outputs(conv_case_t *c)
 {
@@ -42,7 +49,7 @@ static void poison_outputs(conv_case_t *c)
     const int64_t window[3] = {s->num_sequences, s->width - 1, s->channels};
     const int64_t tokens[2] = {s->cu_seqlens[s->num_sequences], s->channels};
 
-    c->y = test_tensor(&c->arena, s->dtype, 2, tokens, 2 * s->gap);
+    c->y = test_tensor(&c->arena, output_dtype(s), 2, tokens, 2 * s->gap);
     c->final_window = test_tensor(&c->arena, s->dtype, 3, window, 0);
     c->grads = (gdncp_conv1d_grads_t){
         .x = test_tensor(&c->arena, s->dtype, 2, tokens, s->gap),
@@ -78,7 +85,7 @@ static conv_case_t start_case(test_random_t *random, const conv_shape_t *shape)
         c.conv.window = test_tensor(&c.arena, shape->dtype, 3, window, 0);
         c.window = test_tensor_fill(&c.arena, random, 1.0, 0.0, &c.conv.window);
     }
-    c.grad_y = test_tensor(&c.arena, shape->dtype, 2, tokens, 3 * shape->gap);
+    c.grad_y = test_tensor(&c.arena, output_dtype(shape), 2, tokens, 3 * shape->gap);
     c.upstream = test_tensor_fill(&c.arena, random, 1.0, 0.0, &c.grad_y);
     c.reference = (gdncp_conv1d_reference_t){.channels = shape->channels,
                                              .width = shape->width,
@@ -104,7 +111,7 @@ static gdncp_status_t run_backward(void *context)
 {
     const conv_case_t *const c = context;
 
-    return gdncp_conv1d_backward(&c->conv, &c->grad_y, &c->grads, NULL);
+    return gdncp_conv1d_backward(&c->conv, &c->grad_y, &c->grads, c->workspace);
 }
 
 static int64_t num_tokens_of(const conv_case_t *c)
@@ -168,7 +175,8 @@ static void reference_gradients_are_finite_differences(void **state)
 static void check_against_reference(conv_case_t *c)
 {
     const bool f32 = c->shape.dtype == GDNCP_F32;
-    const double tolerance = f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_OUTPUT;
+    const double tolerance =
+        f32 || c->shape.wide ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_OUTPUT;
     const double grad_tolerance = f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_GRADIENT;
     double *const tokens = test_doubles(&c->arena, num_tokens_of(c) * c->shape.channels);
     double *const windows = test_doubles(&c->arena, window_elements(c));
@@ -219,6 +227,7 @@ static void results_match_the_reference(void **state)
         int64_t cu_seqlens[MAX_SEQUENCES];
         conv_shape_t shape = {
             .dtype = dtypes[i % 4],
+            .wide = test_random_int(&random, 0, 2) == 0,
             .channels =
                 i % 16 == 0 ? test_random_int(&random, 250, 600) : test_random_int(&random, 1, 40),
             .width = 1 + i % 8,
@@ -535,6 +544,43 @@ static void threads_do_not_change_bits(void **state)
     test_arena_free(&one.arena);
 }
 
+static void a_workspace_is_reused(void **state)
+{
+    static const int64_t cu_seqlens[] = {0, 0, 200};
+    test_random_t random = test_random_start(__func__, 11);
+    conv_shape_t shape = {.dtype = GDNCP_F32,
+                          .channels = 20,
+                          .width = 4,
+                          .bias = true,
+                          .cu_seqlens = cu_seqlens,
+                          .num_sequences = 1};
+    conv_case_t empty = start_case(&random, &shape);
+    gdncp_memory_usage_t usage = {0};
+
+    (void)state;
+    shape.num_sequences = 2;
+    conv_case_t c = start_case(&random, &shape);
+    const gdncp_conv1d_grads_t without = c.grads;
+
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    assert_int_equal(gdncp_workspace_create(&c.workspace), GDNCP_OK);
+    empty.workspace = c.workspace;
+    check_against_reference(&empty);
+    check_against_reference(&c);
+    poison_outputs(&c);
+    gdncp_memory_track(&usage);
+    assert_int_equal(run_forward(&c), GDNCP_OK);
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    gdncp_memory_track(NULL);
+    assert_int_equal(usage.num_allocations, 0);
+    assert_tensor_bits_equal("grads.x", &c.grads.x, &without.x);
+    assert_tensor_bits_equal("grads.weight", &c.grads.weight, &without.weight);
+    assert_tensor_bits_equal("grads.bias", &c.grads.bias, &without.bias);
+    gdncp_workspace_destroy(c.workspace);
+    test_arena_free(&c.arena);
+    test_arena_free(&empty.arena);
+}
+
 static conv_case_t start_error_case(test_random_t *random, int64_t *cu_seqlens)
 {
     const conv_shape_t shape = {.dtype = GDNCP_BF16,
@@ -655,6 +701,7 @@ int main(void)
         cmocka_unit_test(a_final_window_feeds_the_next_segment),
         cmocka_unit_test(a_changed_sequence_leaves_the_others_alone),
         cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(a_workspace_is_reused),
         cmocka_unit_test(tensors_are_checked),
         cmocka_unit_test(other_arguments_are_checked),
     };

@@ -178,7 +178,7 @@ static void a_changed_document_leaves_its_neighbours_alone(void **state)
 
 static void threads_do_not_change_bits(void **state)
 {
-    static const rule_dims_t dims = {2, 6, 32, 24};
+    static const rule_dims_t dims = {3, 6, 32, 24};
     static const int64_t lengths[] = {200, 1, 90};
     static const int num_threads[] = {2, 3, 16};
     test_random_t random = test_random_start(__func__, 27);
@@ -187,6 +187,8 @@ static void threads_do_not_change_bits(void **state)
 
     (void)state;
     rule_case_fill(&rule_case, &random, -0.1);
+    rule_case.group_size = 3;
+    rule_case.group_phase = 2;
     test_set_num_threads(1);
     rule_case_run(&rule_case, GDNCP_BF16, 0, NULL, &alone);
     for (int i = 0; i < 3; i++) {

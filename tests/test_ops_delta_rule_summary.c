@@ -116,6 +116,8 @@ static rule_case_t cut(const rule_case_t *whole, test_random_t *random, int64_t 
     }
     rule_case_t segments = rule_case_make(&dims, lengths, num_segments);
 
+    segments.group_size = whole->group_size;
+    segments.group_phase = whole->group_phase;
     memcpy(segments.q, whole->q, (size_t)rule_case_num_q(whole) * sizeof(float));
     memcpy(segments.k, whole->k, (size_t)rule_case_num_q(whole) * sizeof(float));
     memcpy(segments.v, whole->v, (size_t)rule_case_num_v(whole) * sizeof(float));
@@ -175,6 +177,10 @@ static void segments_merge_to_one_run(void **state)
         rule_case_t whole = rule_case_make(&dims[i], lengths, 1);
 
         rule_case_fill(&whole, &random, mean_g[i]);
+        if (i == 1) {
+            whole.group_size = 3;
+            whole.group_phase = 2;
+        }
         for (int64_t num_segments = 1; num_segments <= 16; num_segments *= 2) {
             rule_case_t segments = cut(&whole, &random, num_segments);
 

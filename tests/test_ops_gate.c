@@ -23,6 +23,7 @@ typedef struct gate_case {
     gdncp_gate_reference_t reference;
     double *a, *b, *A_log, *dt_bias;
     double *upstream_g, *upstream_beta;
+    gdncp_workspace_t *workspace;
 } gate_case_t;
 
 /* Forward and backward write into fresh, poisoned tensors. */
@@ -84,7 +85,7 @@ static gdncp_status_t run_backward(void *context)
 {
     const gate_case_t *const c = context;
 
-    return gdncp_gate_backward(&c->gate, &c->grad_g, &c->grad_beta, &c->grads, NULL);
+    return gdncp_gate_backward(&c->gate, &c->grad_g, &c->grad_beta, &c->grads, c->workspace);
 }
 
 static double reference_loss(void *context)
@@ -293,6 +294,33 @@ static void threads_do_not_change_bits(void **state)
     test_arena_free(&one.arena);
 }
 
+static void a_workspace_is_reused(void **state)
+{
+    test_random_t random = test_random_start(__func__, 10);
+    gate_case_t empty = start_case(&random, GDNCP_F32, 0, 3, 0, false);
+    gate_case_t c = start_case(&random, GDNCP_BF16, 300, 70, 0, false);
+    const gdncp_gate_grads_t without = c.grads;
+    gdncp_memory_usage_t usage = {0};
+
+    (void)state;
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    assert_int_equal(gdncp_workspace_create(&c.workspace), GDNCP_OK);
+    empty.workspace = c.workspace;
+    check_against_reference(&empty);
+    check_against_reference(&c);
+    poison_outputs(&c, 0);
+    gdncp_memory_track(&usage);
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    gdncp_memory_track(NULL);
+    assert_int_equal(usage.num_allocations, 0);
+    assert_tensor_bits_equal("grads.a", &c.grads.a, &without.a);
+    assert_tensor_bits_equal("grads.A_log", &c.grads.A_log, &without.A_log);
+    assert_tensor_bits_equal("grads.dt_bias", &c.grads.dt_bias, &without.dt_bias);
+    gdncp_workspace_destroy(c.workspace);
+    test_arena_free(&c.arena);
+    test_arena_free(&empty.arena);
+}
+
 static void arguments_are_checked(void **state)
 {
     test_random_t random = test_random_start(__func__, 8);
@@ -360,6 +388,7 @@ int main(void)
         cmocka_unit_test(extreme_inputs_saturate),
         cmocka_unit_test(nan_is_passed_on),
         cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(a_workspace_is_reused),
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(an_error_writes_nothing),
     };

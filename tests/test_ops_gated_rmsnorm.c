@@ -19,29 +19,34 @@ typedef struct norm_case {
     gdncp_gated_rmsnorm_grads_t grads;
     gdncp_gated_rmsnorm_reference_t reference;
     double *x, *z, *weight, *upstream;
+    gdncp_workspace_t *workspace;
 } norm_case_t;
+
+/* x, y and its gradient have the dtype of z, or are F32. */
+typedef struct norm_dtypes {
+    gdncp_dtype_t x, y, z;
+} norm_dtypes_t;
 
 static void poison_outputs(norm_case_t *c, int64_t gap)
 {
     const int64_t *const shape = c->norm.x.shape;
-    const gdncp_dtype_t dtype = c->norm.x.dtype;
 
-    c->y = test_tensor(&c->arena, dtype, 3, shape, gap);
-    c->grads.x = test_tensor(&c->arena, dtype, 3, shape, gap);
-    c->grads.z = test_tensor(&c->arena, dtype, 3, shape, 2 * gap);
+    c->y = test_tensor(&c->arena, c->grad_y.dtype, 3, shape, gap);
+    c->grads.x = test_tensor(&c->arena, c->norm.x.dtype, 3, shape, gap);
+    c->grads.z = test_tensor(&c->arena, c->norm.z.dtype, 3, shape, 2 * gap);
     c->grads.weight = test_tensor(&c->arena, GDNCP_F32, 1, shape + 2, 0);
 }
 
-static norm_case_t start_case(test_random_t *random, gdncp_dtype_t dtype, const int64_t *shape,
-                              int64_t gap, float eps)
+static norm_case_t start_mixed_case(test_random_t *random, const norm_dtypes_t *dtypes,
+                                    const int64_t *shape, int64_t gap, float eps)
 {
     norm_case_t c = {0};
 
-    c.norm.x = test_tensor(&c.arena, dtype, 3, shape, gap);
-    c.norm.z = test_tensor(&c.arena, dtype, 3, shape, 3 * gap);
+    c.norm.x = test_tensor(&c.arena, dtypes->x, 3, shape, gap);
+    c.norm.z = test_tensor(&c.arena, dtypes->z, 3, shape, 3 * gap);
     c.norm.weight = test_tensor(&c.arena, GDNCP_F32, 1, shape + 2, 0);
     c.norm.eps = eps;
-    c.grad_y = test_tensor(&c.arena, dtype, 3, shape, 2 * gap);
+    c.grad_y = test_tensor(&c.arena, dtypes->y, 3, shape, 2 * gap);
     c.x = test_tensor_fill(&c.arena, random, 1.0, 0.2, &c.norm.x);
     c.z = test_tensor_fill(&c.arena, random, 2.0, 0.0, &c.norm.z);
     c.weight = test_tensor_fill(&c.arena, random, 0.5, 1.0, &c.norm.weight);
@@ -56,18 +61,26 @@ static norm_case_t start_case(test_random_t *random, gdncp_dtype_t dtype, const 
     return c;
 }
 
+static norm_case_t start_case(test_random_t *random, gdncp_dtype_t dtype, const int64_t *shape,
+                              int64_t gap, float eps)
+{
+    const norm_dtypes_t dtypes = {.x = dtype, .y = dtype, .z = dtype};
+
+    return start_mixed_case(random, &dtypes, shape, gap, eps);
+}
+
 static gdncp_status_t run_forward(void *context)
 {
     const norm_case_t *const c = context;
 
-    return gdncp_gated_rmsnorm_forward(&c->norm, &c->y, NULL);
+    return gdncp_gated_rmsnorm_forward(&c->norm, &c->y, c->workspace);
 }
 
 static gdncp_status_t run_backward(void *context)
 {
     const norm_case_t *const c = context;
 
-    return gdncp_gated_rmsnorm_backward(&c->norm, &c->grad_y, &c->grads, NULL);
+    return gdncp_gated_rmsnorm_backward(&c->norm, &c->grad_y, &c->grads, c->workspace);
 }
 
 static double reference_loss(void *context)
@@ -108,10 +121,13 @@ static void reference_gradients_are_finite_differences(void **state)
     }
 }
 
+static double grad_tolerance(const gdncp_tensor_t *grad)
+{
+    return grad->dtype == GDNCP_F32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_GRADIENT;
+}
+
 static void check_against_reference(norm_case_t *c)
 {
-    const bool f32 = c->norm.x.dtype == GDNCP_F32;
-    const double grad_tolerance = f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_GRADIENT;
     const int64_t count = c->reference.num_rows * c->reference.d;
     double *const first = test_doubles(&c->arena, count);
     double *const second = test_doubles(&c->arena, count);
@@ -119,12 +135,14 @@ static void check_against_reference(norm_case_t *c)
 
     assert_int_equal(run_forward(c), GDNCP_OK);
     gdncp_gated_rmsnorm_reference_forward(&c->reference, first);
-    assert_tensor_close("y", &c->y, first, f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_OUTPUT);
+    assert_tensor_close("y", &c->y, first,
+                        c->y.dtype == GDNCP_F32 ? GDNCP_TOLERANCE_F32
+                                                : GDNCP_TOLERANCE_BF16_OUTPUT);
 
     assert_int_equal(run_backward(c), GDNCP_OK);
     gdncp_gated_rmsnorm_reference_backward(&c->reference, c->upstream, first, second, grad_weight);
-    assert_tensor_close("grads.x", &c->grads.x, first, grad_tolerance);
-    assert_tensor_close("grads.z", &c->grads.z, second, grad_tolerance);
+    assert_tensor_close("grads.x", &c->grads.x, first, grad_tolerance(&c->grads.x));
+    assert_tensor_close("grads.z", &c->grads.z, second, grad_tolerance(&c->grads.z));
     assert_tensor_close("grads.weight", &c->grads.weight, grad_weight, GDNCP_TOLERANCE_F32);
 }
 
@@ -137,8 +155,12 @@ static void results_match_the_reference(void **state)
     for (int i = 0; i < 60; i++) {
         const int64_t shape[3] = {i % 4 == 0 ? i / 4 : test_random_int(&random, 1, 200),
                                   test_random_int(&random, 1, 5), test_random_int(&random, 2, 200)};
-        norm_case_t c = start_case(&random, dtypes[i % 3], shape, test_random_int(&random, 0, 5),
-                                   i % 2 == 0 ? 1e-6f : 0.5f);
+        const norm_dtypes_t mixed = {
+            .x = test_random_int(&random, 0, 1) == 0 ? GDNCP_F32 : dtypes[i % 3],
+            .y = test_random_int(&random, 0, 1) == 0 ? GDNCP_F32 : dtypes[i % 3],
+            .z = dtypes[i % 3]};
+        norm_case_t c = start_mixed_case(&random, &mixed, shape, test_random_int(&random, 0, 5),
+                                         i % 2 == 0 ? 1e-6f : 0.5f);
 
         check_against_reference(&c);
         test_arena_free(&c.arena);
@@ -189,6 +211,38 @@ static void threads_do_not_change_bits(void **state)
         test_arena_free(&many.arena);
     }
     test_arena_free(&one.arena);
+}
+
+static void a_workspace_is_reused(void **state)
+{
+    static const int64_t empty_shape[3] = {0, 2, 24};
+    static const int64_t shape[3] = {100, 2, 24};
+    test_random_t random = test_random_start(__func__, 6);
+    norm_case_t empty = start_case(&random, GDNCP_BF16, empty_shape, 0, 1e-6f);
+    norm_case_t c = start_case(&random, GDNCP_BF16, shape, 0, 1e-6f);
+    const gdncp_tensor_t y = c.y;
+    const gdncp_gated_rmsnorm_grads_t without = c.grads;
+    gdncp_memory_usage_t usage = {0};
+
+    (void)state;
+    assert_int_equal(run_forward(&c), GDNCP_OK);
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    assert_int_equal(gdncp_workspace_create(&c.workspace), GDNCP_OK);
+    empty.workspace = c.workspace;
+    check_against_reference(&empty);
+    check_against_reference(&c);
+    poison_outputs(&c, 0);
+    gdncp_memory_track(&usage);
+    assert_int_equal(run_forward(&c), GDNCP_OK);
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    gdncp_memory_track(NULL);
+    assert_int_equal(usage.num_allocations, 0);
+    assert_tensor_bits_equal("y", &c.y, &y);
+    assert_tensor_bits_equal("grads.x", &c.grads.x, &without.x);
+    assert_tensor_bits_equal("grads.weight", &c.grads.weight, &without.weight);
+    gdncp_workspace_destroy(c.workspace);
+    test_arena_free(&c.arena);
+    test_arena_free(&empty.arena);
 }
 
 static void arguments_are_checked(void **state)
@@ -245,6 +299,7 @@ int main(void)
         cmocka_unit_test(results_match_the_reference),
         cmocka_unit_test(large_gates_saturate),
         cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(a_workspace_is_reused),
         cmocka_unit_test(arguments_are_checked),
     };
 

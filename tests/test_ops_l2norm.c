@@ -18,6 +18,7 @@ typedef struct l2norm_case {
     float eps;
     int64_t num_rows, d;
     double *values, *upstream; /* [num_rows, d] of x and grad_y */
+    gdncp_workspace_t *workspace;
 } l2norm_case_t;
 
 static l2norm_case_t start_case(test_random_t *random, gdncp_dtype_t dtype, const int64_t *shape,
@@ -38,14 +39,14 @@ static gdncp_status_t run_forward(void *context)
 {
     const l2norm_case_t *const c = context;
 
-    return gdncp_l2norm_forward(&c->x, c->eps, &c->y, NULL);
+    return gdncp_l2norm_forward(&c->x, c->eps, &c->y, c->workspace);
 }
 
 static gdncp_status_t run_backward(void *context)
 {
     const l2norm_case_t *const c = context;
 
-    return gdncp_l2norm_backward(&c->x, c->eps, &c->grad_y, &c->grad_x, NULL);
+    return gdncp_l2norm_backward(&c->x, c->eps, &c->grad_y, &c->grad_x, c->workspace);
 }
 
 static double reference_loss(void *context)
@@ -172,6 +173,38 @@ static void threads_do_not_change_bits(void **state)
     test_arena_free(&c.arena);
 }
 
+static void a_workspace_is_reused(void **state)
+{
+    static const int64_t empty_shape[3] = {0, 2, 24};
+    static const int64_t shape[3] = {100, 2, 24};
+    test_random_t random = test_random_start(__func__, 7);
+    l2norm_case_t empty = start_case(&random, GDNCP_BF16, empty_shape, 0);
+    l2norm_case_t c = start_case(&random, GDNCP_BF16, shape, 0);
+    const gdncp_tensor_t y = c.y;
+    const gdncp_tensor_t grad_x = c.grad_x;
+    gdncp_memory_usage_t usage = {0};
+
+    (void)state;
+    assert_int_equal(run_forward(&c), GDNCP_OK);
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    assert_int_equal(gdncp_workspace_create(&c.workspace), GDNCP_OK);
+    empty.workspace = c.workspace;
+    check_against_reference(&empty);
+    check_against_reference(&c);
+    c.y = test_tensor(&c.arena, GDNCP_BF16, 3, shape, 0);
+    c.grad_x = test_tensor(&c.arena, GDNCP_BF16, 3, shape, 0);
+    gdncp_memory_track(&usage);
+    assert_int_equal(run_forward(&c), GDNCP_OK);
+    assert_int_equal(run_backward(&c), GDNCP_OK);
+    gdncp_memory_track(NULL);
+    assert_int_equal(usage.num_allocations, 0);
+    assert_tensor_bits_equal("y", &c.y, &y);
+    assert_tensor_bits_equal("grad_x", &c.grad_x, &grad_x);
+    gdncp_workspace_destroy(c.workspace);
+    test_arena_free(&c.arena);
+    test_arena_free(&empty.arena);
+}
+
 static void arguments_are_checked(void **state)
 {
     static const int64_t shape[3] = {4, 2, 8};
@@ -211,6 +244,7 @@ int main(void)
         cmocka_unit_test(y_may_be_x),
         cmocka_unit_test(zeros_stay_zeros),
         cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(a_workspace_is_reused),
         cmocka_unit_test(arguments_are_checked),
     };
 

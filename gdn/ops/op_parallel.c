@@ -16,7 +16,7 @@ void gdncp_parallel_for(int64_t num_items, int num_threads, gdncp_parallel_body_
 {
 #pragma omp parallel for num_threads(num_threads) schedule(dynamic, 1) if (num_threads > 1)
     for (int64_t item = 0; item < num_items; item++) {
-        body(context, item, omp_in_parallel() && num_threads > 1 ? omp_get_thread_num() : 0);
+        body(context, item, omp_get_thread_num());
     }
 }
 
