@@ -152,8 +152,8 @@ static gdncp_status_t walk_cells(gdncp_relay_t *relay, const gdncp_relay_walk_t 
         const gdncp_status_t status = relay->combine(
             relay->context,
             cell->transition >= 0 ? transitions + cell->transition * transition_elements : NULL,
-            contributions + cell->slot * state_elements, cell->continues ? previous : relay->handover,
-            transposed, result);
+            contributions + cell->slot * state_elements,
+            cell->continues ? previous : relay->handover, transposed, result);
 
         if (status != GDNCP_OK) {
             return status;

@@ -44,10 +44,10 @@ typedef struct gdncp_relay_walk {
     gdncp_plan_t *scatter; /* owner's results -> segments' holders */
     gdncp_relay_cell_t *cells;
     int64_t num_cells;
-    int64_t first_waiting;  /* cells [first_waiting, num_cells) follow from the handover received */
-    int receive_from;       /* rank whose last result starts my first piece; -1: none */
-    int send_to;            /* rank that goes on from one of my results; -1: none */
-    int64_t send_slot;      /* that result */
+    int64_t first_waiting; /* cells [first_waiting, num_cells) follow from the handover received */
+    int receive_from;      /* rank whose last result starts my first piece; -1: none */
+    int send_to;           /* rank that goes on from one of my results; -1: none */
+    int64_t send_slot;     /* that result */
 } gdncp_relay_walk_t;
 
 /* Made without data or peers, for any rank of any number of ranks. */

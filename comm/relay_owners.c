@@ -21,9 +21,9 @@
 struct gdncp_relay_owners {
     const gdncp_layout_t *layout;
     int64_t heads;
-    int64_t num_borders;     /* B */
-    int64_t *first_border;   /* [sequences + 1] of its head 0; equal to the next where n < 3 */
-    int *rank_of_piece;      /* [ranks] */
+    int64_t num_borders;   /* B */
+    int64_t *first_border; /* [sequences + 1] of its head 0; equal to the next where n < 3 */
+    int *rank_of_piece;    /* [ranks] */
 };
 
 /* What one call of find_augmenting_path() needs. */
@@ -95,8 +95,8 @@ static bool find_augmenting_path(matching_t *matching, int piece)
     for (int64_t border = piece_start(owners, piece); border < end; border++) {
         const int64_t sequence = sequence_of_border(owners, border);
         const int64_t borders = chain_length(owners->layout, sequence) - 1;
-        const int rank = holder(owners->layout, sequence,
-                                (border - owners->first_border[sequence]) % borders);
+        const int rank =
+            holder(owners->layout, sequence, (border - owners->first_border[sequence]) % borders);
 
         if (matching->visited[rank]) {
             continue;

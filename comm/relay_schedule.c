@@ -28,9 +28,9 @@ typedef struct schedule_builder {
     const gdncp_segment_t *segments;
     gdncp_relay_owners_t *owners;
     int rank;
-    int64_t first_segment;  /* of the rank, in the layout's list */
-    int64_t *forward_row;   /* [local segments] row among forward_segments; -1: not there */
-    int64_t *backward_row;  /* [local segments] */
+    int64_t first_segment; /* of the rank, in the layout's list */
+    int64_t *forward_row;  /* [local segments] row among forward_segments; -1: not there */
+    int64_t *backward_row; /* [local segments] */
     gdncp_relay_cell_t *spare_cells; /* [num_slots] */
 } schedule_builder_t;
 
@@ -196,9 +196,8 @@ static gdncp_status_t gather_item(const schedule_builder_t *builder, const item_
     if (status != GDNCP_OK || backward || item->transition < 0) {
         return status;
     }
-    const int64_t source =
-        schedule->num_forward * schedule->heads * schedule->state_elements +
-        row_offset(builder, item, segment, rows, schedule->transition_elements);
+    const int64_t source = schedule->num_forward * schedule->heads * schedule->state_elements +
+                           row_offset(builder, item, segment, rows, schedule->transition_elements);
     const int64_t destination = schedule->num_slots * schedule->state_elements +
                                 item->transition * schedule->transition_elements;
 
@@ -252,8 +251,8 @@ static gdncp_status_t add_item(void *context, const item_t *item)
         if (status != GDNCP_OK) {
             return status;
         }
-        status = scatter_item(builder, schedule->forward.scatter, item,
-                              item->chain[item->position + 1]);
+        status =
+            scatter_item(builder, schedule->forward.scatter, item, item->chain[item->position + 1]);
         if (status != GDNCP_OK) {
             return status;
         }
@@ -316,9 +315,8 @@ static gdncp_status_t start_plan(const schedule_builder_t *builder, const char *
                                  gdncp_plan_t **plan_p)
 {
     const gdncp_relay_schedule_t *const schedule = builder->schedule;
-    const gdncp_status_t status =
-        gdncp_plan_start(name, gdncp_layout_num_ranks(builder->layout), builder->rank, GDNCP_F32,
-                         plan_p);
+    const gdncp_status_t status = gdncp_plan_start(name, gdncp_layout_num_ranks(builder->layout),
+                                                   builder->rank, GDNCP_F32, plan_p);
 
     if (status != GDNCP_OK) {
         return status;

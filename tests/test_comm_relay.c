@@ -102,17 +102,17 @@ static void every_message_has_a_receiver(void **state)
         for (int i = 0; i < 3; i++) {
             cu_seqlens[i + 1] = cu_seqlens[i] + test_random_int(&random, i == 0 ? 8 : 0, 40);
         }
-        assert_int_equal(gdncp_layout_create(GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT, cu_seqlens, 3,
-                                             ranks, &layout),
-                         GDNCP_OK);
+        assert_int_equal(
+            gdncp_layout_create(GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT, cu_seqlens, 3, ranks, &layout),
+            GDNCP_OK);
         for (int rank = 0; rank < ranks; rank++) {
             gdncp_relay_schedule_t *schedule = NULL;
 
             assert_int_equal(gdncp_relay_schedule_create(layout, rank, heads, 4, 2, &schedule),
                              GDNCP_OK);
-            const gdncp_plan_t *const plans[] = {schedule->forward.gather, schedule->forward.scatter,
-                                                 schedule->backward.gather,
-                                                 schedule->backward.scatter};
+            const gdncp_plan_t *const plans[] = {
+                schedule->forward.gather, schedule->forward.scatter, schedule->backward.gather,
+                schedule->backward.scatter};
 
             for (int p = 0; p < 4; p++) {
                 int64_t count;
@@ -184,8 +184,7 @@ static void walk_plainly(case_data_t *data)
 
     for (int64_t sequence = 0; sequence < sequences; sequence++) {
         int64_t length;
-        const int64_t *const chain =
-            gdncp_layout_sequence_chain(data->layout, sequence, &length);
+        const int64_t *const chain = gdncp_layout_sequence_chain(data->layout, sequence, &length);
 
         for (int64_t head = 0; head < data->heads; head++) {
             for (int64_t c = 1; c < length; c++) {
@@ -264,8 +263,8 @@ static const char *run_rank(rank_job_t *job)
         if (counters.bytes_sent != gdncp_relay_bytes_sent(schedule, false)) {
             problem = "wrong bytes forward";
         }
-        rows_of(data, data->gradients, first, schedule->backward_segments, schedule->num_backward, 2,
-                outgoing);
+        rows_of(data, data->gradients, first, schedule->backward_segments, schedule->num_backward,
+                2, outgoing);
         memset(incoming, 0xff, row_bytes);
         gdncp_comm_reset_counters(job->comm);
         if (problem == NULL && gdncp_relay_backward(relay, outgoing, kept, incoming)) {
