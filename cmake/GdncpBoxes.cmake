@@ -27,19 +27,32 @@ function(gdncp_add_box name)
   target_include_directories(gdncp_${name}_objects PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include ${folders})
   target_include_directories(gdncp_${name} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include ${folders})
   target_link_libraries(gdncp_${name} PUBLIC ${box_USES} ${box_LIBRARIES} m)
+  set_property(GLOBAL APPEND PROPERTY GDNCP_BOXES ${name})
+  set_property(GLOBAL PROPERTY GDNCP_BOX_FOLDERS_${name} ${folders})
   set_property(GLOBAL APPEND PROPERTY GDNCP_BOX_OBJECTS $<TARGET_OBJECTS:gdncp_${name}_objects>)
   set_property(GLOBAL APPEND PROPERTY GDNCP_BOX_LIBRARIES ${box_LIBRARIES})
 endfunction()
 
-# The shared library of all boxes.
+# The shared library of all boxes, which exports what the public headers mark GDNCP_API.
 function(gdncp_add_shared_library)
   get_property(objects GLOBAL PROPERTY GDNCP_BOX_OBJECTS)
   get_property(libraries GLOBAL PROPERTY GDNCP_BOX_LIBRARIES)
   list(REMOVE_DUPLICATES libraries)
   add_library(gdncp SHARED ${objects})
-  target_link_libraries(gdncp PRIVATE ${libraries} m)
+  add_library(gdncp::gdncp ALIAS gdncp)
+  # BUILD_INTERFACE: who uses the shared library need not find what it is linked with.
+  target_link_libraries(gdncp PRIVATE $<BUILD_INTERFACE:${libraries};m>)
   target_include_directories(gdncp PUBLIC
-    $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
+    $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  set(map ${CMAKE_CURRENT_BINARY_DIR}/libgdncp.map)
+  configure_file(cmake/libgdncp.map.in ${map} @ONLY)
+  target_link_options(gdncp PRIVATE LINKER:--version-script=${map})
+  # Before 1.0 a minor version may change the interface, so it is part of the SONAME.
   set_target_properties(gdncp PROPERTIES
-    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINKER_LANGUAGE C)
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+    LINK_DEPENDS ${map} LINKER_LANGUAGE C)
+  if(NOT GDNCP_SANITIZE) # a sanitizer's runtime is linked to the program
+    target_link_options(gdncp PRIVATE LINKER:--no-undefined)
+  endif()
 endfunction()

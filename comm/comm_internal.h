@@ -11,7 +11,12 @@ struct gdncp_comm {
     int size;
     int64_t timeout_ms;
     gdncp_comm_counters_t counters;
+    uint64_t num_control_calls;     /* equal on all ranks, or the next control call is a mismatch */
+    gdncp_status_t control_failure; /* of a control call that did not end on all ranks */
 };
+
+/* The time-out that the options ask for, else GDNCP_TIMEOUT, else the default. */
+gdncp_status_t gdncp_comm_timeout(const gdncp_comm_options_t *options, int64_t *timeout_ms_p);
 
 /* Groups of messages that count what they move. Contracts as in transport.h; buffers that a
  * rank sends to itself are moved but not counted. */

@@ -52,25 +52,68 @@ int64_t gdncp_tensor_num_elements(const gdncp_tensor_t *tensor)
     return count;
 }
 
+static uint32_t bits_of(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static float float_of(uint32_t bits)
+{
+    float value;
+
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 static float bf16_to_f32(uint16_t value)
 {
-    const uint32_t bits = (uint32_t)value << 16;
-    float result;
-
-    memcpy(&result, &bits, sizeof result);
-    return result;
+    return float_of((uint32_t)value << 16);
 }
 
 /* Round to nearest even; NaN stays NaN. */
 static uint16_t f32_to_bf16(float value)
 {
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof bits);
+    const uint32_t bits = bits_of(value);
     const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     const uint32_t quiet_nan = (bits >> 16) | 0x40u;
 
     return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+}
+
+static float f16_to_f32(uint16_t value)
+{
+    const uint32_t sign = (uint32_t)(value & 0x8000u) << 16;
+    const uint32_t exponent = (value >> 10) & 0x1fu;
+    const uint32_t mantissa = value & 0x3ffu;
+
+    if (exponent == 0) { /* zero, or subnormal: a multiple of 2^-24 */
+        return float_of(sign | bits_of((float)mantissa * 0x1p-24f));
+    }
+    return float_of(sign | (exponent == 0x1f ? 0x7f800000u : (exponent + 112) << 23) |
+                    mantissa << 13);
+}
+
+/* Round to nearest even; NaN stays NaN. */
+static uint16_t f32_to_f16(float value)
+{
+    const uint32_t bits = bits_of(value) & 0x7fffffffu;
+    const uint32_t sign = (bits_of(value) >> 16) & 0x8000u;
+    uint32_t magnitude;
+
+    if (bits > 0x7f800000u) {
+        magnitude = 0x7e00u | ((bits >> 13) & 0x3ffu);
+    } else if (bits >= bits_of(65520.0f)) { /* halfway from the largest to what follows */
+        magnitude = 0x7c00u;
+    } else if (bits < bits_of(0x1p-14f)) {
+        /* Subnormal. Floats in [1/2, 1) are 2^-24 apart: the sum is rounded as wanted. */
+        magnitude = bits_of(float_of(bits) + 0.5f) - bits_of(0.5f);
+    } else {
+        magnitude = ((bits + 0xfffu + ((bits >> 13) & 1u)) >> 13) - (112u << 10);
+    }
+    return (uint16_t)(sign | magnitude);
 }
 
 gdncp_status_t gdncp_convert_to_f32(gdncp_dtype_t dtype, const void *src, int64_t count, float *dst)
@@ -88,7 +131,7 @@ gdncp_status_t gdncp_convert_to_f32(gdncp_dtype_t dtype, const void *src, int64_
         return GDNCP_OK;
     case GDNCP_F16:
         for (int64_t i = 0; i < count; i++) {
-            dst[i] = (float)((const _Float16 *)src)[i];
+            dst[i] = f16_to_f32(((const uint16_t *)src)[i]);
         }
         return GDNCP_OK;
     case GDNCP_F64:
@@ -118,7 +161,7 @@ gdncp_status_t gdncp_convert_from_f32(const float *src, int64_t count, gdncp_dty
         return GDNCP_OK;
     case GDNCP_F16:
         for (int64_t i = 0; i < count; i++) {
-            ((_Float16 *)dst)[i] = (_Float16)src[i];
+            ((uint16_t *)dst)[i] = f32_to_f16(src[i]);
         }
         return GDNCP_OK;
     case GDNCP_F64:

@@ -9,7 +9,8 @@ typedef enum gdncp_log_level {
     GDNCP_LOG_DEBUG
 } gdncp_log_level_t;
 
-/* One line "gdncp info [rank 2] message"; dropped below the level GDNCP_LOG names. rank < 0: none. */
+/* One line "gdncp info [rank 2] message"; dropped below the level GDNCP_LOG names. rank < 0: none.
+ */
 void gdncp_log(gdncp_log_level_t level, int rank, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -45,6 +45,8 @@ typedef struct gdncp_transport_ops {
     /* Make progress. *done_p: all messages of the group have arrived and all sends' buffers may
      * be used again. Never blocks. After an error the group counts as done. */
     gdncp_status_t (*group_test)(gdncp_group_t *group, bool *done_p);
+    /* Whether a message to or from the peer is outstanding, for the sentence of a time-out. */
+    bool (*group_waits_for)(const gdncp_group_t *group, int peer);
     /* Free a group; one in flight is cancelled first. */
     void (*group_destroy)(gdncp_group_t *group);
 

@@ -4,6 +4,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* error.h has macros of these names for the analyzer. */
+#undef gdncp_fail
+#undef gdncp_fail_memory
+
 static _Thread_local char last_error[1024];
 
 gdncp_status_t gdncp_fail(gdncp_status_t status, const char *format, ...)

@@ -13,4 +13,10 @@ gdncp_status_t gdncp_fail(gdncp_status_t status, const char *format, ...)
 /* Out of memory while making what `what` names. */
 gdncp_status_t gdncp_fail_memory(const char *what);
 
+#ifdef __clang_analyzer__
+/* It sees one source at a time, and must be told that what fails never returns GDNCP_OK. */
+#define gdncp_fail(status, ...) (gdncp_fail(status, __VA_ARGS__), status)
+#define gdncp_fail_memory(what) (gdncp_fail_memory(what), GDNCP_ERR_OUT_OF_MEMORY)
+#endif
+
 #endif

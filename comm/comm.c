@@ -1,0 +1,345 @@
+/* The communicator: made over a transport, it checks arguments, counts messages and waits. */
+#include "comm_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "deadline.h"
+#include "environment.h"
+#include "error.h"
+#include "gdncp/memory.h"
+
+#define DEFAULT_TIMEOUT_MS 60000
+
+gdncp_status_t gdncp_comm_timeout(const gdncp_comm_options_t *options, int64_t *timeout_ms_p)
+{
+    if (options != NULL && options->timeout_ms > 0) {
+        *timeout_ms_p = options->timeout_ms;
+        return GDNCP_OK;
+    }
+    return gdncp_environment_integer(GDNCP_VARIABLE_TIMEOUT, 1, INT64_MAX, DEFAULT_TIMEOUT_MS,
+                                     timeout_ms_p);
+}
+
+static void init_comm(gdncp_comm_t *comm, gdncp_transport_t *transport, int64_t timeout_ms)
+{
+    *comm = (gdncp_comm_t){
+        .transport = transport,
+        .rank = transport->rank,
+        .size = transport->size,
+        .timeout_ms = timeout_ms,
+    };
+}
+
+static gdncp_status_t check_bootstrap(const gdncp_bootstrap_t *bootstrap)
+{
+    if (bootstrap == NULL || bootstrap->all_gather == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "bootstrap: expected a struct with an all_gather, got NULL");
+    }
+    if (bootstrap->size < 1) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "bootstrap->size: expected > 0, got %d",
+                          bootstrap->size);
+    }
+    if (bootstrap->rank < 0 || bootstrap->rank >= bootstrap->size) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "bootstrap->rank: expected 0..%d, got %d",
+                          bootstrap->size - 1, bootstrap->rank);
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_comm_create(const gdncp_bootstrap_t *bootstrap,
+                                 const gdncp_comm_options_t *options, gdncp_comm_t **comm_p)
+{
+    gdncp_transport_t *transport = NULL;
+    int64_t timeout_ms = 0;
+
+    gdncp_status_t status = check_bootstrap(bootstrap);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_comm_timeout(options, &timeout_ms);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_comm_t *const comm = gdncp_memory_alloc(sizeof *comm);
+    if (comm == NULL) {
+        return gdncp_fail_memory("a communicator");
+    }
+    status = gdncp_transport_ucx_create(bootstrap, timeout_ms, &transport);
+    if (status != GDNCP_OK) {
+        gdncp_memory_free(comm);
+        return status;
+    }
+    init_comm(comm, transport, timeout_ms);
+    *comm_p = comm;
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_comm_create_self(gdncp_comm_t **comm_p)
+{
+    gdncp_transport_t *transport = NULL;
+    int64_t timeout_ms = 0;
+
+    gdncp_status_t status = gdncp_comm_timeout(NULL, &timeout_ms);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_comm_t *const comm = gdncp_memory_alloc(sizeof *comm);
+    if (comm == NULL) {
+        return gdncp_fail_memory("a communicator");
+    }
+    status = gdncp_transport_self_create(&transport);
+    if (status != GDNCP_OK) {
+        gdncp_memory_free(comm);
+        return status;
+    }
+    init_comm(comm, transport, timeout_ms);
+    *comm_p = comm;
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_comm_create_threads(int num_ranks, const gdncp_comm_options_t *options,
+                                         gdncp_comm_t **comms)
+{
+    int64_t timeout_ms = 0;
+    int num_made = 0;
+
+    if (num_ranks < 1) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "num_ranks: expected > 0, got %d", num_ranks);
+    }
+    gdncp_status_t status = gdncp_comm_timeout(options, &timeout_ms);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_transport_t **const transports =
+        gdncp_memory_alloc((size_t)num_ranks * sizeof *transports);
+    gdncp_comm_t **const made = gdncp_memory_alloc((size_t)num_ranks * sizeof *made);
+    if (transports == NULL || made == NULL) {
+        status = gdncp_fail_memory("communicators of threads");
+        goto free_arrays;
+    }
+    for (; num_made < num_ranks; num_made++) {
+        made[num_made] = gdncp_memory_alloc(sizeof *made[num_made]);
+        if (made[num_made] == NULL) {
+            status = gdncp_fail_memory("a communicator");
+            goto free_comms;
+        }
+    }
+    status = gdncp_transport_threads_create(num_ranks, transports);
+    if (status != GDNCP_OK) {
+        goto free_comms;
+    }
+    for (int rank = 0; rank < num_ranks; rank++) {
+        init_comm(made[rank], transports[rank], timeout_ms);
+        comms[rank] = made[rank];
+    }
+    num_made = 0;
+
+free_comms:
+    for (int rank = 0; rank < num_made; rank++) {
+        gdncp_memory_free(made[rank]);
+    }
+free_arrays:
+    gdncp_memory_free(made);
+    gdncp_memory_free(transports);
+    return status;
+}
+
+void gdncp_comm_destroy(gdncp_comm_t *comm)
+{
+    if (comm != NULL) {
+        comm->transport->ops->destroy(comm->transport);
+        gdncp_memory_free(comm);
+    }
+}
+
+int gdncp_comm_rank(const gdncp_comm_t *comm)
+{
+    return comm->rank;
+}
+
+int gdncp_comm_size(const gdncp_comm_t *comm)
+{
+    return comm->size;
+}
+
+gdncp_transport_kind_t gdncp_comm_transport(const gdncp_comm_t *comm)
+{
+    return comm->transport->ops->kind;
+}
+
+const char *gdncp_transport_name(gdncp_transport_kind_t kind)
+{
+    static const char *const names[] = {
+        [GDNCP_TRANSPORT_UCX] = "ucx",
+        [GDNCP_TRANSPORT_THREADS] = "threads",
+        [GDNCP_TRANSPORT_SELF] = "self",
+    };
+
+    return (unsigned)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
+}
+
+static gdncp_status_t check_peer(const gdncp_comm_t *comm, int peer)
+{
+    if (peer < 0 || peer >= comm->size) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "peer: expected 0..%d, got %d",
+                          comm->size - 1, peer);
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer, char *text, size_t size)
+{
+    const gdncp_status_t status = check_peer(comm, peer);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    if (text == NULL || size == 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "text: expected room for at least 1 byte, got %p with size %zu",
+                          (void *)text, size);
+    }
+    return comm->transport->ops->describe_lanes(comm->transport, peer, text, size);
+}
+
+void gdncp_comm_counters(const gdncp_comm_t *comm, gdncp_comm_counters_t *counters)
+{
+    *counters = comm->counters;
+}
+
+void gdncp_comm_reset_counters(gdncp_comm_t *comm)
+{
+    comm->counters = (gdncp_comm_counters_t){0};
+}
+
+void gdncp_comm_abort(gdncp_comm_t *comm)
+{
+    comm->transport->ops->abort(comm->transport);
+}
+
+gdncp_status_t gdncp_comm_group_create(gdncp_comm_t *comm, int64_t max_messages,
+                                       gdncp_group_t **group_p)
+{
+    if (max_messages < 0 || max_messages > INT32_MAX) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "max_messages: expected 0..%lld, got %lld",
+                          (long long)INT32_MAX, (long long)max_messages);
+    }
+    return comm->transport->ops->group_create(comm->transport, max_messages, group_p);
+}
+
+gdncp_status_t gdncp_comm_group_begin(gdncp_comm_t *comm, gdncp_group_t *group)
+{
+    return comm->transport->ops->group_begin(group);
+}
+
+static gdncp_status_t check_message(const gdncp_comm_t *comm, const void *buffer, size_t bytes,
+                                    int peer)
+{
+    if (buffer == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "buffer: expected %zu bytes, got NULL",
+                          bytes);
+    }
+    if (bytes == 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "bytes: expected > 0, got 0");
+    }
+    return check_peer(comm, peer);
+}
+
+gdncp_status_t gdncp_comm_send(gdncp_comm_t *comm, gdncp_group_t *group, const void *buffer,
+                               size_t bytes, int peer)
+{
+    gdncp_status_t status = check_message(comm, buffer, bytes, peer);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = comm->transport->ops->send(group, buffer, bytes, peer);
+    if (status == GDNCP_OK && peer != comm->rank) {
+        comm->counters.messages_sent++;
+        comm->counters.bytes_sent += (int64_t)bytes;
+    }
+    return status;
+}
+
+gdncp_status_t gdncp_comm_recv(gdncp_comm_t *comm, gdncp_group_t *group, void *buffer, size_t bytes,
+                               int peer)
+{
+    gdncp_status_t status = check_message(comm, buffer, bytes, peer);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = comm->transport->ops->recv(group, buffer, bytes, peer);
+    if (status == GDNCP_OK && peer != comm->rank) {
+        comm->counters.messages_received++;
+        comm->counters.bytes_received += (int64_t)bytes;
+    }
+    return status;
+}
+
+gdncp_status_t gdncp_comm_group_end(gdncp_comm_t *comm, gdncp_group_t *group, gdncp_stream_t stream)
+{
+    return comm->transport->ops->group_end(group, stream);
+}
+
+gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p)
+{
+    return comm->transport->ops->group_test(group, done_p);
+}
+
+/* "0, 3, 5", or the first ones "and 12 more". */
+static void list_missing_peers(const gdncp_comm_t *comm, const gdncp_group_t *group, char *text,
+                               size_t size)
+{
+    enum { MAX_NAMED = 8 };
+    size_t length = 0;
+    int num_missing = 0;
+
+    text[0] = '\0';
+    for (int peer = 0; peer < comm->size; peer++) {
+        if (!comm->transport->ops->group_waits_for(group, peer)) {
+            continue;
+        }
+        if (num_missing < MAX_NAMED && length < size) {
+            length += (size_t)snprintf(text + length, size - length, "%s%d",
+                                       num_missing > 0 ? ", " : "", peer);
+        }
+        num_missing++;
+    }
+    if (num_missing > MAX_NAMED && length < size) {
+        snprintf(text + length, size - length, " and %d more", num_missing - MAX_NAMED);
+    }
+}
+
+gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
+{
+    const int64_t deadline = gdncp_deadline_after(comm->timeout_ms);
+    char missing[128];
+
+    for (int64_t num_polls = 0;; num_polls++) {
+        bool done = false;
+        const gdncp_status_t status = comm->transport->ops->group_test(group, &done);
+
+        if (status != GDNCP_OK || done) {
+            return status;
+        }
+        gdncp_pause_between_polls(num_polls);
+        if (gdncp_now_ms() >= deadline) {
+            break;
+        }
+    }
+    list_missing_peers(comm, group, missing, sizeof missing);
+    return gdncp_fail(GDNCP_ERR_TIMEOUT,
+                      "rank %d of %d: waited %.3g s in vain for messages to or from rank %s",
+                      comm->rank, comm->size, (double)comm->timeout_ms * 1e-3, missing);
+}
+
+void gdncp_comm_group_destroy(gdncp_comm_t *comm, gdncp_group_t *group)
+{
+    if (group != NULL) {
+        comm->transport->ops->group_destroy(group);
+    }
+}

@@ -1,1 +1,0 @@
-typedef int gdncp_placeholder_t;

@@ -1,0 +1,54 @@
+/* The UCX transport as its own files see it. */
+#ifndef GDNCP_UCX_INTERNAL_H
+#define GDNCP_UCX_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <ucp/api/ucp.h>
+
+#include "loopback.h"
+#include "transport.h"
+#include "ucx_liveness.h"
+
+/* Another rank. The two sides count alike, so the n-th send carries the n-th receive's tag. */
+typedef struct gdncp_ucx_peer {
+    ucp_ep_h endpoint; /* NULL: the rank itself, or not connected any more */
+    bool lost;
+    ucs_status_t reason; /* of lost */
+    int64_t lost_ms;     /* when */
+    uint64_t num_sends;
+    uint64_t num_recvs;
+} gdncp_ucx_peer_t;
+
+typedef struct gdncp_ucx {
+    gdncp_transport_t base;
+    ucp_context_h context;
+    ucp_worker_h worker;
+    gdncp_ucx_peer_t *peers; /* [size] */
+    gdncp_loopback_t loopback;
+    gdncp_liveness_t liveness;
+    atomic_bool aborted;
+} gdncp_ucx_t;
+
+/* Open a worker, and connect it to those of all ranks of the bootstrap. */
+gdncp_status_t gdncp_ucx_connect(gdncp_ucx_t *ucx, const gdncp_bootstrap_t *bootstrap);
+
+/* Close all that gdncp_ucx_connect() opened, as far as it got; within a second or two. */
+void gdncp_ucx_disconnect(gdncp_ucx_t *ucx);
+
+/* End all that is under way with a peer; its buffers are free again once this returns, within
+ * half a second. The peer counts as lost from here on. */
+void gdncp_ucx_drop_peer(gdncp_ucx_t *ucx, int peer);
+
+/* From here on all that waits for the peer fails; what it sent before may still arrive. */
+void gdncp_ucx_lose_peer(gdncp_ucx_peer_t *peer, ucs_status_t reason);
+
+/* Record what UCX says: PEER_LOST where the peer or the connection is gone, else TRANSPORT. */
+gdncp_status_t gdncp_ucx_fail(const gdncp_ucx_t *ucx, int peer, ucs_status_t status,
+                              const char *what);
+
+/* The lanes in what ucp_ep_print_info() prints: "posix/memory cma/memory". */
+void gdncp_ucx_lanes_text(char *info, char *text, size_t size);
+
+#endif

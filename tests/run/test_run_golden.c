@@ -1,0 +1,121 @@
+/* Every golden file on 1 to 8 ranks with both strategies: inside the tolerances. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "run_tool.h"
+
+static const char *transport = "ucx";
+
+typedef struct golden {
+    const char *name;
+    int64_t divisor; /* what divides the length of every sequence */
+} golden_t;
+
+static const golden_t goldens[] = {
+    {"layer_olmo_hybrid", 256},           {"layer_qwen3_5_batch2", 192},
+    {"layer_qwen3_5_packed", 16},         {"layer_qwen3_next", 384},
+    {"layer_qwen3_next_d128", 512},       {"rule_basic", 192},
+    {"rule_correlated_keys", 256},        {"rule_d60", 75},
+    {"rule_gva_odd_length", 163},         {"rule_negative_eigenvalues", 256},
+    {"rule_no_decay_initial_state", 256}, {"rule_packed", 1},
+    {"rule_strong_decay", 256},
+};
+
+static void check_run(const char *name, int ranks, const char *layout, const char *dtype)
+{
+    char text[16];
+    const char *const arguments[] = {run_golden(name), "--ranks", text,  "--layout",
+                                     layout,           "--dtype", dtype, "--transport",
+                                     transport,        "--json",  NULL};
+
+    snprintf(text, sizeof text, "%d", ranks);
+    run_ended_t ended = run_tool(arguments);
+    json_t *const object = run_json(&ended, name);
+
+    if (ended.status != 0 || !json_is_true(json_object_get(object, "ok"))) {
+        fail_msg("%s on %d ranks, %s, %s: status %d\n%s%s", name, ranks, layout, dtype,
+                 ended.status, ended.out, ended.err);
+    }
+    assert_int_equal(json_array_size(json_object_get(object, "results")), 2);
+    assert_string_equal(json_string_value(json_object_get(object, "reference")),
+                        strcmp(dtype, "f32") == 0 ? "dump" : "one rank in f32");
+    assert_string_equal(json_string_value(json_object_get(object, "transport")), transport);
+    assert_string_equal(ended.err, "");
+    json_decref(object);
+    run_release(&ended);
+}
+
+static void test_golden(void **state)
+{
+#ifdef __SANITIZE_ADDRESS__
+    static const int ranks[] = {2, 3}; /* it takes several times as long */
+#else
+    static const int ranks[] = {1, 2, 3, 4, 8};
+#endif
+
+    (void)state;
+    for (size_t f = 0; f < sizeof goldens / sizeof goldens[0]; f++) {
+        for (size_t r = 0; r < sizeof ranks / sizeof ranks[0]; r++) {
+            const bool divides = goldens[f].divisor % (2 * ranks[r]) == 0;
+
+            check_run(goldens[f].name, ranks[r],
+                      divides ? "dual_chunk_swap" : "dual_chunk_swap_flat", "f32");
+        }
+    }
+}
+
+static void test_layouts(void **state)
+{
+    static const char *const names[] = {"rule_packed", "rule_gva_odd_length", "rule_d60",
+                                        "layer_qwen3_5_packed"};
+    static const char *const layouts[] = {"contiguous", "contiguous_flat", "dual_chunk_swap_flat"};
+
+    (void)state;
+    for (size_t f = 0; f < sizeof names / sizeof names[0]; f++) {
+        for (size_t l = 0; l < sizeof layouts / sizeof layouts[0]; l++) {
+            check_run(names[f], l % 2 == 0 ? 3 : 5, layouts[l], "f32");
+        }
+    }
+}
+
+static void test_bf16(void **state)
+{
+    (void)state;
+    for (size_t f = 0; f < sizeof goldens / sizeof goldens[0]; f++) {
+        check_run(goldens[f].name, 4, "dual_chunk_swap_flat", "bf16");
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    run_adopt_orphans();
+    run_remember_shared_memory();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    run_check_shared_memory();
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_bf16),
+    };
+
+    if (argc > 1) {
+        transport = argv[1];
+    }
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

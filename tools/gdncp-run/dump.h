@@ -1,0 +1,45 @@
+/* Reading a dump: metadata and tensors, each checked against what is expected of it. */
+#ifndef GDNCP_RUN_DUMP_H
+#define GDNCP_RUN_DUMP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gdncp/safetensors.h"
+#include "gdncp/status.h"
+
+typedef struct run_dump {
+    const char *path;
+    gdncp_safetensors_t *file;
+} run_dump_t;
+
+/* Close with gdncp_safetensors_close(dump->file). */
+gdncp_status_t run_dump_open(const char *path, run_dump_t *dump);
+
+/* Metadata. What is missing or outside the range is an error that names the key. */
+gdncp_status_t run_dump_text(const run_dump_t *dump, const char *key, const char **text_p);
+gdncp_status_t run_dump_integer(const run_dump_t *dump, const char *key, int64_t minimum,
+                                int64_t maximum, int64_t *value_p);
+gdncp_status_t run_dump_positive(const run_dump_t *dump, const char *key, float *value_p);
+
+bool run_dump_has(const run_dump_t *dump, const char *name);
+
+/* Size of dimension `dim` of a tensor of `ndim` dimensions, none of them 0. */
+gdncp_status_t run_dump_size(const run_dump_t *dump, const char *name, int ndim, int dim,
+                             int64_t *size_p);
+
+/* A float32 tensor of exactly that shape; else an error that names it. */
+gdncp_status_t run_dump_check(const run_dump_t *dump, const char *name, int ndim,
+                              const int64_t *shape);
+
+/* A copy of a float32 tensor of exactly that shape, all of it finite; else an error that names the
+ * tensor and, for NaN and infinity, the index. Free with free(). */
+gdncp_status_t run_dump_read(const run_dump_t *dump, const char *name, int ndim,
+                             const int64_t *shape, float **values_p);
+
+/* "cu_seqlens": int64, from 0 to `tokens`, never decreasing; [0, tokens] where the dump has none.
+ * Set on success: *cu_seqlens_p [*num_sequences_p + 1], free with free(). */
+gdncp_status_t run_dump_cu_seqlens(const run_dump_t *dump, int64_t tokens, int64_t **cu_seqlens_p,
+                                   int64_t *num_sequences_p);
+
+#endif

@@ -1,0 +1,236 @@
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fail.h"
+
+#define MAX_TOKENS (INT64_C(1) << 32)
+#define MAX_ITERATIONS 1000000
+
+enum {
+    RANKS = 256,
+    LAYOUT,
+    STRATEGY,
+    DTYPE,
+    TOKENS,
+    ITERATIONS,
+    TRANSPORT,
+    TRACE,
+    JSON,
+    HELP,
+    VERSION
+};
+
+static const struct option long_options[] = {
+    {"ranks", required_argument, NULL, RANKS},
+    {"layout", required_argument, NULL, LAYOUT},
+    {"strategy", required_argument, NULL, STRATEGY},
+    {"dtype", required_argument, NULL, DTYPE},
+    {"tokens", required_argument, NULL, TOKENS},
+    {"iterations", required_argument, NULL, ITERATIONS},
+    {"transport", required_argument, NULL, TRANSPORT},
+    {"trace", required_argument, NULL, TRACE},
+    {"json", no_argument, NULL, JSON},
+    {"help", no_argument, NULL, HELP},
+    {"version", no_argument, NULL, VERSION},
+    {NULL, 0, NULL, 0},
+};
+
+const char *run_options_help(void)
+{
+    return "Usage: gdncp-run FILE [options]\n"
+           "\n"
+           "Run the Gated DeltaNet layer (or the gated delta rule) of a dump across ranks, "
+           "forward\n"
+           "and backward, and compare output and all gradients with the dump and with one rank.\n"
+           "\n"
+           "FILE is a .safetensors dump: weights, inputs, expected output, upstream gradient and\n"
+           "expected gradients. The ranks are processes of this machine that gdncp-run starts\n"
+           "itself. Under mpirun or torchrun with more than one process the ranks are theirs.\n"
+           "\n"
+           "  --ranks N         ranks, 1..64 (default 2)\n"
+           "  --layout NAME     who holds which tokens: dual_chunk_swap (default), contiguous,\n"
+           "                    dual_chunk_swap_flat, contiguous_flat\n"
+           "  --strategy LIST   states, heads or both (default states,heads)\n"
+           "  --dtype NAME      f32 (default) or bf16\n"
+           "  --tokens N        tokens per batch row: the text is repeated or cut, and the errors\n"
+           "                    are then against one rank in f32\n"
+           "  --iterations K    time K runs after a warm-up and report the median (default 1, no\n"
+           "                    warm-up)\n"
+           "  --transport NAME  ucx (default), or threads: the ranks are threads of one process\n"
+           "  --trace FILE      write a timeline that chrome://tracing and Perfetto open\n"
+           "  --json            print one JSON object\n"
+           "  --help            print this\n"
+           "  --version         print the version of the library\n"
+           "\n"
+           "Exit status: 0 when all errors are inside their tolerances, 1 otherwise.\n";
+}
+
+static gdncp_status_t parse_integer(const char *option, const char *text, int64_t minimum,
+                                    int64_t maximum, int64_t *value_p)
+{
+    char *end;
+
+    errno = 0;
+    const long long value = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || value < minimum || value > maximum) {
+        return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                        "%s: expected an integer %" PRId64 "..%" PRId64 ", got '%s'", option,
+                        minimum, maximum, text);
+    }
+    *value_p = value;
+    return GDNCP_OK;
+}
+
+static gdncp_status_t parse_layout(const char *text, gdncp_layout_kind_t *layout_p)
+{
+    gdncp_layout_kind_t kind;
+
+    /* No command line gives positions. */
+    if (gdncp_layout_kind_from_name(text, &kind) != GDNCP_OK ||
+        kind == GDNCP_LAYOUT_FROM_POSITIONS) {
+        return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                        "--layout: expected dual_chunk_swap, dual_chunk_swap_flat, contiguous or "
+                        "contiguous_flat, got '%s'",
+                        text);
+    }
+    *layout_p = kind;
+    return GDNCP_OK;
+}
+
+static bool has_strategy(const run_options_t *options, gdncp_strategy_t strategy)
+{
+    for (int i = 0; i < options->num_strategies; i++) {
+        if (options->strategies[i] == strategy) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static gdncp_status_t parse_strategies(const char *text, run_options_t *options)
+{
+    options->num_strategies = 0;
+    for (const char *item = text; item != NULL;) {
+        const char *const comma = strchr(item, ',');
+        const size_t length = comma != NULL ? (size_t)(comma - item) : strlen(item);
+        char name[32] = "";
+        gdncp_strategy_t strategy;
+
+        if (length < sizeof name) {
+            memcpy(name, item, length);
+        }
+        if (gdncp_strategy_from_name(name, &strategy) != GDNCP_OK ||
+            has_strategy(options, strategy)) {
+            return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                            "--strategy: expected states, heads or both with a comma between, each "
+                            "once, got '%s'",
+                            text);
+        }
+        options->strategies[options->num_strategies++] = strategy;
+        item = comma != NULL ? comma + 1 : NULL;
+    }
+    return GDNCP_OK;
+}
+
+static gdncp_status_t parse_choice(const char *option, const char *text, const char *first,
+                                   const char *second, bool *is_second_p)
+{
+    *is_second_p = strcmp(text, second) == 0;
+    if (!*is_second_p && strcmp(text, first) != 0) {
+        return run_fail(GDNCP_ERR_INVALID_ARGUMENT, "%s: expected %s or %s, got '%s'", option,
+                        first, second, text);
+    }
+    return GDNCP_OK;
+}
+
+static gdncp_status_t parse_option(int option, const char *text, run_options_t *options)
+{
+    int64_t value = 0;
+    bool second = false;
+    gdncp_status_t status = GDNCP_OK;
+
+    switch (option) {
+    case RANKS:
+        status = parse_integer("--ranks", text, 1, RUN_MAX_RANKS, &value);
+        options->ranks = (int)value;
+        return status;
+    case LAYOUT:
+        return parse_layout(text, &options->layout);
+    case STRATEGY:
+        return parse_strategies(text, options);
+    case DTYPE:
+        status = parse_choice("--dtype", text, "f32", "bf16", &second);
+        options->dtype = second ? GDNCP_BF16 : GDNCP_F32;
+        return status;
+    case TOKENS:
+        return parse_integer("--tokens", text, 1, MAX_TOKENS, &options->tokens);
+    case ITERATIONS:
+        status = parse_integer("--iterations", text, 1, MAX_ITERATIONS, &value);
+        options->iterations = status == GDNCP_OK ? (int)value : options->iterations;
+        return status;
+    case TRANSPORT:
+        status = parse_choice("--transport", text, "ucx", "threads", &second);
+        options->transport = second ? GDNCP_TRANSPORT_THREADS : GDNCP_TRANSPORT_UCX;
+        return status;
+    case TRACE:
+        options->trace = text;
+        return GDNCP_OK;
+    case HELP:
+        options->request = RUN_HELP;
+        return GDNCP_OK;
+    case VERSION:
+        options->request = RUN_VERSION;
+        return GDNCP_OK;
+    default:
+        return GDNCP_OK;
+    }
+}
+
+gdncp_status_t run_options_parse(int argc, char **argv, run_options_t *options)
+{
+    int option;
+
+    *options = (run_options_t){
+        .layout = GDNCP_LAYOUT_DUAL_CHUNK_SWAP,
+        .strategies = {GDNCP_STRATEGY_STATES, GDNCP_STRATEGY_HEADS},
+        .num_strategies = 2,
+        .dtype = GDNCP_F32,
+        .iterations = 1,
+        .transport = GDNCP_TRANSPORT_UCX,
+    };
+    /* Known before the first error, which is then printed as JSON. */
+    for (int i = 1; i < argc && !options->json; i++) {
+        options->json = strcmp(argv[i], "--json") == 0;
+    }
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+        if (option == '?' && optopt > 0 && optopt < RANKS) {
+            return run_fail(GDNCP_ERR_INVALID_ARGUMENT, "unknown option '-%c'", optopt);
+        }
+        if (option == '?') {
+            return run_fail(GDNCP_ERR_INVALID_ARGUMENT, "unknown option '%s'", argv[optind - 1]);
+        }
+        if (option == ':') {
+            return run_fail(GDNCP_ERR_INVALID_ARGUMENT, "option '%s' needs a value",
+                            argv[optind - 1]);
+        }
+        const gdncp_status_t status = parse_option(option, optarg, options);
+        if (status != GDNCP_OK) {
+            return status;
+        }
+        if (options->request != RUN_DUMP) {
+            return GDNCP_OK;
+        }
+    }
+    if (argc - optind != 1) {
+        return run_fail(GDNCP_ERR_INVALID_ARGUMENT, "FILE: expected one dump, got %d",
+                        argc - optind);
+    }
+    options->file = argv[optind];
+    return GDNCP_OK;
+}
