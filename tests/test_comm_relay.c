@@ -1,9 +1,9 @@
 /* The state relay: its bytes for any number of ranks, and its results against a plain walk. */
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -12,6 +12,7 @@
 #include "gdncp/layout.h"
 #include "gdncp/memory.h"
 #include "random.h"
+#include "rank_threads.h"
 #include "relay.h"
 
 #define MAX_RANKS 8
@@ -205,13 +206,6 @@ static void walk_plainly(case_data_t *data)
     }
 }
 
-typedef struct rank_job {
-    case_data_t *data;
-    gdncp_comm_t *comm;
-    const char *problem; /* NULL: all well */
-    int64_t bytes_sent[2];
-} rank_job_t;
-
 static float *rows_of(const case_data_t *data, const float *all, int64_t first,
                       const int64_t *segments, int64_t count, int64_t width, float *out)
 {
@@ -223,10 +217,9 @@ static float *rows_of(const case_data_t *data, const float *all, int64_t first,
     return out;
 }
 
-static const char *run_rank(rank_job_t *job)
+static const char *check_rank(const case_data_t *data, gdncp_comm_t *comm)
 {
-    const case_data_t *const data = job->data;
-    const int rank = gdncp_comm_rank(job->comm);
+    const int rank = gdncp_comm_rank(comm);
     gdncp_relay_schedule_t *schedule = NULL;
     gdncp_relay_t *relay = NULL;
     gdncp_comm_counters_t counters;
@@ -236,7 +229,7 @@ static const char *run_rank(rank_job_t *job)
     const size_t row_bytes = (size_t)(count * data->heads * 2) * sizeof(float);
 
     if (gdncp_relay_schedule_create(data->layout, rank, data->heads, 4, 2, &schedule) ||
-        gdncp_relay_create(job->comm, schedule, combine_2x2, NULL, &relay)) {
+        gdncp_relay_create(comm, schedule, combine_2x2, NULL, &relay)) {
         return gdncp_last_error();
     }
     float *const outgoing = malloc((size_t)(gdncp_relay_outgoing_elements(schedule, false) +
@@ -253,27 +246,27 @@ static const char *run_rank(rank_job_t *job)
         rows_of(data, data->transitions, first, schedule->forward_segments, schedule->num_middle, 4,
                 end);
         memset(incoming, 0xff, row_bytes);
-        gdncp_comm_reset_counters(job->comm);
+        gdncp_comm_reset_counters(comm);
         if (gdncp_relay_forward(relay, outgoing, kept, incoming)) {
             problem = gdncp_last_error();
         } else if (memcmp(incoming, data->states + first * data->heads * 2, row_bytes) != 0) {
             problem = "wrong states";
         }
-        gdncp_comm_counters(job->comm, &counters);
+        gdncp_comm_counters(comm, &counters);
         if (counters.bytes_sent != gdncp_relay_bytes_sent(schedule, false)) {
             problem = "wrong bytes forward";
         }
         rows_of(data, data->gradients, first, schedule->backward_segments, schedule->num_backward,
                 2, outgoing);
         memset(incoming, 0xff, row_bytes);
-        gdncp_comm_reset_counters(job->comm);
+        gdncp_comm_reset_counters(comm);
         if (problem == NULL && gdncp_relay_backward(relay, outgoing, kept, incoming)) {
             problem = gdncp_last_error();
         } else if (problem == NULL &&
                    memcmp(incoming, data->adjoints + first * data->heads * 2, row_bytes) != 0) {
             problem = "wrong gradients";
         }
-        gdncp_comm_counters(job->comm, &counters);
+        gdncp_comm_counters(comm, &counters);
         if (counters.bytes_sent != gdncp_relay_bytes_sent(schedule, true)) {
             problem = "wrong bytes backward";
         }
@@ -286,14 +279,13 @@ static const char *run_rank(rank_job_t *job)
     return problem;
 }
 
-static void *rank_thread(void *argument)
+static void run_rank(void *context, gdncp_comm_t *comm, char *problem, size_t size)
 {
-    rank_job_t *const job = argument;
-    const char *const problem = run_rank(job);
+    const char *const found = check_rank(context, comm);
 
-    job->problem = problem != NULL ? strdup(problem) : NULL;
-    gdncp_comm_destroy(job->comm);
-    return NULL;
+    if (found != NULL) {
+        snprintf(problem, size, "%s", found);
+    }
 }
 
 static void relay_equals_a_plain_walk(void **state)
@@ -306,9 +298,6 @@ static void relay_equals_a_plain_walk(void **state)
         const gdncp_layout_kind_t kind = (gdncp_layout_kind_t)test_random_int(&random, 0, 3);
         const int64_t multiple = kind == GDNCP_LAYOUT_DUAL_CHUNK_SWAP ? 2 * ranks : 1;
         case_data_t data = {.heads = test_random_int(&random, 1, 6)};
-        gdncp_comm_t *comms[MAX_RANKS];
-        rank_job_t jobs[MAX_RANKS];
-        pthread_t threads[MAX_RANKS];
         int64_t cu_seqlens[5] = {0};
 
         for (int i = 0; i < 4; i++) {
@@ -324,20 +313,7 @@ static void relay_equals_a_plain_walk(void **state)
         data.states = calloc((size_t)rows, 2 * sizeof(float));
         data.adjoints = calloc((size_t)rows, 2 * sizeof(float));
         walk_plainly(&data);
-        assert_int_equal(gdncp_comm_create_threads(ranks, NULL, comms), GDNCP_OK);
-        for (int rank = 0; rank < ranks; rank++) {
-            jobs[rank] = (rank_job_t){.data = &data, .comm = comms[rank]};
-            assert_int_equal(pthread_create(&threads[rank], NULL, rank_thread, &jobs[rank]), 0);
-        }
-        for (int rank = 0; rank < ranks; rank++) {
-            pthread_join(threads[rank], NULL);
-        }
-        for (int rank = 0; rank < ranks; rank++) {
-            if (jobs[rank].problem != NULL) {
-                fail_msg("round %d, %s, %d ranks, rank %d: %s", round, gdncp_layout_kind_name(kind),
-                         ranks, rank, jobs[rank].problem);
-            }
-        }
+        test_run_ranks(gdncp_layout_kind_name(kind), ranks, run_rank, &data);
         free(data.transitions);
         free(data.contributions);
         free(data.gradients);

@@ -2,7 +2,6 @@
  * Real layers against their dumps: every family, 1 to 8 ranks that are threads, both strategies,
  * output and all gradients; and what strategy "states" may send.
  */
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +15,7 @@
 #include "gdncp/layer.h"
 #include "gdncp/memory.h"
 #include "gdncp/safetensors.h"
+#include "rank_threads.h"
 #include "tolerances.h"
 
 #define MAX_RANKS 8
@@ -131,14 +131,13 @@ typedef struct results {
     gdncp_comm_counters_t backward[MAX_RANKS];
 } results_t;
 
-typedef struct rank_job {
+/* What all ranks do: the same config, strategy included. */
+typedef struct run {
     const dump_t *dump;
     const gdncp_layout_t *layout;
     gdncp_layer_config_t config;
-    gdncp_comm_t *comm;
     results_t *results;
-    char problem[1200];
-} rank_job_t;
+} run_t;
 
 static gdncp_layer_params_t params_of(const gdncp_layer_shape_t *shape, float *const *memory)
 {
@@ -172,16 +171,17 @@ static float *poisoned(int64_t count)
     return values;
 }
 
-static void run_layer(rank_job_t *job)
+static void run_layer(void *context, gdncp_comm_t *comm, char *problem, size_t size)
 {
-    const gdncp_layer_shape_t *const shape = &job->config.shape;
-    const int rank = gdncp_comm_rank(job->comm);
-    const int64_t tokens = gdncp_layout_rank_tokens(job->layout, rank);
+    const run_t *const run = context;
+    const gdncp_layer_shape_t *const shape = &run->config.shape;
+    const int rank = gdncp_comm_rank(comm);
+    const int64_t tokens = gdncp_layout_rank_tokens(run->layout, rank);
     const int64_t dims[] = {tokens, shape->hidden_size};
     const int64_t count = tokens * shape->hidden_size;
     const size_t row_bytes = (size_t)shape->hidden_size * sizeof(float);
-    const gdncp_tensor_t hidden_states = get(job->dump, "", "hidden_states");
-    const gdncp_tensor_t grad_output = get(job->dump, "", "grad_output");
+    const gdncp_tensor_t hidden_states = get(run->dump, "", "hidden_states");
+    const gdncp_tensor_t grad_output = get(run->dump, "", "grad_output");
     float *const buffers[] = {poisoned(count), poisoned(count), poisoned(count), poisoned(count)};
     gdncp_tensor_t views[4];
     int64_t *const positions = malloc((size_t)(tokens + 1) * sizeof *positions);
@@ -190,7 +190,7 @@ static void run_layer(rank_job_t *job)
     gdncp_layer_saved_t *saved = NULL;
     int64_t allocations = 0;
 
-    gdncp_layout_rank_positions(job->layout, rank, positions);
+    gdncp_layout_rank_positions(run->layout, rank, positions);
     for (int i = 0; i < 4; i++) {
         views[i] = gdncp_tensor_contiguous(buffers[i], GDNCP_F32, 2, dims);
     }
@@ -203,76 +203,52 @@ static void run_layer(rank_job_t *job)
                row_bytes);
     }
     for (int i = 0; i < GDNCP_NUM_PARAMETERS; i++) {
-        job->results->grads[rank][i] = poisoned(parameter_elements(shape, i));
+        run->results->grads[rank][i] = poisoned(parameter_elements(shape, i));
     }
-    const gdncp_layer_params_t params = params_of(shape, job->dump->params);
-    const gdncp_layer_params_t grads = params_of(shape, job->results->grads[rank]);
+    const gdncp_layer_params_t params = params_of(shape, run->dump->params);
+    const gdncp_layer_params_t grads = params_of(shape, run->results->grads[rank]);
 
     gdncp_memory_track(&usage);
-    gdncp_status_t status = gdncp_layer_create(job->comm, job->layout, &job->config, &layer);
+    gdncp_status_t status = gdncp_layer_create(comm, run->layout, &run->config, &layer);
 
     if (status == GDNCP_OK) {
         status = gdncp_layer_saved_create(layer, &saved);
     }
     /* Twice: the second run must find all memory there. */
-    for (int run = 0; run < 2 && status == GDNCP_OK; run++) {
+    for (int repeat = 0; repeat < 2 && status == GDNCP_OK; repeat++) {
         allocations = usage.num_allocations;
-        gdncp_comm_reset_counters(job->comm);
+        gdncp_comm_reset_counters(comm);
         status = gdncp_layer_forward(layer, &params, &views[0], saved, &views[1]);
-        gdncp_comm_counters(job->comm, &job->results->forward[rank]);
-        gdncp_comm_reset_counters(job->comm);
+        gdncp_comm_counters(comm, &run->results->forward[rank]);
+        gdncp_comm_reset_counters(comm);
         if (status == GDNCP_OK) {
             status = gdncp_layer_backward(layer, &params, &views[0], saved, &views[2], &views[3],
                                           &grads);
         }
-        gdncp_comm_counters(job->comm, &job->results->backward[rank]);
+        gdncp_comm_counters(comm, &run->results->backward[rank]);
     }
     if (status != GDNCP_OK) {
-        snprintf(job->problem, sizeof job->problem, "%s: %s", gdncp_status_string(status),
-                 gdncp_last_error());
+        snprintf(problem, size, "%s: %s", gdncp_status_string(status), gdncp_last_error());
     } else if (usage.num_allocations != allocations) {
-        snprintf(job->problem, sizeof job->problem, "%lld allocations in the second run",
+        snprintf(problem, size, "%lld allocations in the second run",
                  (long long)(usage.num_allocations - allocations));
     }
     for (int64_t t = 0; t < tokens; t++) {
         const int64_t offset = positions[t] * shape->hidden_size;
 
-        memcpy(job->results->output + offset, buffers[1] + t * shape->hidden_size, row_bytes);
-        memcpy(job->results->grad_hidden + offset, buffers[3] + t * shape->hidden_size, row_bytes);
+        memcpy(run->results->output + offset, buffers[1] + t * shape->hidden_size, row_bytes);
+        memcpy(run->results->grad_hidden + offset, buffers[3] + t * shape->hidden_size, row_bytes);
     }
     gdncp_layer_saved_destroy(saved);
     gdncp_layer_destroy(layer);
     gdncp_memory_track(NULL);
     if (usage.current_bytes != 0) {
-        snprintf(job->problem, sizeof job->problem, "%lld bytes leaked",
-                 (long long)usage.current_bytes);
+        snprintf(problem, size, "%lld bytes leaked", (long long)usage.current_bytes);
     }
     free(positions);
     for (int i = 0; i < 4; i++) {
         free(buffers[i]);
     }
-}
-
-static void *rank_thread(void *argument)
-{
-    rank_job_t *const job = argument;
-
-    run_layer(job);
-    gdncp_comm_destroy(job->comm);
-    return NULL;
-}
-
-static void check_against(const char *what, const float *result, const gdncp_tensor_t *expected,
-                          double tolerance)
-{
-    const int64_t count = gdncp_tensor_num_elements(expected);
-    double *const reference = malloc((size_t)count * sizeof *reference);
-
-    for (int64_t i = 0; i < count; i++) {
-        reference[i] = ((const float *)expected->data)[i];
-    }
-    assert_rms_ratio(what, result, reference, count, tolerance);
-    free(reference);
 }
 
 static void check_param_grads(const dump_t *dump, const results_t *results, int ranks)
@@ -305,8 +281,8 @@ static void check_param_grads(const dump_t *dump, const results_t *results, int 
         assert_int_equal(gdncp_family_scatter(dump->family, shape, i, sizeof(float),
                                               (const void *const *)sums, family),
                          GDNCP_OK);
-        check_against(tensor.name, family, &expected,
-                      cancels ? GDNCP_TOLERANCE_F32_CANCELLING : GDNCP_TOLERANCE_F32);
+        test_check_tensor(tensor.name, family, &expected,
+                          cancels ? GDNCP_TOLERANCE_F32_CANCELLING : GDNCP_TOLERANCE_F32);
         free(family);
     }
     for (int i = 0; i < GDNCP_NUM_PARAMETERS; i++) {
@@ -338,37 +314,20 @@ static void check_run(const dump_t *dump, gdncp_layout_kind_t kind, int ranks,
 {
     const int64_t elements = dump->tokens * dump->config.shape.hidden_size;
     gdncp_layout_t *layout = NULL;
-    gdncp_comm_t *comms[MAX_RANKS];
-    rank_job_t jobs[MAX_RANKS];
-    pthread_t threads[MAX_RANKS];
     results_t results = {.output = poisoned(elements), .grad_hidden = poisoned(elements)};
+    run_t run = {.dump = dump, .config = dump->config, .results = &results};
 
+    run.config.strategy = strategy;
     assert_int_equal(
         gdncp_layout_create(kind, dump->cu_seqlens, dump->num_sequences, ranks, &layout), GDNCP_OK);
-    assert_int_equal(gdncp_comm_create_threads(ranks, NULL, comms), GDNCP_OK);
-    for (int rank = 0; rank < ranks; rank++) {
-        jobs[rank] = (rank_job_t){.dump = dump,
-                                  .layout = layout,
-                                  .config = dump->config,
-                                  .comm = comms[rank],
-                                  .results = &results};
-        jobs[rank].config.strategy = strategy;
-        assert_int_equal(pthread_create(&threads[rank], NULL, rank_thread, &jobs[rank]), 0);
-    }
-    for (int rank = 0; rank < ranks; rank++) {
-        pthread_join(threads[rank], NULL);
-    }
-    for (int rank = 0; rank < ranks; rank++) {
-        if (jobs[rank].problem[0] != '\0') {
-            fail_msg("%s, %s, %d ranks, rank %d: %s", gdncp_family_name(dump->family),
-                     gdncp_strategy_name(strategy), ranks, rank, jobs[rank].problem);
-        }
-    }
+    run.layout = layout;
+    test_run_ranks(gdncp_strategy_name(strategy), ranks, run_layer, &run);
+
     const gdncp_tensor_t output = get(dump, "", "output");
     const gdncp_tensor_t grad_hidden = get(dump, "", "grad_hidden_states");
 
-    check_against("output", results.output, &output, GDNCP_TOLERANCE_F32);
-    check_against("grad_hidden_states", results.grad_hidden, &grad_hidden, GDNCP_TOLERANCE_F32);
+    test_check_tensor("output", results.output, &output, GDNCP_TOLERANCE_F32);
+    test_check_tensor("grad_hidden_states", results.grad_hidden, &grad_hidden, GDNCP_TOLERANCE_F32);
     check_param_grads(dump, &results, ranks);
     if (strategy == GDNCP_STRATEGY_STATES) {
         check_bytes_of_states(dump, &results, ranks);

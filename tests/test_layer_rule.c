@@ -2,7 +2,6 @@
  * The gated delta rule across ranks against the operator dumps: documents that cross ranks
  * anywhere, initial and final states and their gradients, both strategies.
  */
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +14,7 @@
 #include "compare.h"
 #include "gdncp/layer.h"
 #include "gdncp/safetensors.h"
+#include "rank_threads.h"
 #include "tolerances.h"
 
 #define MAX_RANKS 8
@@ -86,14 +86,13 @@ typedef struct results {
     float *grads[NUM_INPUTS];
 } results_t;
 
-typedef struct rank_job {
+/* What all ranks do: the same config, strategy included. */
+typedef struct run {
     const dump_t *dump;
     const gdncp_layout_t *layout;
     gdncp_cp_rule_config_t config;
-    gdncp_comm_t *comm;
     results_t *results;
-    char problem[1200];
-} rank_job_t;
+} run_t;
 
 static int64_t row_elements(const gdncp_tensor_t *tensor)
 {
@@ -155,11 +154,11 @@ static gdncp_tensor_t poisoned_like(const gdncp_tensor_t *tensor)
                                    tensor->ndim, tensor->shape);
 }
 
-static gdncp_status_t run_rule(rank_job_t *job, gdncp_cp_rule_t *rule, gdncp_cp_rule_saved_t *saved,
-                               const int64_t *positions, int64_t tokens)
+static gdncp_status_t run_rule(const run_t *run, int rank, gdncp_cp_rule_t *rule,
+                               gdncp_cp_rule_saved_t *saved, const int64_t *positions,
+                               int64_t tokens)
 {
-    const dump_t *const dump = job->dump;
-    const int rank = gdncp_comm_rank(job->comm);
+    const dump_t *const dump = run->dump;
     gdncp_tensor_t in[NUM_INPUTS];
     gdncp_tensor_t out[NUM_INPUTS];
     const gdncp_tensor_t o = local_rows(&dump->o, positions, tokens, false);
@@ -196,14 +195,14 @@ static gdncp_status_t run_rule(rank_job_t *job, gdncp_cp_rule_t *rule, gdncp_cp_
     if (status == GDNCP_OK) {
         status = gdncp_cp_rule_backward(rule, &inputs, saved, &grad_o, &grad_final, &grads);
     }
-    put_rows(&o, positions, job->results->o);
+    put_rows(&o, positions, run->results->o);
     for (int i = 0; i < INITIAL; i++) {
-        put_rows(&out[i], positions, job->results->grads[i]);
+        put_rows(&out[i], positions, run->results->grads[i]);
     }
     copy_own_states(rule, dump, rank, gdncp_cp_rule_final_state_rank, final_state.data,
-                    job->results->final_state);
+                    run->results->final_state);
     copy_own_states(rule, dump, rank, gdncp_cp_rule_initial_state_rank, out[INITIAL].data,
-                    job->results->grads[INITIAL]);
+                    run->results->grads[INITIAL]);
     for (int i = 0; i < NUM_INPUTS; i++) {
         free(in[i].data);
         free(out[i].data);
@@ -215,55 +214,37 @@ static gdncp_status_t run_rule(rank_job_t *job, gdncp_cp_rule_t *rule, gdncp_cp_
     return status;
 }
 
-static void *rank_thread(void *argument)
+static void run_rank(void *context, gdncp_comm_t *comm, char *problem, size_t size)
 {
-    rank_job_t *const job = argument;
-    const int rank = gdncp_comm_rank(job->comm);
-    const int64_t tokens = gdncp_layout_rank_tokens(job->layout, rank);
+    const run_t *const run = context;
+    const int rank = gdncp_comm_rank(comm);
+    const int64_t tokens = gdncp_layout_rank_tokens(run->layout, rank);
     int64_t *const positions = malloc((size_t)(tokens + 1) * sizeof *positions);
     gdncp_cp_rule_t *rule = NULL;
     gdncp_cp_rule_saved_t *saved = NULL;
-    gdncp_status_t status = gdncp_layout_rank_positions(job->layout, rank, positions);
+    gdncp_status_t status = gdncp_layout_rank_positions(run->layout, rank, positions);
 
     if (status == GDNCP_OK) {
-        status = gdncp_cp_rule_create(job->comm, job->layout, &job->config, &rule);
+        status = gdncp_cp_rule_create(comm, run->layout, &run->config, &rule);
     }
     if (status == GDNCP_OK) {
         status = gdncp_cp_rule_saved_create(rule, &saved);
     }
     if (status == GDNCP_OK) {
-        status = run_rule(job, rule, saved, positions, tokens);
+        status = run_rule(run, rank, rule, saved, positions, tokens);
     }
     if (status != GDNCP_OK) {
-        snprintf(job->problem, sizeof job->problem, "%s", gdncp_last_error());
+        snprintf(problem, size, "%s", gdncp_last_error());
     }
     gdncp_cp_rule_saved_destroy(saved);
     gdncp_cp_rule_destroy(rule);
-    gdncp_comm_destroy(job->comm);
     free(positions);
-    return NULL;
-}
-
-static void check_against(const char *what, const float *result, const gdncp_tensor_t *expected,
-                          double tolerance)
-{
-    const int64_t count = gdncp_tensor_num_elements(expected);
-    double *const reference = malloc((size_t)count * sizeof *reference);
-
-    for (int64_t i = 0; i < count; i++) {
-        reference[i] = ((const float *)expected->data)[i];
-    }
-    assert_rms_ratio(what, result, reference, count, tolerance);
-    free(reference);
 }
 
 static void check_run(const dump_t *dump, const gdncp_layout_t *layout, gdncp_strategy_t strategy)
 {
     const int ranks = gdncp_layout_num_ranks(layout);
     const double tolerance = dump->is_hard ? GDNCP_TOLERANCE_F32_CANCELLING : GDNCP_TOLERANCE_F32;
-    gdncp_comm_t *comms[MAX_RANKS];
-    rank_job_t jobs[MAX_RANKS];
-    pthread_t threads[MAX_RANKS];
     results_t results = {
         .o = poisoned(gdncp_tensor_num_elements(&dump->o)),
         .final_state = poisoned(gdncp_tensor_num_elements(&dump->final_state)),
@@ -272,30 +253,15 @@ static void check_run(const dump_t *dump, const gdncp_layout_t *layout, gdncp_st
     for (int i = 0; i < NUM_INPUTS; i++) {
         results.grads[i] = poisoned(gdncp_tensor_num_elements(&dump->inputs[i]));
     }
-    assert_int_equal(gdncp_comm_create_threads(ranks, NULL, comms), GDNCP_OK);
-    for (int rank = 0; rank < ranks; rank++) {
-        jobs[rank] = (rank_job_t){.dump = dump,
-                                  .layout = layout,
-                                  .config = dump->config,
-                                  .comm = comms[rank],
-                                  .results = &results};
-        jobs[rank].config.strategy = strategy;
-        assert_int_equal(pthread_create(&threads[rank], NULL, rank_thread, &jobs[rank]), 0);
-    }
-    for (int rank = 0; rank < ranks; rank++) {
-        pthread_join(threads[rank], NULL);
-    }
-    for (int rank = 0; rank < ranks; rank++) {
-        if (jobs[rank].problem[0] != '\0') {
-            fail_msg("%s, %d ranks, rank %d: %s", gdncp_strategy_name(strategy), ranks, rank,
-                     jobs[rank].problem);
-        }
-    }
-    check_against("o", results.o, &dump->o, tolerance);
-    check_against("final_state", results.final_state, &dump->final_state, tolerance);
+    run_t run = {.dump = dump, .layout = layout, .config = dump->config, .results = &results};
+
+    run.config.strategy = strategy;
+    test_run_ranks(gdncp_strategy_name(strategy), ranks, run_rank, &run);
+    test_check_tensor("o", results.o, &dump->o, tolerance);
+    test_check_tensor("final_state", results.final_state, &dump->final_state, tolerance);
     for (int i = 0; i < NUM_INPUTS; i++) {
-        check_against(input_names[i], results.grads[i], &dump->grads[i],
-                      i == G ? GDNCP_TOLERANCE_F32_CANCELLING : tolerance);
+        test_check_tensor(input_names[i], results.grads[i], &dump->grads[i],
+                          i == G ? GDNCP_TOLERANCE_F32_CANCELLING : tolerance);
         free(results.grads[i]);
     }
     free(results.o);
