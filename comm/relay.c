@@ -136,7 +136,8 @@ static gdncp_status_t post_handover(gdncp_relay_t *relay, gdncp_group_t *group, 
     return gdncp_comm_group_end(relay->comm, group, NULL);
 }
 
-/* Compute cells [begin, end); hand the result over that another owner waits for. */
+/* Compute cells [begin, end); hand the result over that another owner waits for. The state before
+ * the first cell is the one handed over; where a chain starts there is no transition to use it. */
 static gdncp_status_t walk_cells(gdncp_relay_t *relay, const gdncp_relay_walk_t *walk,
                                  const float *transitions, const float *contributions,
                                  int64_t begin, int64_t end)
@@ -152,8 +153,7 @@ static gdncp_status_t walk_cells(gdncp_relay_t *relay, const gdncp_relay_walk_t 
         const gdncp_status_t status = relay->combine(
             relay->context,
             cell->transition >= 0 ? transitions + cell->transition * transition_elements : NULL,
-            contributions + cell->slot * state_elements,
-            cell->continues ? previous : relay->handover, transposed, result);
+            contributions + cell->slot * state_elements, previous, transposed, result);
 
         if (status != GDNCP_OK) {
             return status;

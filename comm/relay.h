@@ -34,8 +34,7 @@
 typedef struct gdncp_relay_cell {
     int64_t slot;       /* row of the owner's contributions and results */
     int64_t transition; /* row of its transitions; -1: the result is the contribution itself */
-    bool continues;     /* the state before is the result of the cell before; else it is the one
-                           handed over, where there is a transition */
+    bool continues;     /* from the cell before; else it starts a chain or follows a handover */
 } gdncp_relay_cell_t;
 
 /* One direction (forward: S, backward: E) of one rank's relay. */

@@ -13,7 +13,9 @@
 
 #include "compare.h"
 #include "gdncp/layer.h"
+#include "gdncp/ops.h"
 #include "gdncp/safetensors.h"
+#include "random.h"
 #include "rank_threads.h"
 #include "tolerances.h"
 
@@ -375,6 +377,102 @@ static void striped_tokens(void **state)
     gdncp_safetensors_close(dump.file);
 }
 
+/* Random tensors of [rows, ...] in a dump. */
+static gdncp_tensor_t random_tensor(test_random_t *random, int ndim, const int64_t *shape)
+{
+    gdncp_tensor_t tensor = gdncp_tensor_contiguous(NULL, GDNCP_F32, ndim, shape);
+    const int64_t count = gdncp_tensor_num_elements(&tensor);
+
+    tensor.data = poisoned(count);
+    test_random_fill(random, tensor.data, count);
+    return tensor;
+}
+
+/* What the operator itself makes of a dump's inputs, on one rank. */
+static void fill_expected(dump_t *dump)
+{
+    const gdncp_delta_rule_t rule = {
+        .q = dump->inputs[Q],
+        .k = dump->inputs[K],
+        .v = dump->inputs[V],
+        .g = dump->inputs[G],
+        .beta = dump->inputs[BETA],
+        .initial_state = dump->inputs[INITIAL],
+        .cu_seqlens = dump->cu_seqlens,
+        .num_sequences = dump->num_sequences,
+        .qk_l2norm = true,
+    };
+
+    dump->o = poisoned_like(&dump->inputs[V]);
+    dump->final_state = poisoned_like(&dump->inputs[INITIAL]);
+    for (int i = 0; i < NUM_INPUTS; i++) {
+        dump->grads[i] = poisoned_like(&dump->inputs[i]);
+    }
+    const gdncp_delta_rule_grads_t grads = {.q = dump->grads[Q],
+                                            .k = dump->grads[K],
+                                            .v = dump->grads[V],
+                                            .g = dump->grads[G],
+                                            .beta = dump->grads[BETA],
+                                            .initial_state = dump->grads[INITIAL]};
+
+    assert_int_equal(gdncp_delta_rule_forward(&rule, &dump->o, &dump->final_state, NULL), GDNCP_OK);
+    assert_int_equal(
+        gdncp_delta_rule_backward(&rule, &dump->grad_o, &dump->grad_final_state, &grads, NULL),
+        GDNCP_OK);
+}
+
+/* Three value heads a key head, so that ranks cut groups, and a sequence without tokens, whose
+ * state must pass through. */
+static void uneven_groups_and_an_empty_sequence(void **state)
+{
+    enum { TOKENS = 53, SEQUENCES = 3, KEYS = 2, VALUES = 6, DK = 8, DV = 4 };
+    static const int64_t cu_seqlens[] = {0, 20, 20, TOKENS};
+    const int64_t key_shape[] = {TOKENS, KEYS, DK};
+    const int64_t value_shape[] = {TOKENS, VALUES, DV};
+    const int64_t gate_shape[] = {TOKENS, VALUES};
+    const int64_t state_shape[] = {SEQUENCES, VALUES, DK, DV};
+    test_random_t random = test_random_start("uneven_groups_and_an_empty_sequence", 41);
+    dump_t dump = {.cu_seqlens = cu_seqlens, .num_sequences = SEQUENCES, .tokens = TOKENS};
+
+    (void)state;
+    dump.config = (gdncp_cp_rule_config_t){.num_key_heads = KEYS,
+                                           .num_value_heads = VALUES,
+                                           .key_head_dim = DK,
+                                           .value_head_dim = DV,
+                                           .qk_l2norm = true};
+    dump.inputs[Q] = random_tensor(&random, 3, key_shape);
+    dump.inputs[K] = random_tensor(&random, 3, key_shape);
+    dump.inputs[V] = random_tensor(&random, 3, value_shape);
+    dump.inputs[G] = random_tensor(&random, 2, gate_shape);
+    dump.inputs[BETA] = random_tensor(&random, 2, gate_shape);
+    dump.inputs[INITIAL] = random_tensor(&random, 4, state_shape);
+    dump.grad_o = random_tensor(&random, 3, value_shape);
+    dump.grad_final_state = random_tensor(&random, 4, state_shape);
+    for (int64_t i = 0; i < TOKENS * VALUES; i++) {
+        ((float *)dump.inputs[G].data)[i] = (float)-test_random_uniform(&random);
+        ((float *)dump.inputs[BETA].data)[i] = (float)test_random_uniform(&random);
+    }
+    fill_expected(&dump);
+    for (int ranks = 1; ranks <= MAX_RANKS; ranks++) {
+        gdncp_layout_t *layout = NULL;
+
+        assert_int_equal(
+            gdncp_layout_create(GDNCP_LAYOUT_CONTIGUOUS, cu_seqlens, SEQUENCES, ranks, &layout),
+            GDNCP_OK);
+        check_run(&dump, layout, GDNCP_STRATEGY_STATES);
+        check_run(&dump, layout, GDNCP_STRATEGY_HEADS);
+        gdncp_layout_destroy(layout);
+    }
+    for (int i = 0; i < NUM_INPUTS; i++) {
+        free(dump.inputs[i].data);
+        free(dump.grads[i].data);
+    }
+    free(dump.o.data);
+    free(dump.final_state.data);
+    free(dump.grad_o.data);
+    free(dump.grad_final_state.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +485,7 @@ int main(void)
         cmocka_unit_test(correlated_keys),
         cmocka_unit_test(packed),
         cmocka_unit_test(striped_tokens),
+        cmocka_unit_test(uneven_groups_and_an_empty_sequence),
     };
 
     return cmocka_run_group_tests_name("rule across ranks", tests, NULL, NULL);

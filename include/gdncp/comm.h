@@ -122,7 +122,13 @@ GDNCP_API gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer,
 GDNCP_API void gdncp_comm_counters(const gdncp_comm_t *comm, gdncp_comm_counters_t *counters);
 GDNCP_API void gdncp_comm_reset_counters(gdncp_comm_t *comm);
 
-/** Wait for all ranks. Collective. */
+/**
+ * Wait for all ranks. Collective.
+ *
+ * Of this and the two calls below: ranks that make different calls, or give different sizes, all
+ * get GDNCP_ERR_MISMATCH and may go on. After a time-out or a lost peer these calls fail at once,
+ * as ranks may be out of step.
+ */
 GDNCP_API gdncp_status_t gdncp_comm_barrier(gdncp_comm_t *comm);
 
 /**
