@@ -5,58 +5,22 @@
  * its own group_test, copies straight from the sender's buffer to its own. So every rank does its
  * own copying, and a rank that tests any group serves all it has in flight.
  */
-#include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-
 #include <string.h>
 
 #include "error.h"
 #include "gdncp/memory.h"
+#include "threads_hub.h"
 #include "transport.h"
-
-typedef enum message_state {
-    IDLE,   /* not started */
-    POSTED, /* a send: in its channel's queue; a receive: waiting for its send */
-    TAKEN,  /* a send that the receiver is copying */
-    DONE
-} message_state_t;
-
-typedef struct message {
-    struct message *next; /* in the channel's queue */
-    bool is_send;
-    int peer;
-    void *buffer; /* only read where is_send */
-    size_t bytes;
-    int64_t sequence; /* the n-th of its channel and direction */
-    _Atomic message_state_t state;
-} message_t;
-
-/* From one rank to another (or itself). */
-typedef struct channel {
-    _Alignas(64) pthread_mutex_t mutex;
-    message_t *head; /* sends not yet taken; by sequence */
-    message_t *tail;
-    _Atomic int64_t num_sent; /* written by the sender, under the mutex */
-    int64_t num_received;     /* used by the receiver only */
-} channel_t;
-
-/* What the ranks share; freed by the last of them. */
-typedef struct hub {
-    int size;
-    atomic_int num_users;
-    atomic_int aborted_by; /* -1, or a rank */
-    atomic_bool *left;     /* [size]: its communicator is destroyed */
-    channel_t *channels;   /* [from, to] */
-} hub_t;
 
 typedef struct threads_group threads_group_t;
 
 typedef struct threads_transport {
     gdncp_transport_t base;
-    hub_t *hub;
+    gdncp_hub_t *hub;
     threads_group_t *in_flight; /* list; this rank's thread only */
 } threads_transport_t;
 
@@ -68,8 +32,8 @@ struct threads_group {
     char sentence[256];
     int64_t max_messages;
     int64_t num_messages;
-    int64_t num_done;     /* all messages before this one are done */
-    message_t messages[]; /* [max_messages] */
+    int64_t num_done;               /* all messages before this one are done */
+    gdncp_hub_message_t messages[]; /* [max_messages] */
 };
 
 static threads_transport_t *transport_of(const threads_group_t *group)
@@ -77,18 +41,14 @@ static threads_transport_t *transport_of(const threads_group_t *group)
     return (threads_transport_t *)group->base.transport;
 }
 
-static channel_t *channel_between(const hub_t *hub, int from, int to)
-{
-    return &hub->channels[(size_t)from * (size_t)hub->size + (size_t)to];
-}
-
-static channel_t *channel_of(const threads_group_t *group, const message_t *message)
+static gdncp_hub_channel_t *channel_of(const threads_group_t *group,
+                                       const gdncp_hub_message_t *message)
 {
     const int rank = group->base.transport->rank;
-    const hub_t *const hub = transport_of(group)->hub;
+    const gdncp_hub_t *const hub = transport_of(group)->hub;
 
-    return message->is_send ? channel_between(hub, rank, message->peer)
-                            : channel_between(hub, message->peer, rank);
+    return message->is_send ? gdncp_hub_channel(hub, rank, message->peer)
+                            : gdncp_hub_channel(hub, message->peer, rank);
 }
 
 static gdncp_status_t group_create(gdncp_transport_t *transport, int64_t max_messages,
@@ -131,12 +91,12 @@ static gdncp_status_t add_message(threads_group_t *group, bool is_send, void *bu
                           "group: expected at most max_messages = %lld messages, got one more",
                           (long long)group->max_messages);
     }
-    message_t *const message = &group->messages[group->num_messages++];
+    gdncp_hub_message_t *const message = &group->messages[group->num_messages++];
     message->is_send = is_send;
     message->peer = peer;
     message->buffer = buffer;
     message->bytes = bytes;
-    atomic_init(&message->state, IDLE);
+    atomic_init(&message->state, GDNCP_HUB_IDLE);
     return GDNCP_OK;
 }
 
@@ -150,12 +110,12 @@ static gdncp_status_t recv_message(gdncp_group_t *base, void *buffer, size_t byt
     return add_message((threads_group_t *)base, false, buffer, bytes, peer);
 }
 
-static void post_send(channel_t *channel, message_t *message)
+static void post_send(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message)
 {
     message->next = NULL;
     pthread_mutex_lock(&channel->mutex);
     message->sequence = atomic_load_explicit(&channel->num_sent, memory_order_relaxed);
-    atomic_store_explicit(&message->state, POSTED, memory_order_relaxed);
+    atomic_store_explicit(&message->state, GDNCP_HUB_POSTED, memory_order_relaxed);
     if (channel->tail != NULL) {
         channel->tail->next = message;
     } else {
@@ -167,11 +127,11 @@ static void post_send(channel_t *channel, message_t *message)
 }
 
 /* With the mutex held. */
-static void unlink_send(channel_t *channel, message_t *message)
+static void unlink_send(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message)
 {
-    message_t *before = NULL;
+    gdncp_hub_message_t *before = NULL;
 
-    for (message_t *m = channel->head; m != message; m = m->next) {
+    for (gdncp_hub_message_t *m = channel->head; m != message; m = m->next) {
         before = m;
     }
     if (before != NULL) {
@@ -185,15 +145,15 @@ static void unlink_send(channel_t *channel, message_t *message)
 }
 
 /* The send of that sequence number, now the receiver's to copy; NULL where it was withdrawn. */
-static message_t *take_send(channel_t *channel, int64_t sequence)
+static gdncp_hub_message_t *take_send(gdncp_hub_channel_t *channel, int64_t sequence)
 {
-    message_t *message;
+    gdncp_hub_message_t *message;
 
     pthread_mutex_lock(&channel->mutex);
     for (message = channel->head; message != NULL; message = message->next) {
         if (message->sequence == sequence) {
             unlink_send(channel, message);
-            atomic_store_explicit(&message->state, TAKEN, memory_order_relaxed);
+            atomic_store_explicit(&message->state, GDNCP_HUB_TAKEN, memory_order_relaxed);
             break;
         }
     }
@@ -202,15 +162,15 @@ static message_t *take_send(channel_t *channel, int64_t sequence)
 }
 
 /* After this the peer touches the message no more. */
-static void withdraw_send(channel_t *channel, message_t *message)
+static void withdraw_send(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message)
 {
     pthread_mutex_lock(&channel->mutex);
-    if (atomic_load_explicit(&message->state, memory_order_relaxed) == POSTED) {
+    if (atomic_load_explicit(&message->state, memory_order_relaxed) == GDNCP_HUB_POSTED) {
         unlink_send(channel, message);
-        atomic_store_explicit(&message->state, DONE, memory_order_relaxed);
+        atomic_store_explicit(&message->state, GDNCP_HUB_DONE, memory_order_relaxed);
     }
     pthread_mutex_unlock(&channel->mutex);
-    while (atomic_load_explicit(&message->state, memory_order_acquire) != DONE) {
+    while (atomic_load_explicit(&message->state, memory_order_acquire) != GDNCP_HUB_DONE) {
         sched_yield();
     }
 }
@@ -229,12 +189,12 @@ static void remove_from_flight(threads_group_t *group)
 static void cancel(threads_group_t *group)
 {
     for (int64_t i = group->num_done; i < group->num_messages; i++) {
-        message_t *const message = &group->messages[i];
+        gdncp_hub_message_t *const message = &group->messages[i];
 
         if (message->is_send) {
             withdraw_send(channel_of(group, message), message);
         } else {
-            atomic_store_explicit(&message->state, DONE, memory_order_relaxed);
+            atomic_store_explicit(&message->state, GDNCP_HUB_DONE, memory_order_relaxed);
         }
     }
     remove_from_flight(group);
@@ -254,10 +214,10 @@ fail_group(threads_group_t *group, gdncp_status_t status, const char *format, ..
 
 typedef enum outcome { WAITING, FINISHED, FAILED } outcome_t;
 
-static outcome_t progress_recv(threads_group_t *group, message_t *message)
+static outcome_t progress_recv(threads_group_t *group, gdncp_hub_message_t *message)
 {
     const int rank = group->base.transport->rank;
-    channel_t *const channel = channel_of(group, message);
+    gdncp_hub_channel_t *const channel = channel_of(group, message);
     /* Before num_sent: whoever has left sends no more. */
     const bool left = atomic_load(&transport_of(group)->hub->left[message->peer]);
 
@@ -270,7 +230,7 @@ static outcome_t progress_recv(threads_group_t *group, message_t *message)
         }
         return WAITING;
     }
-    message_t *const send = take_send(channel, message->sequence);
+    gdncp_hub_message_t *const send = take_send(channel, message->sequence);
     if (send == NULL) {
         fail_group(group, GDNCP_ERR_PEER_LOST,
                    "rank %d: rank %d withdrew the message of which %zu bytes were expected", rank,
@@ -282,23 +242,23 @@ static outcome_t progress_recv(threads_group_t *group, message_t *message)
         memcpy(message->buffer, send->buffer, bytes);
     }
     /* From here on the sender may free its message. */
-    atomic_store_explicit(&send->state, DONE, memory_order_release);
+    atomic_store_explicit(&send->state, GDNCP_HUB_DONE, memory_order_release);
     if (bytes != message->bytes) {
         fail_group(group, GDNCP_ERR_MISMATCH,
                    "rank %d: expected a message of %zu bytes from rank %d, got %zu", rank,
                    message->bytes, message->peer, bytes);
         return FAILED;
     }
-    atomic_store_explicit(&message->state, DONE, memory_order_relaxed);
+    atomic_store_explicit(&message->state, GDNCP_HUB_DONE, memory_order_relaxed);
     return FINISHED;
 }
 
-static outcome_t progress_send(threads_group_t *group, message_t *message)
+static outcome_t progress_send(threads_group_t *group, gdncp_hub_message_t *message)
 {
     /* Before the state: whoever has left has taken what it wanted. */
     const bool left = atomic_load(&transport_of(group)->hub->left[message->peer]);
 
-    if (atomic_load_explicit(&message->state, memory_order_acquire) == DONE) {
+    if (atomic_load_explicit(&message->state, memory_order_acquire) == GDNCP_HUB_DONE) {
         return FINISHED;
     }
     if (left) {
@@ -315,10 +275,10 @@ static void progress_group(threads_group_t *group)
     bool all_done = true;
 
     for (int64_t i = group->num_done; i < group->num_messages; i++) {
-        message_t *const message = &group->messages[i];
+        gdncp_hub_message_t *const message = &group->messages[i];
 
         if (!message->is_send &&
-            atomic_load_explicit(&message->state, memory_order_relaxed) == DONE) {
+            atomic_load_explicit(&message->state, memory_order_relaxed) == GDNCP_HUB_DONE) {
             group->num_done += all_done;
             continue;
         }
@@ -363,14 +323,14 @@ static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
                           transport->base.rank, aborted_by);
     }
     for (int64_t i = 0; i < group->num_messages; i++) {
-        message_t *const message = &group->messages[i];
-        channel_t *const channel = channel_of(group, message);
+        gdncp_hub_message_t *const message = &group->messages[i];
+        gdncp_hub_channel_t *const channel = channel_of(group, message);
 
         if (message->is_send) {
             post_send(channel, message);
         } else {
             message->sequence = channel->num_received++;
-            atomic_store_explicit(&message->state, POSTED, memory_order_relaxed);
+            atomic_store_explicit(&message->state, GDNCP_HUB_POSTED, memory_order_relaxed);
         }
     }
     group->in_flight = true;
@@ -396,10 +356,10 @@ static bool group_waits_for(const gdncp_group_t *base, int peer)
     const threads_group_t *const group = (const threads_group_t *)base;
 
     for (int64_t i = group->num_done; group->in_flight && i < group->num_messages; i++) {
-        const message_t *const message = &group->messages[i];
+        const gdncp_hub_message_t *const message = &group->messages[i];
 
         if (message->peer == peer &&
-            atomic_load_explicit(&message->state, memory_order_relaxed) != DONE) {
+            atomic_load_explicit(&message->state, memory_order_relaxed) != GDNCP_HUB_DONE) {
             return true;
         }
     }
@@ -433,25 +393,13 @@ static void abort_transport(gdncp_transport_t *base)
                                    base->rank);
 }
 
-static void destroy_hub(hub_t *hub)
-{
-    const size_t num_channels = (size_t)hub->size * (size_t)hub->size;
-
-    for (size_t i = 0; i < num_channels; i++) {
-        pthread_mutex_destroy(&hub->channels[i].mutex);
-    }
-    gdncp_memory_free(hub->channels);
-    gdncp_memory_free(hub->left);
-    gdncp_memory_free(hub);
-}
-
 static void destroy(gdncp_transport_t *base)
 {
-    hub_t *const hub = ((threads_transport_t *)base)->hub;
+    gdncp_hub_t *const hub = ((threads_transport_t *)base)->hub;
 
     atomic_store(&hub->left[base->rank], true);
     if (atomic_fetch_sub(&hub->num_users, 1) == 1) {
-        destroy_hub(hub);
+        gdncp_hub_destroy(hub);
     }
     gdncp_memory_free(base);
 }
@@ -471,46 +419,11 @@ static const gdncp_transport_ops_t threads_ops = {
     .destroy = destroy,
 };
 
-static gdncp_status_t create_hub(int size, hub_t **hub_p)
-{
-    const size_t num_channels = (size_t)size * (size_t)size;
-    hub_t *const hub = gdncp_memory_alloc(sizeof *hub);
-
-    if (hub == NULL) {
-        return gdncp_fail_memory("communicators of threads");
-    }
-    hub->size = size;
-    atomic_init(&hub->num_users, size);
-    atomic_init(&hub->aborted_by, -1);
-    hub->left = gdncp_memory_alloc((size_t)size * sizeof *hub->left);
-    hub->channels = gdncp_memory_alloc(num_channels * sizeof *hub->channels);
-    if (hub->left == NULL || hub->channels == NULL) {
-        gdncp_memory_free(hub->channels);
-        gdncp_memory_free(hub->left);
-        gdncp_memory_free(hub);
-        return gdncp_fail_memory("communicators of threads");
-    }
-    for (int rank = 0; rank < size; rank++) {
-        atomic_init(&hub->left[rank], false);
-    }
-    for (size_t i = 0; i < num_channels; i++) {
-        channel_t *const channel = &hub->channels[i];
-
-        pthread_mutex_init(&channel->mutex, NULL);
-        channel->head = NULL;
-        channel->tail = NULL;
-        atomic_init(&channel->num_sent, 0);
-        channel->num_received = 0;
-    }
-    *hub_p = hub;
-    return GDNCP_OK;
-}
-
 gdncp_status_t gdncp_transport_threads_create(int num_ranks, gdncp_transport_t **transports)
 {
-    hub_t *hub = NULL;
+    gdncp_hub_t *hub = NULL;
 
-    const gdncp_status_t status = create_hub(num_ranks, &hub);
+    const gdncp_status_t status = gdncp_hub_create(num_ranks, &hub);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -521,7 +434,7 @@ gdncp_status_t gdncp_transport_threads_create(int num_ranks, gdncp_transport_t *
             while (rank-- > 0) {
                 gdncp_memory_free(transports[rank]);
             }
-            destroy_hub(hub);
+            gdncp_hub_destroy(hub);
             return gdncp_fail_memory("a communicator of threads");
         }
         *transport = (threads_transport_t){

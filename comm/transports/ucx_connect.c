@@ -140,7 +140,7 @@ static gdncp_status_t introduce(const gdncp_ucx_t *ucx, const gdncp_bootstrap_t 
 {
     introduction_t own = {.magic = MAGIC,
                           .address_bytes = address_bytes,
-                          .process = gdncp_own_process(),
+                          .process = ucx->liveness.own,
                           .status = (int32_t)own_status};
 
     if (own_status != GDNCP_OK) {

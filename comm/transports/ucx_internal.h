@@ -31,6 +31,9 @@ typedef struct gdncp_ucx {
     atomic_bool aborted;
 } gdncp_ucx_t;
 
+/* What a UCX transport does, all but making it. */
+extern const gdncp_transport_ops_t gdncp_ucx_ops;
+
 /* Open a worker, and connect it to those of all ranks of the bootstrap. */
 gdncp_status_t gdncp_ucx_connect(gdncp_ucx_t *ucx, const gdncp_bootstrap_t *bootstrap);
 

@@ -11,7 +11,7 @@
 
 #define LOOK_MS 10
 
-gdncp_process_t gdncp_own_process(void)
+static gdncp_process_t find_own_process(void)
 {
     gdncp_process_t process = {.pid = getpid()};
     struct stat name_space;
@@ -37,7 +37,7 @@ gdncp_status_t gdncp_liveness_init(gdncp_liveness_t *liveness, int size)
     for (int rank = 0; rank < size; rank++) {
         processes[rank] = (struct pollfd){.fd = -1, .events = POLLIN};
     }
-    *liveness = (gdncp_liveness_t){.size = size, .processes = processes};
+    *liveness = (gdncp_liveness_t){.own = find_own_process(), .size = size, .processes = processes};
     return GDNCP_OK;
 }
 
@@ -54,10 +54,10 @@ void gdncp_liveness_destroy(gdncp_liveness_t *liveness)
 
 void gdncp_liveness_watch(gdncp_liveness_t *liveness, int rank, const gdncp_process_t *process)
 {
-    const gdncp_process_t own = gdncp_own_process();
+    const gdncp_process_t *const own = &liveness->own;
 
-    if (own.pid_namespace == 0 || process->pid_namespace != own.pid_namespace ||
-        memcmp(process->boot, own.boot, sizeof own.boot) != 0) {
+    if (own->pid_namespace == 0 || process->pid_namespace != own->pid_namespace ||
+        memcmp(process->boot, own->boot, sizeof own->boot) != 0) {
         return;
     }
 #ifdef SYS_pidfd_open

@@ -21,12 +21,11 @@ typedef struct gdncp_process {
 } gdncp_process_t;
 
 typedef struct gdncp_liveness {
+    gdncp_process_t own;
     int size;
     struct pollfd *processes; /* [size]; fd < 0: not watched, as it is elsewhere or dead already */
     int64_t next_look_ms;
 } gdncp_liveness_t;
-
-gdncp_process_t gdncp_own_process(void);
 
 /* Nobody is watched at first. Freed by gdncp_liveness_destroy(), as is an all-zero one. */
 gdncp_status_t gdncp_liveness_init(gdncp_liveness_t *liveness, int size);

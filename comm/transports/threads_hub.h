@@ -1,0 +1,56 @@
+/* What ranks that are threads of one process share: a channel between every two of them. */
+#ifndef GDNCP_THREADS_HUB_H
+#define GDNCP_THREADS_HUB_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gdncp/status.h"
+
+typedef enum gdncp_hub_message_state {
+    GDNCP_HUB_IDLE,   /* not started */
+    GDNCP_HUB_POSTED, /* a send: in its channel's queue; a receive: waiting for its send */
+    GDNCP_HUB_TAKEN,  /* a send that the receiver is copying */
+    GDNCP_HUB_DONE
+} gdncp_hub_message_state_t;
+
+typedef struct gdncp_hub_message {
+    struct gdncp_hub_message *next; /* in the channel's queue */
+    bool is_send;
+    int peer;
+    void *buffer; /* only read where is_send */
+    size_t bytes;
+    int64_t sequence; /* the n-th of its channel and direction */
+    _Atomic gdncp_hub_message_state_t state;
+} gdncp_hub_message_t;
+
+/* From one rank to another (or itself). */
+typedef struct gdncp_hub_channel {
+    _Alignas(64) pthread_mutex_t mutex;
+    gdncp_hub_message_t *head; /* sends not yet taken; by sequence */
+    gdncp_hub_message_t *tail;
+    _Atomic int64_t num_sent; /* written by the sender, under the mutex */
+    int64_t num_received;     /* used by the receiver only */
+} gdncp_hub_channel_t;
+
+/* What the ranks share; freed by the last of them. */
+typedef struct gdncp_hub {
+    int size;
+    atomic_int num_users;
+    atomic_int aborted_by;         /* -1, or a rank */
+    atomic_bool *left;             /* [size]: its communicator is destroyed */
+    gdncp_hub_channel_t *channels; /* [from, to] */
+} gdncp_hub_t;
+
+gdncp_status_t gdncp_hub_create(int size, gdncp_hub_t **hub_p);
+void gdncp_hub_destroy(gdncp_hub_t *hub);
+
+static inline gdncp_hub_channel_t *gdncp_hub_channel(const gdncp_hub_t *hub, int from, int to)
+{
+    return &hub->channels[(size_t)from * (size_t)hub->size + (size_t)to];
+}
+
+#endif
