@@ -66,9 +66,20 @@ struct gdncp_transport {
     int size;
 };
 
+/* The head of every backend's groups. */
 struct gdncp_group {
     gdncp_transport_t *transport;
+    bool in_flight;
+    int64_t max_messages;
+    int64_t num_messages;
 };
+
+/* Empty a group; an error where it is in flight. */
+gdncp_status_t gdncp_group_restart(gdncp_group_t *group);
+
+/* Count one more message; an error where the group is in flight or full. Its place is
+ * num_messages - 1. */
+gdncp_status_t gdncp_group_add(gdncp_group_t *group);
 
 gdncp_status_t gdncp_transport_self_create(gdncp_transport_t **transport_p);
 /* transports [num_ranks]: one a thread */

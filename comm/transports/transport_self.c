@@ -22,10 +22,7 @@ typedef struct message {
 
 typedef struct self_group {
     gdncp_group_t base;
-    int64_t max_messages;
-    int64_t num_messages;
-    bool in_flight;
-    message_t messages[]; /* [max_messages] */
+    message_t messages[]; /* [base.max_messages] */
 } self_group_t;
 
 static self_transport_t *transport_of(const self_group_t *group)
@@ -42,43 +39,27 @@ static gdncp_status_t group_create(gdncp_transport_t *transport, int64_t max_mes
     if (group == NULL) {
         return gdncp_fail_memory("a group of messages");
     }
-    *group = (self_group_t){.base.transport = transport, .max_messages = max_messages};
+    *group = (self_group_t){.base = {.transport = transport, .max_messages = max_messages}};
     *group_p = &group->base;
     return GDNCP_OK;
 }
 
 static void cancel(self_group_t *group)
 {
-    for (int64_t i = 0; group->in_flight && i < group->num_messages; i++) {
+    for (int64_t i = 0; group->base.in_flight && i < group->base.num_messages; i++) {
         gdncp_loopback_cancel(&transport_of(group)->loopback, &group->messages[i].loopback);
     }
-    group->in_flight = false;
-}
-
-static gdncp_status_t group_begin(gdncp_group_t *base)
-{
-    self_group_t *const group = (self_group_t *)base;
-
-    if (group->in_flight) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "group: expected one that is done, got one in flight");
-    }
-    group->num_messages = 0;
-    return GDNCP_OK;
+    group->base.in_flight = false;
 }
 
 static gdncp_status_t add_message(self_group_t *group, bool is_send, void *buffer, size_t bytes)
 {
-    if (group->in_flight) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "group: expected one that was begun, got one in flight");
+    const gdncp_status_t status = gdncp_group_add(&group->base);
+
+    if (status != GDNCP_OK) {
+        return status;
     }
-    if (group->num_messages == group->max_messages) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "group: expected at most max_messages = %lld messages, got one more",
-                          (long long)group->max_messages);
-    }
-    group->messages[group->num_messages++] =
+    group->messages[group->base.num_messages - 1] =
         (message_t){.is_send = is_send, .buffer = buffer, .bytes = bytes};
     return GDNCP_OK;
 }
@@ -112,8 +93,8 @@ static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
     if (status != GDNCP_OK) {
         return status;
     }
-    group->in_flight = true;
-    for (int64_t i = 0; i < group->num_messages; i++) {
+    group->base.in_flight = true;
+    for (int64_t i = 0; i < group->base.num_messages; i++) {
         message_t *const message = &group->messages[i];
 
         if (message->is_send) {
@@ -131,7 +112,7 @@ static gdncp_status_t group_test(gdncp_group_t *base, bool *done_p)
 {
     self_group_t *const group = (self_group_t *)base;
 
-    if (!group->in_flight) {
+    if (!group->base.in_flight) {
         *done_p = true;
         return GDNCP_OK;
     }
@@ -140,7 +121,7 @@ static gdncp_status_t group_test(gdncp_group_t *base, bool *done_p)
         cancel(group);
         return status;
     }
-    for (int64_t i = 0; i < group->num_messages; i++) {
+    for (int64_t i = 0; i < group->base.num_messages; i++) {
         const message_t *const message = &group->messages[i];
 
         if (message->loopback.pending) {
@@ -154,7 +135,7 @@ static gdncp_status_t group_test(gdncp_group_t *base, bool *done_p)
                               message->bytes, message->loopback.partner_bytes);
         }
     }
-    group->in_flight = false;
+    group->base.in_flight = false;
     *done_p = true;
     return GDNCP_OK;
 }
@@ -164,7 +145,7 @@ static bool group_waits_for(const gdncp_group_t *base, int peer)
     const self_group_t *const group = (const self_group_t *)base;
 
     (void)peer;
-    for (int64_t i = 0; group->in_flight && i < group->num_messages; i++) {
+    for (int64_t i = 0; group->base.in_flight && i < group->base.num_messages; i++) {
         if (group->messages[i].loopback.pending) {
             return true;
         }
@@ -202,7 +183,7 @@ static void destroy(gdncp_transport_t *transport)
 static const gdncp_transport_ops_t self_ops = {
     .kind = GDNCP_TRANSPORT_SELF,
     .group_create = group_create,
-    .group_begin = group_begin,
+    .group_begin = gdncp_group_restart,
     .send = send_message,
     .recv = recv_message,
     .group_end = group_end,

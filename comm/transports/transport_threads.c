@@ -27,13 +27,10 @@ typedef struct threads_transport {
 struct threads_group {
     gdncp_group_t base;
     threads_group_t *next; /* in flight */
-    bool in_flight;
     gdncp_status_t status; /* of a group that failed while another one was tested */
     char sentence[256];
-    int64_t max_messages;
-    int64_t num_messages;
     int64_t num_done;               /* all messages before this one are done */
-    gdncp_hub_message_t messages[]; /* [max_messages] */
+    gdncp_hub_message_t messages[]; /* [base.max_messages] */
 };
 
 static threads_transport_t *transport_of(const threads_group_t *group)
@@ -60,7 +57,7 @@ static gdncp_status_t group_create(gdncp_transport_t *transport, int64_t max_mes
     if (group == NULL) {
         return gdncp_fail_memory("a group of messages");
     }
-    *group = (threads_group_t){.base.transport = transport, .max_messages = max_messages};
+    *group = (threads_group_t){.base = {.transport = transport, .max_messages = max_messages}};
     *group_p = &group->base;
     return GDNCP_OK;
 }
@@ -69,11 +66,11 @@ static gdncp_status_t group_begin(gdncp_group_t *base)
 {
     threads_group_t *const group = (threads_group_t *)base;
 
-    if (group->in_flight) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "group: expected one that is done, got one in flight");
+    const gdncp_status_t status = gdncp_group_restart(base);
+
+    if (status != GDNCP_OK) {
+        return status;
     }
-    group->num_messages = 0;
     group->num_done = 0;
     group->status = GDNCP_OK;
     return GDNCP_OK;
@@ -82,16 +79,12 @@ static gdncp_status_t group_begin(gdncp_group_t *base)
 static gdncp_status_t add_message(threads_group_t *group, bool is_send, void *buffer, size_t bytes,
                                   int peer)
 {
-    if (group->in_flight) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "group: expected one that was begun, got one in flight");
+    const gdncp_status_t status = gdncp_group_add(&group->base);
+
+    if (status != GDNCP_OK) {
+        return status;
     }
-    if (group->num_messages == group->max_messages) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "group: expected at most max_messages = %lld messages, got one more",
-                          (long long)group->max_messages);
-    }
-    gdncp_hub_message_t *const message = &group->messages[group->num_messages++];
+    gdncp_hub_message_t *const message = &group->messages[group->base.num_messages - 1];
     message->is_send = is_send;
     message->peer = peer;
     message->buffer = buffer;
@@ -183,12 +176,12 @@ static void remove_from_flight(threads_group_t *group)
         link = &(*link)->next;
     }
     *link = group->next;
-    group->in_flight = false;
+    group->base.in_flight = false;
 }
 
 static void cancel(threads_group_t *group)
 {
-    for (int64_t i = group->num_done; i < group->num_messages; i++) {
+    for (int64_t i = group->num_done; i < group->base.num_messages; i++) {
         gdncp_hub_message_t *const message = &group->messages[i];
 
         if (message->is_send) {
@@ -274,7 +267,7 @@ static void progress_group(threads_group_t *group)
 {
     bool all_done = true;
 
-    for (int64_t i = group->num_done; i < group->num_messages; i++) {
+    for (int64_t i = group->num_done; i < group->base.num_messages; i++) {
         gdncp_hub_message_t *const message = &group->messages[i];
 
         if (!message->is_send &&
@@ -322,7 +315,7 @@ static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
         return gdncp_fail(GDNCP_ERR_PEER_LOST, "rank %d: rank %d aborted the communicator",
                           transport->base.rank, aborted_by);
     }
-    for (int64_t i = 0; i < group->num_messages; i++) {
+    for (int64_t i = 0; i < group->base.num_messages; i++) {
         gdncp_hub_message_t *const message = &group->messages[i];
         gdncp_hub_channel_t *const channel = channel_of(group, message);
 
@@ -333,7 +326,7 @@ static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
             atomic_store_explicit(&message->state, GDNCP_HUB_POSTED, memory_order_relaxed);
         }
     }
-    group->in_flight = true;
+    group->base.in_flight = true;
     group->next = transport->in_flight;
     transport->in_flight = group;
     return GDNCP_OK;
@@ -347,7 +340,7 @@ static gdncp_status_t group_test(gdncp_group_t *base, bool *done_p)
     if (group->status != GDNCP_OK) {
         return gdncp_fail(group->status, "%s", group->sentence);
     }
-    *done_p = !group->in_flight;
+    *done_p = !group->base.in_flight;
     return GDNCP_OK;
 }
 
@@ -355,7 +348,7 @@ static bool group_waits_for(const gdncp_group_t *base, int peer)
 {
     const threads_group_t *const group = (const threads_group_t *)base;
 
-    for (int64_t i = group->num_done; group->in_flight && i < group->num_messages; i++) {
+    for (int64_t i = group->num_done; group->base.in_flight && i < group->base.num_messages; i++) {
         const gdncp_hub_message_t *const message = &group->messages[i];
 
         if (message->peer == peer &&
@@ -370,7 +363,7 @@ static void group_destroy(gdncp_group_t *base)
 {
     threads_group_t *const group = (threads_group_t *)base;
 
-    if (group->in_flight) {
+    if (group->base.in_flight) {
         cancel(group);
     }
     gdncp_memory_free(group);

@@ -29,11 +29,8 @@ typedef struct message {
 
 typedef struct ucx_group {
     gdncp_group_t base;
-    bool in_flight;
-    int64_t max_messages;
-    int64_t num_messages;
     int64_t num_done;     /* all messages before this one are done and checked */
-    message_t messages[]; /* [max_messages] */
+    message_t messages[]; /* [base.max_messages] */
 } ucx_group_t;
 
 static gdncp_ucx_t *ucx_of(const ucx_group_t *group)
@@ -55,7 +52,7 @@ static gdncp_status_t group_create(gdncp_transport_t *transport, int64_t max_mes
     if (group == NULL) {
         return gdncp_fail_memory("a group of messages");
     }
-    *group = (ucx_group_t){.base.transport = transport, .max_messages = max_messages};
+    *group = (ucx_group_t){.base = {.transport = transport, .max_messages = max_messages}};
     *group_p = &group->base;
     return GDNCP_OK;
 }
@@ -64,11 +61,11 @@ static gdncp_status_t group_begin(gdncp_group_t *base)
 {
     ucx_group_t *const group = (ucx_group_t *)base;
 
-    if (group->in_flight) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "group: expected one that is done, got one in flight");
+    const gdncp_status_t status = gdncp_group_restart(base);
+
+    if (status != GDNCP_OK) {
+        return status;
     }
-    group->num_messages = 0;
     group->num_done = 0;
     return GDNCP_OK;
 }
@@ -76,16 +73,12 @@ static gdncp_status_t group_begin(gdncp_group_t *base)
 static gdncp_status_t add_message(ucx_group_t *group, bool is_send, void *buffer, size_t bytes,
                                   int peer)
 {
-    if (group->in_flight) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "group: expected one that was begun, got one in flight");
+    const gdncp_status_t status = gdncp_group_add(&group->base);
+
+    if (status != GDNCP_OK) {
+        return status;
     }
-    if (group->num_messages == group->max_messages) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "group: expected at most max_messages = %lld messages, got one more",
-                          (long long)group->max_messages);
-    }
-    group->messages[group->num_messages++] =
+    group->messages[group->base.num_messages - 1] =
         (message_t){.is_send = is_send, .peer = peer, .buffer = buffer, .bytes = bytes};
     return GDNCP_OK;
 }
@@ -193,7 +186,7 @@ static bool drain(ucx_group_t *group, int64_t deadline)
         bool any_pending = false;
 
         ucp_worker_progress(ucx_of(group)->worker);
-        for (int64_t i = group->num_done; i < group->num_messages; i++) {
+        for (int64_t i = group->num_done; i < group->base.num_messages; i++) {
             any_pending = any_pending || is_pending(group, &group->messages[i]);
         }
         if (!any_pending || gdncp_now_ms() >= deadline) {
@@ -208,7 +201,7 @@ static void drop_peers(ucx_group_t *group, bool only_lost)
 {
     gdncp_ucx_t *const ucx = ucx_of(group);
 
-    for (int64_t i = group->num_done; i < group->num_messages; i++) {
+    for (int64_t i = group->num_done; i < group->base.num_messages; i++) {
         const int peer = group->messages[i].peer;
 
         if (is_pending(group, &group->messages[i]) && (ucx->peers[peer].lost || !only_lost)) {
@@ -222,8 +215,8 @@ static void cancel(ucx_group_t *group)
 {
     gdncp_ucx_t *const ucx = ucx_of(group);
 
-    group->in_flight = false;
-    for (int64_t i = group->num_done; i < group->num_messages; i++) {
+    group->base.in_flight = false;
+    for (int64_t i = group->num_done; i < group->base.num_messages; i++) {
         message_t *const message = &group->messages[i];
 
         if (message->peer == ucx->base.rank) {
@@ -254,9 +247,9 @@ static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
     if (atomic_load(&ucx->aborted)) {
         return fail_aborted(ucx);
     }
-    group->in_flight = true;
+    group->base.in_flight = true;
     /* Receives first: a message that finds its receive needs no copy. */
-    for (int64_t i = 0; i < group->num_messages; i++) {
+    for (int64_t i = 0; i < group->base.num_messages; i++) {
         message_t *const message = &group->messages[i];
 
         if (message->peer == ucx->base.rank) {
@@ -265,7 +258,7 @@ static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
             post_recv(ucx, message);
         }
     }
-    for (int64_t i = 0; i < group->num_messages; i++) {
+    for (int64_t i = 0; i < group->base.num_messages; i++) {
         message_t *const message = &group->messages[i];
 
         if (message->is_send && message->peer != ucx->base.rank) {
@@ -324,7 +317,7 @@ static gdncp_status_t group_test(gdncp_group_t *base, bool *done_p)
     gdncp_status_t status = GDNCP_OK;
     bool all_done = true;
 
-    if (!group->in_flight) {
+    if (!group->base.in_flight) {
         *done_p = true;
         return GDNCP_OK;
     }
@@ -334,7 +327,7 @@ static gdncp_status_t group_test(gdncp_group_t *base, bool *done_p)
     if (atomic_load(&ucx->aborted)) {
         status = fail_aborted(ucx);
     }
-    for (int64_t i = group->num_done; i < group->num_messages && status == GDNCP_OK; i++) {
+    for (int64_t i = group->num_done; i < group->base.num_messages && status == GDNCP_OK; i++) {
         const message_t *const message = &group->messages[i];
         const bool pending = is_pending(group, message);
 
@@ -346,7 +339,7 @@ static gdncp_status_t group_test(gdncp_group_t *base, bool *done_p)
         cancel(group);
         return status;
     }
-    group->in_flight = !all_done;
+    group->base.in_flight = !all_done;
     *done_p = all_done;
     return GDNCP_OK;
 }
@@ -355,7 +348,7 @@ static bool group_waits_for(const gdncp_group_t *base, int peer)
 {
     const ucx_group_t *const group = (const ucx_group_t *)base;
 
-    for (int64_t i = group->num_done; group->in_flight && i < group->num_messages; i++) {
+    for (int64_t i = group->num_done; group->base.in_flight && i < group->base.num_messages; i++) {
         if (group->messages[i].peer == peer && is_pending(group, &group->messages[i])) {
             return true;
         }
@@ -367,10 +360,10 @@ static void group_destroy(gdncp_group_t *base)
 {
     ucx_group_t *const group = (ucx_group_t *)base;
 
-    if (group->in_flight) {
+    if (group->base.in_flight) {
         cancel(group);
     }
-    for (int64_t i = group->num_done; i < group->num_messages; i++) {
+    for (int64_t i = group->num_done; i < group->base.num_messages; i++) {
         if (is_pending(group, &group->messages[i])) {
             /* UCX may yet write to the message, so that it must stay. */
             gdncp_log(GDNCP_LOG_ERROR, base->transport->rank,

@@ -1,0 +1,28 @@
+/* What the groups of all backends share: room for messages, and when it may be used. */
+#include "error.h"
+#include "transport.h"
+
+gdncp_status_t gdncp_group_restart(gdncp_group_t *group)
+{
+    if (group->in_flight) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "group: expected one that is done, got one in flight");
+    }
+    group->num_messages = 0;
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_group_add(gdncp_group_t *group)
+{
+    if (group->in_flight) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "group: expected one that was begun, got one in flight");
+    }
+    if (group->num_messages == group->max_messages) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "group: expected at most max_messages = %lld messages, got one more",
+                          (long long)group->max_messages);
+    }
+    group->num_messages++;
+    return GDNCP_OK;
+}
