@@ -9,6 +9,7 @@ failed=0
 
 own_folders() { sed '/^$/q' "$1" | sed '/^$/d'; }
 visible_folders() { sed '1,/^$/d' "$1"; }
+is_visible() { grep -xF "$1" <(visible_folders "$2") >/dev/null; } # folder, box file
 headers_of() { own_folders "$1" | while read -r folder; do find "$folder" -maxdepth 1 -name '*.h'; done; }
 
 complain() {
@@ -35,7 +36,7 @@ for box in "$@"; do
         while read -r header; do
             name=$(basename "$header")
             num_pairs=$((num_pairs + 1))
-            if printf '%s\n' "${visible[@]}" | grep -qxF "$(dirname "$header")"; then
+            if is_visible "$(dirname "$header")" "$box"; then
                 printf '#include "%s"\n' "$name" |
                     "$cc" -std=gnu11 -fsyntax-only "${flags[@]}" -x c - ||
                     complain "$(basename "$box") cannot include $name of $(basename "$other")"
@@ -47,21 +48,31 @@ for box in "$@"; do
     done
 done
 
-# What the architecture forbids, by name, in case all folders became visible to all.
-expect_hidden() { # box, box that it must not see
-    local own
-    own=$(own_folders "$2" | head -n 1)
-    if visible_folders "$1" | grep -qxF "$own"; then
-        complain "$(basename "$1") sees the folder of $(basename "$2")"
-    fi
-}
-declare -A file_of
+# The arrows of the architecture, in case the folders above are not what they should be.
+declare -A below=(
+    [status]=""
+    [common]="status"
+    [layouts]="status"
+    [comm]="status common layouts"
+    [ops]="status common"
+    [layer]="status common layouts comm ops"
+)
 for box in "$@"; do
-    file_of[$(basename "$box")]=$box
-done
-for pair in layouts:common layouts:comm layouts:ops layouts:layer common:layouts common:comm \
-    common:ops common:layer comm:ops comm:layer ops:layouts ops:comm ops:layer; do
-    expect_hidden "${file_of[${pair%:*}]}" "${file_of[${pair#*:}]}"
+    name=$(basename "$box")
+    for other in "$@"; do
+        other_name=$(basename "$other")
+        sees=no
+        if is_visible "$(sed -n 1p "$other")" "$box"; then
+            sees=yes
+        fi
+        should=no
+        if [[ " $name ${below[$name]} " == *" $other_name "* ]]; then
+            should=yes
+        fi
+        if [ $sees != $should ]; then
+            complain "does $name see the folder of $other_name: expected $should, got $sees"
+        fi
+    done
 done
 
 echo "$num_pairs pairs of a box and a header"

@@ -88,7 +88,6 @@ static double median(double *values, int count)
 static gdncp_status_t run_iterations(const run_job_t *job, void *instance, run_local_t *local,
                                      run_measured_t *measured)
 {
-    const int warm_ups = job->iterations > 1 ? 1 : 0;
     gdncp_status_t status = GDNCP_OK;
     double *const times =
         run_alloc((size_t)job->iterations * RUN_NUM_PASSES, sizeof *times, "times");
@@ -96,7 +95,7 @@ static gdncp_status_t run_iterations(const run_job_t *job, void *instance, run_l
     if (times == NULL) {
         return GDNCP_ERR_OUT_OF_MEMORY;
     }
-    for (int i = -warm_ups; i < job->iterations && status == GDNCP_OK; i++) {
+    for (int i = -job->warm_ups; i < job->iterations && status == GDNCP_OK; i++) {
         double slowest[RUN_NUM_PASSES];
 
         if (job->progress != NULL) {

@@ -17,7 +17,8 @@ typedef struct run_job {
     const run_problem_t *problem;
     gdncp_dtype_t dtype;
     gdncp_strategy_t strategy;
-    int iterations; /* timed; where there are several, one that is not timed comes before them */
+    int warm_ups;   /* not timed, before the others */
+    int iterations; /* timed */
     gdncp_comm_t *comm;
     const gdncp_layout_t *layout;
     gdncp_memory_usage_t *usage; /* zeroed; must outlive the communicator */

@@ -16,6 +16,7 @@ static gdncp_status_t run_strategy(run_rank_t *rank, int s, const gdncp_layout_t
         .problem = rank->setup->problem,
         .dtype = options->dtype,
         .strategy = options->strategies[s],
+        .warm_ups = 1,
         .iterations = options->iterations,
         .comm = rank->comm,
         .layout = layout,
