@@ -6,13 +6,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "compare.h"
 #include "gate_reference.h"
-#include "gdncp/ops.h"
-#include "op_case.h"
 #include "random.h"
-#include "threads.h"
-#include "tolerances.h"
+#include "test_ops_check.h"
 
 /* One call's tensors, and the reference's arrays over the same values. */
 typedef struct gate_case {
@@ -25,22 +21,6 @@ typedef struct gate_case {
     double *upstream_g, *upstream_beta;
     gdncp_workspace_t *workspace;
 } gate_case_t;
-
-/* Forward and backward write into fresh, poisoned tensors. */
-static void poison_outputs(gate_case_t *c, int64_t gap)
-{
-    const int64_t *const shape = c->gate.a.shape;
-    const gdncp_dtype_t dtype = c->gate.a.dtype;
-
-    c->g = test_tensor(&c->arena, GDNCP_F32, 2, shape, gap);
-    c->beta = test_tensor(&c->arena, GDNCP_F32, 2, shape, 0);
-    c->grads = (gdncp_gate_grads_t){
-        .a = test_tensor(&c->arena, dtype, 2, shape, gap),
-        .b = test_tensor(&c->arena, dtype, 2, shape, 2 * gap),
-        .A_log = test_tensor(&c->arena, GDNCP_F32, 1, shape + 1, 0),
-        .dt_bias = test_tensor(&c->arena, GDNCP_F32, 1, shape + 1, 0),
-    };
-}
 
 static gate_case_t start_case(test_random_t *random, gdncp_dtype_t dtype, int64_t num_tokens,
                               int64_t num_heads, int64_t gap, bool allow_neg_eigval)
@@ -70,7 +50,14 @@ static gate_case_t start_case(test_random_t *random, gdncp_dtype_t dtype, int64_
                                            .A_log = c.A_log,
                                            .dt_bias = c.dt_bias,
                                            .allow_neg_eigval = allow_neg_eigval};
-    poison_outputs(&c, gap);
+    c.g = test_tensor(&c.arena, GDNCP_F32, 2, shape, gap);
+    c.beta = test_tensor(&c.arena, GDNCP_F32, 2, shape, 0);
+    c.grads = (gdncp_gate_grads_t){
+        .a = test_tensor(&c.arena, dtype, 2, shape, gap),
+        .b = test_tensor(&c.arena, dtype, 2, shape, 2 * gap),
+        .A_log = test_tensor(&c.arena, GDNCP_F32, 1, shape + 1, 0),
+        .dt_bias = test_tensor(&c.arena, GDNCP_F32, 1, shape + 1, 0),
+    };
     return c;
 }
 
@@ -95,12 +82,10 @@ static double reference_loss(void *context)
     test_arena_t arena = {0};
     double *const g = test_doubles(&arena, count);
     double *const beta = test_doubles(&arena, count);
-    double loss = 0.0;
 
     gdncp_gate_reference_forward(&c->reference, g, beta);
-    for (int64_t i = 0; i < count; i++) {
-        loss += c->upstream_g[i] * g[i] + c->upstream_beta[i] * beta[i];
-    }
+    const double loss = dot(c->upstream_g, g, count) + dot(c->upstream_beta, beta, count);
+
     test_arena_free(&arena);
     return loss;
 }
@@ -127,12 +112,11 @@ static void reference_gradients_are_finite_differences(void **state)
     }
 }
 
-static void check_against_reference(gate_case_t *c)
+static void check_against_reference(void *context)
 {
-    const bool f32 = c->gate.a.dtype == GDNCP_F32;
+    gate_case_t *const c = context;
     const int64_t num_heads = c->reference.num_heads;
     const int64_t count = c->reference.num_tokens * num_heads;
-    const double grad_tolerance = f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_GRADIENT;
     double *const first = test_doubles(&c->arena, count);
     double *const second = test_doubles(&c->arena, count);
     double *const grad_A_log = test_doubles(&c->arena, num_heads);
@@ -146,11 +130,28 @@ static void check_against_reference(gate_case_t *c)
     assert_int_equal(run_backward(c), GDNCP_OK);
     gdncp_gate_reference_backward(&c->reference, c->upstream_g, c->upstream_beta, first, second,
                                   grad_A_log, grad_dt_bias);
-    assert_tensor_close("grads.a", &c->grads.a, first, grad_tolerance);
-    assert_tensor_close("grads.b", &c->grads.b, second, grad_tolerance);
+    assert_tensor_close("grads.a", &c->grads.a, first, grad_tolerance(&c->grads.a));
+    assert_tensor_close("grads.b", &c->grads.b, second, grad_tolerance(&c->grads.b));
     assert_tensor_close("grads.A_log", &c->grads.A_log, grad_A_log, GDNCP_TOLERANCE_F32_CANCELLING);
     assert_tensor_close("grads.dt_bias", &c->grads.dt_bias, grad_dt_bias,
                         GDNCP_TOLERANCE_F32_CANCELLING);
+}
+
+static tested_op_t op_of(gate_case_t *c)
+{
+    return (tested_op_t){.context = c,
+                         .forward = run_forward,
+                         .backward = run_backward,
+                         .check = check_against_reference,
+                         .workspace = &c->workspace,
+                         .outputs = {
+                             {"g", &c->g},
+                             {"beta", &c->beta},
+                             {"grads.a", &c->grads.a},
+                             {"grads.b", &c->grads.b},
+                             {"grads.A_log", &c->grads.A_log},
+                             {"grads.dt_bias", &c->grads.dt_bias},
+                         }};
 }
 
 static void results_match_the_reference(void **state)
@@ -270,28 +271,12 @@ static void nan_is_passed_on(void **state)
 static void threads_do_not_change_bits(void **state)
 {
     test_random_t random = test_random_start(__func__, 7);
-    gate_case_t one = start_case(&random, GDNCP_F32, 5000, 12, 1, false);
-    gate_case_t many = one;
+    gate_case_t c = start_case(&random, GDNCP_F32, 5000, 12, 1, false);
+    const tested_op_t op = op_of(&c);
 
     (void)state;
-    test_set_num_threads(1);
-    assert_int_equal(run_forward(&one), GDNCP_OK);
-    assert_int_equal(run_backward(&one), GDNCP_OK);
-    for (int num_threads = 2; num_threads <= 5; num_threads += 3) {
-        many.arena = (test_arena_t){0};
-        poison_outputs(&many, 1);
-        test_set_num_threads(num_threads);
-        assert_int_equal(run_forward(&many), GDNCP_OK);
-        assert_int_equal(run_backward(&many), GDNCP_OK);
-        assert_tensor_bits_equal("g", &many.g, &one.g);
-        assert_tensor_bits_equal("beta", &many.beta, &one.beta);
-        assert_tensor_bits_equal("grads.a", &many.grads.a, &one.grads.a);
-        assert_tensor_bits_equal("grads.b", &many.grads.b, &one.grads.b);
-        assert_tensor_bits_equal("grads.A_log", &many.grads.A_log, &one.grads.A_log);
-        assert_tensor_bits_equal("grads.dt_bias", &many.grads.dt_bias, &one.grads.dt_bias);
-        test_arena_free(&many.arena);
-    }
-    test_arena_free(&one.arena);
+    check_threads_do_not_change_bits(&op);
+    test_arena_free(&c.arena);
 }
 
 static void a_workspace_is_reused(void **state)
@@ -299,24 +284,11 @@ static void a_workspace_is_reused(void **state)
     test_random_t random = test_random_start(__func__, 10);
     gate_case_t empty = start_case(&random, GDNCP_F32, 0, 3, 0, false);
     gate_case_t c = start_case(&random, GDNCP_BF16, 300, 70, 0, false);
-    const gdncp_gate_grads_t without = c.grads;
-    gdncp_memory_usage_t usage = {0};
+    const tested_op_t empty_op = op_of(&empty);
+    const tested_op_t op = op_of(&c);
 
     (void)state;
-    assert_int_equal(run_backward(&c), GDNCP_OK);
-    assert_int_equal(gdncp_workspace_create(&c.workspace), GDNCP_OK);
-    empty.workspace = c.workspace;
-    check_against_reference(&empty);
-    check_against_reference(&c);
-    poison_outputs(&c, 0);
-    gdncp_memory_track(&usage);
-    assert_int_equal(run_backward(&c), GDNCP_OK);
-    gdncp_memory_track(NULL);
-    assert_int_equal(usage.num_allocations, 0);
-    assert_tensor_bits_equal("grads.a", &c.grads.a, &without.a);
-    assert_tensor_bits_equal("grads.A_log", &c.grads.A_log, &without.A_log);
-    assert_tensor_bits_equal("grads.dt_bias", &c.grads.dt_bias, &without.dt_bias);
-    gdncp_workspace_destroy(c.workspace);
+    check_workspace_is_reused(&empty_op, &op);
     test_arena_free(&c.arena);
     test_arena_free(&empty.arena);
 }
@@ -347,12 +319,8 @@ static void arguments_are_checked(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof forward / sizeof forward[0]; i++) {
-        test_argument_errors(&forward[i], run_forward, &c);
-    }
-    for (size_t i = 0; i < sizeof backward / sizeof backward[0]; i++) {
-        test_argument_errors(&backward[i], run_backward, &c);
-    }
+    test_each_argument(forward, sizeof forward / sizeof forward[0], run_forward, &c);
+    test_each_argument(backward, sizeof backward / sizeof backward[0], run_backward, &c);
     assert_argument_error(gdncp_gate_forward(NULL, &c.g, &c.beta), GDNCP_ERR_INVALID_ARGUMENT,
                           "gate");
     assert_argument_error(gdncp_gate_forward(&c.gate, NULL, &c.beta), GDNCP_ERR_INVALID_ARGUMENT,

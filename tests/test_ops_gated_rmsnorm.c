@@ -6,11 +6,8 @@
 #include <cmocka.h>
 
 #include "gated_rmsnorm_reference.h"
-#include "gdncp/ops.h"
-#include "op_case.h"
 #include "random.h"
-#include "threads.h"
-#include "tolerances.h"
+#include "test_ops_check.h"
 
 typedef struct norm_case {
     test_arena_t arena;
@@ -26,16 +23,6 @@ typedef struct norm_case {
 typedef struct norm_dtypes {
     gdncp_dtype_t x, y, z;
 } norm_dtypes_t;
-
-static void poison_outputs(norm_case_t *c, int64_t gap)
-{
-    const int64_t *const shape = c->norm.x.shape;
-
-    c->y = test_tensor(&c->arena, c->grad_y.dtype, 3, shape, gap);
-    c->grads.x = test_tensor(&c->arena, c->norm.x.dtype, 3, shape, gap);
-    c->grads.z = test_tensor(&c->arena, c->norm.z.dtype, 3, shape, 2 * gap);
-    c->grads.weight = test_tensor(&c->arena, GDNCP_F32, 1, shape + 2, 0);
-}
 
 static norm_case_t start_mixed_case(test_random_t *random, const norm_dtypes_t *dtypes,
                                     const int64_t *shape, int64_t gap, float eps)
@@ -57,7 +44,10 @@ static norm_case_t start_mixed_case(test_random_t *random, const norm_dtypes_t *
                                                     .z = c.z,
                                                     .weight = c.weight,
                                                     .eps = (double)eps};
-    poison_outputs(&c, gap);
+    c.y = test_tensor(&c.arena, dtypes->y, 3, shape, gap);
+    c.grads.x = test_tensor(&c.arena, dtypes->x, 3, shape, gap);
+    c.grads.z = test_tensor(&c.arena, dtypes->z, 3, shape, 2 * gap);
+    c.grads.weight = test_tensor(&c.arena, GDNCP_F32, 1, shape + 2, 0);
     return c;
 }
 
@@ -89,12 +79,10 @@ static double reference_loss(void *context)
     const int64_t count = c->reference.num_rows * c->reference.d;
     test_arena_t arena = {0};
     double *const y = test_doubles(&arena, count);
-    double loss = 0.0;
 
     gdncp_gated_rmsnorm_reference_forward(&c->reference, y);
-    for (int64_t i = 0; i < count; i++) {
-        loss += c->upstream[i] * y[i];
-    }
+    const double loss = dot(c->upstream, y, count);
+
     test_arena_free(&arena);
     return loss;
 }
@@ -121,13 +109,9 @@ static void reference_gradients_are_finite_differences(void **state)
     }
 }
 
-static double grad_tolerance(const gdncp_tensor_t *grad)
+static void check_against_reference(void *context)
 {
-    return grad->dtype == GDNCP_F32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_GRADIENT;
-}
-
-static void check_against_reference(norm_case_t *c)
-{
+    norm_case_t *const c = context;
     const int64_t count = c->reference.num_rows * c->reference.d;
     double *const first = test_doubles(&c->arena, count);
     double *const second = test_doubles(&c->arena, count);
@@ -135,15 +119,28 @@ static void check_against_reference(norm_case_t *c)
 
     assert_int_equal(run_forward(c), GDNCP_OK);
     gdncp_gated_rmsnorm_reference_forward(&c->reference, first);
-    assert_tensor_close("y", &c->y, first,
-                        c->y.dtype == GDNCP_F32 ? GDNCP_TOLERANCE_F32
-                                                : GDNCP_TOLERANCE_BF16_OUTPUT);
+    assert_tensor_close("y", &c->y, first, output_tolerance(&c->y));
 
     assert_int_equal(run_backward(c), GDNCP_OK);
     gdncp_gated_rmsnorm_reference_backward(&c->reference, c->upstream, first, second, grad_weight);
     assert_tensor_close("grads.x", &c->grads.x, first, grad_tolerance(&c->grads.x));
     assert_tensor_close("grads.z", &c->grads.z, second, grad_tolerance(&c->grads.z));
     assert_tensor_close("grads.weight", &c->grads.weight, grad_weight, GDNCP_TOLERANCE_F32);
+}
+
+static tested_op_t op_of(norm_case_t *c)
+{
+    return (tested_op_t){.context = c,
+                         .forward = run_forward,
+                         .backward = run_backward,
+                         .check = check_against_reference,
+                         .workspace = &c->workspace,
+                         .outputs = {
+                             {"y", &c->y},
+                             {"grads.x", &c->grads.x},
+                             {"grads.z", &c->grads.z},
+                             {"grads.weight", &c->grads.weight},
+                         }};
 }
 
 static void results_match_the_reference(void **state)
@@ -191,26 +188,12 @@ static void threads_do_not_change_bits(void **state)
 {
     static const int64_t shape[3] = {5000, 3, 40};
     test_random_t random = test_random_start(__func__, 4);
-    norm_case_t one = start_case(&random, GDNCP_F32, shape, 1, 1e-6f);
-    norm_case_t many = one;
+    norm_case_t c = start_case(&random, GDNCP_F32, shape, 1, 1e-6f);
+    const tested_op_t op = op_of(&c);
 
     (void)state;
-    test_set_num_threads(1);
-    assert_int_equal(run_forward(&one), GDNCP_OK);
-    assert_int_equal(run_backward(&one), GDNCP_OK);
-    for (int num_threads = 2; num_threads <= 5; num_threads += 3) {
-        many.arena = (test_arena_t){0};
-        poison_outputs(&many, 1);
-        test_set_num_threads(num_threads);
-        assert_int_equal(run_forward(&many), GDNCP_OK);
-        assert_int_equal(run_backward(&many), GDNCP_OK);
-        assert_tensor_bits_equal("y", &many.y, &one.y);
-        assert_tensor_bits_equal("grads.x", &many.grads.x, &one.grads.x);
-        assert_tensor_bits_equal("grads.z", &many.grads.z, &one.grads.z);
-        assert_tensor_bits_equal("grads.weight", &many.grads.weight, &one.grads.weight);
-        test_arena_free(&many.arena);
-    }
-    test_arena_free(&one.arena);
+    check_threads_do_not_change_bits(&op);
+    test_arena_free(&c.arena);
 }
 
 static void a_workspace_is_reused(void **state)
@@ -220,27 +203,11 @@ static void a_workspace_is_reused(void **state)
     test_random_t random = test_random_start(__func__, 6);
     norm_case_t empty = start_case(&random, GDNCP_BF16, empty_shape, 0, 1e-6f);
     norm_case_t c = start_case(&random, GDNCP_BF16, shape, 0, 1e-6f);
-    const gdncp_tensor_t y = c.y;
-    const gdncp_gated_rmsnorm_grads_t without = c.grads;
-    gdncp_memory_usage_t usage = {0};
+    const tested_op_t empty_op = op_of(&empty);
+    const tested_op_t op = op_of(&c);
 
     (void)state;
-    assert_int_equal(run_forward(&c), GDNCP_OK);
-    assert_int_equal(run_backward(&c), GDNCP_OK);
-    assert_int_equal(gdncp_workspace_create(&c.workspace), GDNCP_OK);
-    empty.workspace = c.workspace;
-    check_against_reference(&empty);
-    check_against_reference(&c);
-    poison_outputs(&c, 0);
-    gdncp_memory_track(&usage);
-    assert_int_equal(run_forward(&c), GDNCP_OK);
-    assert_int_equal(run_backward(&c), GDNCP_OK);
-    gdncp_memory_track(NULL);
-    assert_int_equal(usage.num_allocations, 0);
-    assert_tensor_bits_equal("y", &c.y, &y);
-    assert_tensor_bits_equal("grads.x", &c.grads.x, &without.x);
-    assert_tensor_bits_equal("grads.weight", &c.grads.weight, &without.weight);
-    gdncp_workspace_destroy(c.workspace);
+    check_workspace_is_reused(&empty_op, &op);
     test_arena_free(&c.arena);
     test_arena_free(&empty.arena);
 }
@@ -251,6 +218,7 @@ static void arguments_are_checked(void **state)
     static const float bad_eps[] = {-1.0f, NAN, INFINITY};
     test_random_t random = test_random_start(__func__, 5);
     norm_case_t c = start_case(&random, GDNCP_BF16, shape, 1, 1e-6f);
+    const tested_op_t op = op_of(&c);
     const test_argument_t inputs[] = {
         {.name = "x", .tensor = &c.norm.x, .defines_shape = true},
         {.name = "z", .tensor = &c.norm.z},
@@ -265,15 +233,11 @@ static void arguments_are_checked(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
-        test_argument_errors(&inputs[i], run_forward, &c);
-        test_argument_errors(&inputs[i], run_backward, &c);
-    }
+    test_each_argument(inputs, sizeof inputs / sizeof inputs[0], run_forward, &c);
+    test_each_argument(inputs, sizeof inputs / sizeof inputs[0], run_backward, &c);
     test_argument_errors(&y, run_forward, &c);
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        test_argument_errors(&others[i], run_backward, &c);
-    }
-    poison_outputs(&c, 0);
+    test_each_argument(others, sizeof others / sizeof others[0], run_backward, &c);
+    renew_outputs(&op, &c.arena);
     assert_argument_error(gdncp_gated_rmsnorm_forward(NULL, &c.y, NULL), GDNCP_ERR_INVALID_ARGUMENT,
                           "norm");
     assert_argument_error(gdncp_gated_rmsnorm_forward(&c.norm, NULL, NULL),
@@ -282,8 +246,7 @@ static void arguments_are_checked(void **state)
                           GDNCP_ERR_INVALID_ARGUMENT, "grads");
     for (int i = 0; i < 3; i++) {
         c.norm.eps = bad_eps[i];
-        assert_argument_error(run_forward(&c), GDNCP_ERR_INVALID_ARGUMENT, "eps");
-        assert_argument_error(run_backward(&c), GDNCP_ERR_INVALID_ARGUMENT, "eps");
+        check_both_name(&op, "eps");
     }
     assert_tensor_untouched("y", &c.y);
     assert_tensor_untouched("grads.x", &c.grads.x);

@@ -5,12 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "gdncp/ops.h"
 #include "l2norm_reference.h"
-#include "op_case.h"
 #include "random.h"
-#include "threads.h"
-#include "tolerances.h"
+#include "test_ops_check.h"
 
 typedef struct l2norm_case {
     test_arena_t arena;
@@ -54,12 +51,10 @@ static double reference_loss(void *context)
     const l2norm_case_t *const c = context;
     test_arena_t arena = {0};
     double *const y = test_doubles(&arena, c->num_rows * c->d);
-    double loss = 0.0;
 
     gdncp_l2norm_reference_forward(c->num_rows, c->d, (double)c->eps, c->values, y);
-    for (int64_t i = 0; i < c->num_rows * c->d; i++) {
-        loss += c->upstream[i] * y[i];
-    }
+    const double loss = dot(c->upstream, y, c->num_rows * c->d);
+
     test_arena_free(&arena);
     return loss;
 }
@@ -82,21 +77,32 @@ static void reference_gradients_are_finite_differences(void **state)
     }
 }
 
-static void check_against_reference(l2norm_case_t *c)
+static void check_against_reference(void *context)
 {
-    const bool f32 = c->x.dtype == GDNCP_F32;
+    l2norm_case_t *const c = context;
     double *const expected = test_doubles(&c->arena, c->num_rows * c->d);
 
     assert_int_equal(run_forward(c), GDNCP_OK);
     gdncp_l2norm_reference_forward(c->num_rows, c->d, (double)c->eps, c->values, expected);
-    assert_tensor_close("y", &c->y, expected,
-                        f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_OUTPUT);
+    assert_tensor_close("y", &c->y, expected, output_tolerance(&c->y));
 
     assert_int_equal(run_backward(c), GDNCP_OK);
     gdncp_l2norm_reference_backward(c->num_rows, c->d, (double)c->eps, c->values, c->upstream,
                                     expected);
-    assert_tensor_close("grad_x", &c->grad_x, expected,
-                        f32 ? GDNCP_TOLERANCE_F32 : GDNCP_TOLERANCE_BF16_GRADIENT);
+    assert_tensor_close("grad_x", &c->grad_x, expected, grad_tolerance(&c->grad_x));
+}
+
+static tested_op_t op_of(l2norm_case_t *c)
+{
+    return (tested_op_t){.context = c,
+                         .forward = run_forward,
+                         .backward = run_backward,
+                         .check = check_against_reference,
+                         .workspace = &c->workspace,
+                         .outputs = {
+                             {"y", &c->y},
+                             {"grad_x", &c->grad_x},
+                         }};
 }
 
 static void results_match_the_reference(void **state)
@@ -156,20 +162,10 @@ static void threads_do_not_change_bits(void **state)
     static const int64_t shape[3] = {1000, 3, 40};
     test_random_t random = test_random_start(__func__, 5);
     l2norm_case_t c = start_case(&random, GDNCP_F32, shape, 0);
-    const gdncp_tensor_t y = c.y;
-    const gdncp_tensor_t grad_x = c.grad_x;
+    const tested_op_t op = op_of(&c);
 
     (void)state;
-    test_set_num_threads(1);
-    assert_int_equal(run_forward(&c), GDNCP_OK);
-    assert_int_equal(run_backward(&c), GDNCP_OK);
-    test_set_num_threads(4);
-    c.y = test_tensor(&c.arena, GDNCP_F32, 3, shape, 0);
-    c.grad_x = test_tensor(&c.arena, GDNCP_F32, 3, shape, 0);
-    assert_int_equal(run_forward(&c), GDNCP_OK);
-    assert_int_equal(run_backward(&c), GDNCP_OK);
-    assert_tensor_bits_equal("y", &c.y, &y);
-    assert_tensor_bits_equal("grad_x", &c.grad_x, &grad_x);
+    check_threads_do_not_change_bits(&op);
     test_arena_free(&c.arena);
 }
 
@@ -180,27 +176,11 @@ static void a_workspace_is_reused(void **state)
     test_random_t random = test_random_start(__func__, 7);
     l2norm_case_t empty = start_case(&random, GDNCP_BF16, empty_shape, 0);
     l2norm_case_t c = start_case(&random, GDNCP_BF16, shape, 0);
-    const gdncp_tensor_t y = c.y;
-    const gdncp_tensor_t grad_x = c.grad_x;
-    gdncp_memory_usage_t usage = {0};
+    const tested_op_t empty_op = op_of(&empty);
+    const tested_op_t op = op_of(&c);
 
     (void)state;
-    assert_int_equal(run_forward(&c), GDNCP_OK);
-    assert_int_equal(run_backward(&c), GDNCP_OK);
-    assert_int_equal(gdncp_workspace_create(&c.workspace), GDNCP_OK);
-    empty.workspace = c.workspace;
-    check_against_reference(&empty);
-    check_against_reference(&c);
-    c.y = test_tensor(&c.arena, GDNCP_BF16, 3, shape, 0);
-    c.grad_x = test_tensor(&c.arena, GDNCP_BF16, 3, shape, 0);
-    gdncp_memory_track(&usage);
-    assert_int_equal(run_forward(&c), GDNCP_OK);
-    assert_int_equal(run_backward(&c), GDNCP_OK);
-    gdncp_memory_track(NULL);
-    assert_int_equal(usage.num_allocations, 0);
-    assert_tensor_bits_equal("y", &c.y, &y);
-    assert_tensor_bits_equal("grad_x", &c.grad_x, &grad_x);
-    gdncp_workspace_destroy(c.workspace);
+    check_workspace_is_reused(&empty_op, &op);
     test_arena_free(&c.arena);
     test_arena_free(&empty.arena);
 }
@@ -211,6 +191,7 @@ static void arguments_are_checked(void **state)
     static const float bad_eps[] = {-1.0f, NAN, INFINITY};
     test_random_t random = test_random_start(__func__, 6);
     l2norm_case_t c = start_case(&random, GDNCP_BF16, shape, 1);
+    const tested_op_t op = op_of(&c);
     const test_argument_t x = {.name = "x", .tensor = &c.x, .defines_shape = true};
     const test_argument_t y = {.name = "y", .tensor = &c.y};
     const test_argument_t grad_y = {.name = "grad_y", .tensor = &c.grad_y};
@@ -222,12 +203,10 @@ static void arguments_are_checked(void **state)
     test_argument_errors(&x, run_backward, &c);
     test_argument_errors(&grad_y, run_backward, &c);
     test_argument_errors(&grad_x, run_backward, &c);
-    c.y = test_tensor(&c.arena, GDNCP_BF16, 3, shape, 0);
-    c.grad_x = test_tensor(&c.arena, GDNCP_BF16, 3, shape, 0);
+    renew_outputs(&op, &c.arena);
     for (int i = 0; i < 3; i++) {
         c.eps = bad_eps[i];
-        assert_argument_error(run_forward(&c), GDNCP_ERR_INVALID_ARGUMENT, "eps");
-        assert_argument_error(run_backward(&c), GDNCP_ERR_INVALID_ARGUMENT, "eps");
+        check_both_name(&op, "eps");
     }
     assert_argument_error(gdncp_l2norm_forward(NULL, 0.0f, &c.y, NULL), GDNCP_ERR_INVALID_ARGUMENT,
                           "x");

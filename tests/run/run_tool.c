@@ -264,6 +264,21 @@ void run_check_shared_memory(void)
     }
 }
 
+int run_set_up(void **state)
+{
+    (void)state;
+    run_adopt_orphans();
+    run_remember_shared_memory();
+    return 0;
+}
+
+int run_tear_down(void **state)
+{
+    (void)state;
+    run_check_shared_memory();
+    return 0;
+}
+
 const char *run_golden(const char *name)
 {
     static char path[512];

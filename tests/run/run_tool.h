@@ -57,6 +57,10 @@ int run_children(pid_t parent, pid_t *pids, int capacity);
 void run_remember_shared_memory(void);
 void run_check_shared_memory(void);
 
+/* Of a group of tests that leave neither processes nor shared memory behind. */
+int run_set_up(void **state);
+int run_tear_down(void **state);
+
 /* Path of a golden file, valid until the next call. */
 const char *run_golden(const char *name);
 

@@ -265,21 +265,6 @@ static void test_wrong_expectation(void **state)
     run_remove_written();
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    run_adopt_orphans();
-    run_remember_shared_memory();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    run_check_shared_memory();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,5 +273,5 @@ int main(void)
         cmocka_unit_test(test_json_failure),  cmocka_unit_test(test_wrong_expectation),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, run_set_up, run_tear_down);
 }

@@ -91,21 +91,6 @@ static void test_bf16(void **state)
     }
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    run_adopt_orphans();
-    run_remember_shared_memory();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    run_check_shared_memory();
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -117,5 +102,5 @@ int main(int argc, char **argv)
     if (argc > 1) {
         transport = argv[1];
     }
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, run_set_up, run_tear_down);
 }

@@ -280,21 +280,6 @@ static void test_mpirun(void **state)
     run_release(&ended);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    run_adopt_orphans();
-    run_remember_shared_memory();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    run_check_shared_memory();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,5 +289,5 @@ int main(void)
         cmocka_unit_test(test_launched_repeated), cmocka_unit_test(test_mpirun),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, run_set_up, run_tear_down);
 }

@@ -266,3 +266,11 @@ void test_argument_errors(const test_argument_t *argument, gdncp_status_t (*call
     }
     assert_int_equal(call(context), GDNCP_OK);
 }
+
+void test_each_argument(const test_argument_t *arguments, size_t count,
+                        gdncp_status_t (*call)(void *context), void *context)
+{
+    for (size_t i = 0; i < count; i++) {
+        test_argument_errors(&arguments[i], call, context);
+    }
+}

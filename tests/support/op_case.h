@@ -3,6 +3,7 @@
 #define GDNCP_TEST_OP_CASE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "gdncp/tensor.h"
@@ -76,5 +77,7 @@ typedef struct test_argument {
  * no data, wrong device), and fail unless the call names it each time. */
 void test_argument_errors(const test_argument_t *argument, gdncp_status_t (*call)(void *context),
                           void *context);
+void test_each_argument(const test_argument_t *arguments, size_t count,
+                        gdncp_status_t (*call)(void *context), void *context);
 
 #endif
