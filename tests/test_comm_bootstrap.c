@@ -337,7 +337,7 @@ static int launched_body(const gdncp_bootstrap_t *bootstrap, void *context)
     setenv(launched->size_name, text, 1);
     if (launched->master_port != 0) {
         snprintf(text, sizeof text, "%d", launched->master_port);
-        setenv("MASTER_ADDR", "localhost", 1);
+        setenv("MASTER_ADDR", "127.0.0.1", 1);
         setenv("MASTER_PORT", text, 1);
     }
     for (int round = 0; round < 3; round++) {

@@ -259,7 +259,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reference_gradients_are_finite_differences),
         cmocka_unit_test(results_match_the_reference),
-        cmocka_unit_test(results_match_the_reference),
         cmocka_unit_test(large_gates_saturate),
         cmocka_unit_test(threads_do_not_change_bits),
         cmocka_unit_test(a_workspace_is_reused),
