@@ -421,6 +421,23 @@ static void fill_expected(dump_t *dump)
         GDNCP_OK);
 }
 
+/* The middle one of three ranks holds nothing, and takes part all the same. */
+static gdncp_layout_t *with_an_idle_rank(const dump_t *dump)
+{
+    int64_t *const positions = malloc((size_t)dump->tokens * sizeof *positions);
+    const int64_t rank_tokens[] = {dump->tokens / 2, 0, dump->tokens - dump->tokens / 2};
+    gdncp_layout_t *layout = NULL;
+
+    for (int64_t i = 0; i < dump->tokens; i++) {
+        positions[i] = i;
+    }
+    assert_int_equal(gdncp_layout_from_positions(dump->cu_seqlens, dump->num_sequences, 3,
+                                                 positions, rank_tokens, &layout),
+                     GDNCP_OK);
+    free(positions);
+    return layout;
+}
+
 /* Three value heads a key head, so that ranks cut groups, and a sequence without tokens, whose
  * state must pass through. */
 static void uneven_groups_and_an_empty_sequence(void **state)
@@ -463,6 +480,11 @@ static void uneven_groups_and_an_empty_sequence(void **state)
         check_run(&dump, layout, GDNCP_STRATEGY_HEADS);
         gdncp_layout_destroy(layout);
     }
+    gdncp_layout_t *const idle = with_an_idle_rank(&dump);
+
+    check_run(&dump, idle, GDNCP_STRATEGY_STATES);
+    check_run(&dump, idle, GDNCP_STRATEGY_HEADS);
+    gdncp_layout_destroy(idle);
     for (int i = 0; i < NUM_INPUTS; i++) {
         free(dump.inputs[i].data);
         free(dump.grads[i].data);
