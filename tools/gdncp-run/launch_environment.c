@@ -106,15 +106,15 @@ int run_launch_environment(const run_setup_t *setup, int rank, gdncp_status_t st
     char *report = NULL;
     size_t length = 0;
 
-    if (status == GDNCP_OK) {
-        status = run_bind_process(0, 1);
-    }
     /* Also with an error: the other ranks wait here, and get to know it. */
     const gdncp_status_t joined = gdncp_comm_create_from_environment(NULL, &self.comm);
     if (joined != GDNCP_OK) {
         return fail(setup, rank, status != GDNCP_OK ? status : joined, run_last_error());
     }
     status = greet(setup, self.comm, status);
+    if (status == GDNCP_OK) {
+        status = run_bind_launched(self.comm);
+    }
     if (status != GDNCP_OK) {
         gdncp_comm_destroy(self.comm);
         return fail(setup, rank, status, run_last_error());
