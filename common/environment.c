@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "error.h"
+#include "gdncp/environment.h"
 
 static const struct {
     const char *name;

@@ -1,9 +1,8 @@
-/* The one place that reads GDNCP_* environment variables: one table, printed by gdncp-info. */
+/* The one place that reads GDNCP_* environment variables: one table, which gdncp-info prints. */
 #ifndef GDNCP_ENVIRONMENT_H
 #define GDNCP_ENVIRONMENT_H
 
 #include <stdint.h>
-#include <stdio.h>
 
 #include "gdncp/status.h"
 
@@ -24,8 +23,5 @@ gdncp_status_t gdncp_environment_integer(gdncp_variable_t variable, int64_t mini
 
 /* A launcher's variable (RANK, OMPI_COMM_WORLD_SIZE, …) by name; NULL when unset or empty. */
 const char *gdncp_launcher_variable(const char *name);
-
-/* Print the table: name, value, default, meaning. */
-void gdncp_environment_print(FILE *stream);
 
 #endif

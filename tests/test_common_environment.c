@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "environment.h"
+#include "gdncp/environment.h"
 
 static int clear_variables(void **state)
 {

@@ -6,6 +6,7 @@
 #define GDNCP_GDNCP_H
 
 #include "comm.h"
+#include "environment.h"
 #include "exchange.h"
 #include "export.h"
 #include "heads.h"
