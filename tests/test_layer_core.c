@@ -288,21 +288,18 @@ static void check(const char *what, const float *result, const float *expected, 
     test_check_tensor(what, result, &reference, tolerance);
 }
 
-static void check_ranks(const tensors_t *in, const tensors_t *expected_out,
-                        const tensors_t *expected_grads, int ranks, gdncp_strategy_t strategy)
+static void check_layout(const tensors_t *in, const tensors_t *expected_out,
+                         const tensors_t *expected_grads, const gdncp_layout_t *layout,
+                         gdncp_strategy_t strategy)
 {
     static const char *const token_names[] = {"qkv", "z", "b", "a"};
     static const char *const param_names[] = {"conv_weight", "conv_bias", "A_log", "dt_bias",
                                               "norm_weight"};
-    gdncp_layout_t *layout = NULL;
+    const int ranks = gdncp_layout_num_ranks(layout);
     tensors_t out = make_tensors(TOKENS);
     tensors_t grads = make_tensors(TOKENS);
-    run_t run = {.in = in, .strategy = strategy, .out = &out, .grads = &grads};
+    run_t run = {.in = in, .layout = layout, .strategy = strategy, .out = &out, .grads = &grads};
 
-    assert_int_equal(
-        gdncp_layout_create(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, cu_seqlens, SEQUENCES, ranks, &layout),
-        GDNCP_OK);
-    run.layout = layout;
     for (int rank = 0; rank < ranks; rank++) {
         run.param_grads[rank] = make_tensors(0);
     }
@@ -330,6 +327,45 @@ static void check_ranks(const tensors_t *in, const tensors_t *expected_out,
     }
     free_tensors(&out);
     free_tensors(&grads);
+}
+
+/* Runs of 1 to 9 tokens, each on a rank drawn by lot: segments shorter than the halo, and
+ * neighbours anywhere. */
+static gdncp_layout_t *random_layout(test_random_t *random, int ranks)
+{
+    int64_t positions[TOKENS];
+    int64_t rank_tokens[MAX_RANKS] = {0};
+    int rank_of[TOKENS];
+    gdncp_layout_t *layout = NULL;
+    int64_t filled = 0;
+
+    for (int64_t t = 0; t < TOKENS;) {
+        const int64_t end = t + test_random_int(random, 1, 9);
+        const int rank = (int)test_random_int(random, 0, ranks - 1);
+
+        for (; t < end && t < TOKENS; t++) {
+            rank_of[t] = rank;
+            rank_tokens[rank]++;
+        }
+    }
+    for (int rank = 0; rank < ranks; rank++) {
+        for (int64_t t = 0; t < TOKENS; t++) {
+            if (rank_of[t] == rank) {
+                positions[filled++] = t;
+            }
+        }
+    }
+    assert_int_equal(
+        gdncp_layout_from_positions(cu_seqlens, SEQUENCES, ranks, positions, rank_tokens, &layout),
+        GDNCP_OK);
+    return layout;
+}
+
+static void check_both(const tensors_t *in, const tensors_t *out, const tensors_t *grads,
+                       gdncp_layout_t *layout)
+{
+    check_layout(in, out, grads, layout, GDNCP_STRATEGY_STATES);
+    check_layout(in, out, grads, layout, GDNCP_STRATEGY_HEADS);
     gdncp_layout_destroy(layout);
 }
 
@@ -349,8 +385,16 @@ static void core_equals_its_operators(void **state)
     }
     run_operators(&in, &out, &grads);
     for (int ranks = 1; ranks <= MAX_RANKS; ranks *= 2) {
-        check_ranks(&in, &out, &grads, ranks, GDNCP_STRATEGY_STATES);
-        check_ranks(&in, &out, &grads, ranks, GDNCP_STRATEGY_HEADS);
+        gdncp_layout_t *layout = NULL;
+
+        assert_int_equal(gdncp_layout_create(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, cu_seqlens, SEQUENCES,
+                                             ranks, &layout),
+                         GDNCP_OK);
+        check_both(&in, &out, &grads, layout);
+    }
+    for (int round = 0; round < 20; round++) {
+        check_both(&in, &out, &grads,
+                   random_layout(&random, (int)test_random_int(&random, 1, MAX_RANKS)));
     }
     free_tensors(&in);
     free_tensors(&out);
