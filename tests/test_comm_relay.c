@@ -323,10 +323,61 @@ static void relay_equals_a_plain_walk(void **state)
     }
 }
 
+/* What a rank sends for one layer of Qwen3.5-397B, forward and backward, halo included. */
+static int64_t layer_bytes_sent(const gdncp_layout_t *layout, int rank)
+{
+    enum { HEADS = 64, DIM = 128, CHANNELS = 2 * 16 * DIM + HEADS * DIM, HALO = 3 };
+    gdncp_relay_schedule_t *schedule = NULL;
+    gdncp_plan_t *halo = NULL;
+    gdncp_plan_t *halo_back = NULL;
+
+    assert_int_equal(
+        gdncp_relay_schedule_create(layout, rank, HEADS, DIM * DIM, DIM * DIM, &schedule),
+        GDNCP_OK);
+    assert_int_equal(
+        gdncp_plan_conv_halo(layout, rank, GDNCP_BF16, CHANNELS, CHANNELS, HALO, &halo), GDNCP_OK);
+    assert_int_equal(gdncp_plan_transpose(halo, GDNCP_PLAN_ADD, &halo_back), GDNCP_OK);
+    const int64_t bytes = gdncp_relay_bytes_sent(schedule, false) +
+                          gdncp_relay_bytes_sent(schedule, true) + gdncp_plan_bytes_sent(halo) +
+                          gdncp_plan_bytes_sent(halo_back);
+
+    gdncp_plan_destroy(halo);
+    gdncp_plan_destroy(halo_back);
+    gdncp_relay_schedule_destroy(schedule);
+    return bytes;
+}
+
+/* The figures of README.md, from the plans themselves. */
+static void a_large_model_on_many_ranks(void **state)
+{
+    const struct {
+        int64_t tokens;
+        int ranks;
+        int step; /* every how many ranks are looked at */
+        int64_t megabytes;
+    } cases[] = {{1 << 18, 8, 1, 35}, {1 << 20, 64, 1, 41}, {1 << 20, 1024, 31, 42}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        gdncp_layout_t *const layout =
+            one_sequence(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, cases[i].tokens, cases[i].ranks);
+        int64_t most = 0;
+
+        for (int rank = 0; rank < cases[i].ranks; rank += cases[i].step) {
+            const int64_t bytes = layer_bytes_sent(layout, rank);
+
+            most = bytes > most ? bytes : most;
+        }
+        assert_int_equal((most + 500000) / 1000000, cases[i].megabytes);
+        gdncp_layout_destroy(layout);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_do_not_grow_with_ranks),
+        cmocka_unit_test(a_large_model_on_many_ranks),
         cmocka_unit_test(one_rank_moves_nothing),
         cmocka_unit_test(every_message_has_a_receiver),
         cmocka_unit_test(relay_equals_a_plain_walk),
