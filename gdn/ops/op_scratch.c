@@ -48,6 +48,22 @@ void gdncp_scratch_close(gdncp_scratch_t *scratch)
     gdncp_memory_free(scratch->owned);
 }
 
+gdncp_status_t gdncp_scratch_parallel_for(gdncp_workspace_t *workspace, int64_t num_items,
+                                          size_t bytes_per_thread, gdncp_scratch_t *scratch,
+                                          gdncp_parallel_body_t body, void *context)
+{
+    const int num_threads = gdncp_parallel_num_threads(num_items);
+    const gdncp_status_t status =
+        gdncp_scratch_open(workspace, num_threads, bytes_per_thread, scratch);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_parallel_for(num_items, num_threads, body, context);
+    gdncp_scratch_close(scratch);
+    return GDNCP_OK;
+}
+
 gdncp_arena_t gdncp_scratch_arena(const gdncp_scratch_t *scratch, int thread)
 {
     return (gdncp_arena_t){.block = scratch->memory + (size_t)thread * scratch->bytes_per_thread};

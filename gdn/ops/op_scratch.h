@@ -7,6 +7,7 @@
 
 #include "gdncp/memory.h"
 #include "gdncp/status.h"
+#include "op_parallel.h"
 
 /* Hands out pieces of one block. Used first without a block, to learn how many bytes are taken,
  * then with one. */
@@ -30,6 +31,12 @@ gdncp_status_t gdncp_scratch_open(gdncp_workspace_t *workspace, int num_threads,
                                   size_t bytes_per_thread, gdncp_scratch_t *scratch);
 
 void gdncp_scratch_close(gdncp_scratch_t *scratch);
+
+/* gdncp_parallel_for() on as many threads as are worth having, with scratch for each of them in
+ * *scratch, which the context gives the body access to. */
+gdncp_status_t gdncp_scratch_parallel_for(gdncp_workspace_t *workspace, int64_t num_items,
+                                          size_t bytes_per_thread, gdncp_scratch_t *scratch,
+                                          gdncp_parallel_body_t body, void *context);
 
 /* An arena over one thread's part. */
 gdncp_arena_t gdncp_scratch_arena(const gdncp_scratch_t *scratch, int thread);

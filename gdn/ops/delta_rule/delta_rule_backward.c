@@ -347,18 +347,12 @@ gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
     }
     /* The sums over a group run in one thread, in the order of its heads. */
     const int64_t num_items = rule->num_sequences * problem->num_key_heads;
-    const int num_threads = gdncp_parallel_num_threads(num_items);
     const int64_t most_chunks = gdncp_num_chunks(problem->longest);
     gdncp_arena_t measure = {.block = NULL};
 
     run.block_chunks =
         most_chunks < BLOCK_CHUNKS ? (most_chunks > 0 ? most_chunks : 1) : BLOCK_CHUNKS;
     take_scratch(&run, &measure);
-    status = gdncp_scratch_open(workspace, num_threads, measure.used, &run.scratch);
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    gdncp_parallel_for(num_items, num_threads, backward_item, &run);
-    gdncp_scratch_close(&run.scratch);
-    return GDNCP_OK;
+    return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
+                                      backward_item, &run);
 }

@@ -145,15 +145,9 @@ gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gd
     run.items_per_sequence = run.by_group ? problem->num_key_heads : problem->num_value_heads;
 
     const int64_t num_items = rule->num_sequences * run.items_per_sequence;
-    const int num_threads = gdncp_parallel_num_threads(num_items);
     gdncp_arena_t measure = {.block = NULL};
 
     take_scratch(&run, &measure);
-    status = gdncp_scratch_open(workspace, num_threads, measure.used, &run.scratch);
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    gdncp_parallel_for(num_items, num_threads, forward_item, &run);
-    gdncp_scratch_close(&run.scratch);
-    return GDNCP_OK;
+    return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
+                                      forward_item, &run);
 }

@@ -102,15 +102,9 @@ gdncp_status_t gdncp_delta_rule_grad_summary(const gdncp_delta_rule_t *rule,
         return status;
     }
     const int64_t num_items = num_selected * problem->num_value_heads;
-    const int num_threads = gdncp_parallel_num_threads(num_items);
     gdncp_arena_t measure = {.block = NULL};
 
     take_scratch(problem, &measure);
-    status = gdncp_scratch_open(workspace, num_threads, measure.used, &run.scratch);
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    gdncp_parallel_for(num_items, num_threads, grad_summary_item, &run);
-    gdncp_scratch_close(&run.scratch);
-    return GDNCP_OK;
+    return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
+                                      grad_summary_item, &run);
 }

@@ -169,17 +169,11 @@ gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule, const in
         return status;
     }
     const int64_t num_items = num_selected * problem->num_value_heads;
-    const int num_threads = gdncp_parallel_num_threads(num_items);
     gdncp_arena_t measure = {.block = NULL};
 
     run.transition = has_transition ? transition->data : NULL;
     run.contribution = contribution->data;
     take_scratch(problem, &measure);
-    status = gdncp_scratch_open(workspace, num_threads, measure.used, &run.scratch);
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    gdncp_parallel_for(num_items, num_threads, summary_item, &run);
-    gdncp_scratch_close(&run.scratch);
-    return GDNCP_OK;
+    return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
+                                      summary_item, &run);
 }

@@ -152,20 +152,12 @@ gdncp_status_t gdncp_product_run(const gdncp_product_t *product, gdncp_workspace
     product_run_t run = {.product = product,
                          .column_tiles = tiles_of(product->columns, COLUMN_TILE)};
     const int64_t num_items = tiles_of(product->rows, ROW_BLOCK) * run.column_tiles;
-    const int num_threads = gdncp_parallel_num_threads(num_items);
     gdncp_arena_t measure = {.block = NULL};
 
     if (num_items == 0) {
         return GDNCP_OK;
     }
     take_scratch(&measure);
-    const gdncp_status_t status =
-        gdncp_scratch_open(workspace, num_threads, measure.used, &run.scratch);
-
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    gdncp_parallel_for(num_items, num_threads, product_item, &run);
-    gdncp_scratch_close(&run.scratch);
-    return GDNCP_OK;
+    return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
+                                      product_item, &run);
 }
