@@ -2,7 +2,6 @@
 #include "relay.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "error.h"
 #include "gdncp/memory.h"
@@ -29,8 +28,8 @@ typedef struct schedule_builder {
     gdncp_relay_owners_t *owners;
     int rank;
     int64_t first_segment; /* of the rank, in the layout's list */
-    int64_t *forward_row;  /* [local segments] row among forward_segments; -1: not there */
-    int64_t *backward_row; /* [local segments] */
+    int64_t *forward_row;  /* [local segments] row among forward_segments, for those there */
+    int64_t *backward_row; /* [local segments] likewise */
     gdncp_relay_cell_t *spare_cells; /* [num_slots] */
 } schedule_builder_t;
 

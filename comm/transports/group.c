@@ -1,6 +1,25 @@
 /* What the groups of all backends share: room for messages, and when it may be used. */
+#include <string.h>
+
 #include "error.h"
+#include "gdncp/memory.h"
 #include "transport.h"
+
+gdncp_status_t gdncp_group_alloc(gdncp_transport_t *transport, int64_t max_messages,
+                                 size_t head_bytes, size_t message_bytes, gdncp_group_t **group_p)
+{
+    gdncp_group_t *const group =
+        gdncp_memory_alloc(head_bytes + (size_t)max_messages * message_bytes);
+
+    if (group == NULL) {
+        return gdncp_fail_memory("a group of messages");
+    }
+    memset(group, 0, head_bytes);
+    group->transport = transport;
+    group->max_messages = max_messages;
+    *group_p = group;
+    return GDNCP_OK;
+}
 
 gdncp_status_t gdncp_group_restart(gdncp_group_t *group)
 {

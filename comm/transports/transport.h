@@ -74,6 +74,11 @@ struct gdncp_group {
     int64_t num_messages;
 };
 
+/* Allocate a backend's group: a head of head_bytes, zeroed but for what is above, then room for
+ * max_messages of message_bytes each, not initialised. */
+gdncp_status_t gdncp_group_alloc(gdncp_transport_t *transport, int64_t max_messages,
+                                 size_t head_bytes, size_t message_bytes, gdncp_group_t **group_p);
+
 /* Empty a group; an error where it is in flight. */
 gdncp_status_t gdncp_group_restart(gdncp_group_t *group);
 

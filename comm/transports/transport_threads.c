@@ -51,15 +51,8 @@ static gdncp_hub_channel_t *channel_of(const threads_group_t *group,
 static gdncp_status_t group_create(gdncp_transport_t *transport, int64_t max_messages,
                                    gdncp_group_t **group_p)
 {
-    threads_group_t *const group =
-        gdncp_memory_alloc(sizeof *group + (size_t)max_messages * sizeof group->messages[0]);
-
-    if (group == NULL) {
-        return gdncp_fail_memory("a group of messages");
-    }
-    *group = (threads_group_t){.base = {.transport = transport, .max_messages = max_messages}};
-    *group_p = &group->base;
-    return GDNCP_OK;
+    return gdncp_group_alloc(transport, max_messages, sizeof(threads_group_t),
+                             sizeof(gdncp_hub_message_t), group_p);
 }
 
 static gdncp_status_t group_begin(gdncp_group_t *base)

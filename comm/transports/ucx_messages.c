@@ -46,15 +46,8 @@ static ucp_tag_t make_tag(int sender, uint64_t number)
 static gdncp_status_t group_create(gdncp_transport_t *transport, int64_t max_messages,
                                    gdncp_group_t **group_p)
 {
-    ucx_group_t *const group =
-        gdncp_memory_alloc(sizeof *group + (size_t)max_messages * sizeof group->messages[0]);
-
-    if (group == NULL) {
-        return gdncp_fail_memory("a group of messages");
-    }
-    *group = (ucx_group_t){.base = {.transport = transport, .max_messages = max_messages}};
-    *group_p = &group->base;
-    return GDNCP_OK;
+    return gdncp_group_alloc(transport, max_messages, sizeof(ucx_group_t), sizeof(message_t),
+                             group_p);
 }
 
 static gdncp_status_t group_begin(gdncp_group_t *base)

@@ -11,7 +11,7 @@
 #include "head_exchange.h"
 #include "head_params.h"
 #include "layer_views.h"
-#include "rule_strategy.h"
+#include "op_checks.h"
 #include "token_mix.h"
 #include "trace_internal.h"
 
@@ -300,7 +300,7 @@ static gdncp_token_mix_tensors_t mix_tensors(const core_heads_t *heads, const sa
         .dt_bias = view_slice(heads, &params->dt_bias),
     };
 
-    if (!gdncp_is_absent(&params->conv_bias)) {
+    if (!gdncp_op_is_absent(&params->conv_bias)) {
         tensors.conv_bias = gdncp_view_vector(conv_bias, GDNCP_F32, channels);
     }
     return tensors;

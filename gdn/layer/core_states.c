@@ -4,8 +4,6 @@
  */
 #include "core_strategy.h"
 
-#include <string.h>
-
 #include "error.h"
 #include "gdncp/exchange.h"
 #include "gdncp/memory.h"

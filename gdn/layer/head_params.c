@@ -5,7 +5,7 @@
 
 #include "error.h"
 #include "gdncp/memory.h"
-#include "rule_strategy.h"
+#include "op_checks.h"
 
 static int64_t my_channels(const gdncp_head_params_t *params)
 {
@@ -86,7 +86,7 @@ void gdncp_head_params_gather(gdncp_head_params_t *params, const gdncp_cp_core_p
 {
     copy_my_rows(params, all->conv_weight.data, params->conv_weight, params->shape.conv_kernel_dim,
                  true);
-    if (!gdncp_is_absent(&all->conv_bias)) {
+    if (!gdncp_op_is_absent(&all->conv_bias)) {
         copy_my_rows(params, all->conv_bias.data, params->conv_bias, 1, true);
     }
 }
@@ -99,7 +99,7 @@ void gdncp_head_params_scatter(const gdncp_head_params_t *params, const gdncp_cp
 
     copy_my_rows(params, all->conv_weight.data, params->grad_conv_weight,
                  params->shape.conv_kernel_dim, false);
-    if (!gdncp_is_absent(&all->conv_bias)) {
+    if (!gdncp_op_is_absent(&all->conv_bias)) {
         copy_my_rows(params, all->conv_bias.data, params->grad_conv_bias, 1, false);
     }
     for (int i = 0; i < 2; i++) {

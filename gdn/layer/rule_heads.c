@@ -11,6 +11,7 @@
 #include "gdncp/ops.h"
 #include "head_exchange.h"
 #include "layer_views.h"
+#include "op_checks.h"
 #include "trace_internal.h"
 
 /* What crosses ranks; o goes the other way. */
@@ -283,8 +284,8 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
     rule_heads_t *const heads = (rule_heads_t *)strategy;
     const gathered_view_t view = view_gathered(heads, saved, false, NULL);
     const gathered_view_t scratch = view_gathered(heads, heads->scratch, true, NULL);
-    const bool has_initial = !gdncp_is_absent(&inputs->initial_state);
-    const bool wants_final = !gdncp_is_absent(final_state);
+    const bool has_initial = !gdncp_op_is_absent(&inputs->initial_state);
+    const bool wants_final = !gdncp_op_is_absent(final_state);
     const void *const in[NUM_INPUTS] = {inputs->q.data, inputs->k.data, inputs->v.data,
                                         inputs->g.data, inputs->beta.data};
     gdncp_status_t status = exchange_inputs(heads, false, in, view.inputs);
@@ -324,11 +325,11 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
     const gathered_view_t view = view_gathered(heads, (void *)saved, false, NULL);
     const gathered_view_t scratch = view_gathered(heads, heads->scratch, true, NULL);
     const gdncp_delta_rule_t rule =
-        local_rule(heads, &view, !gdncp_is_absent(&inputs->initial_state));
+        local_rule(heads, &view, !gdncp_op_is_absent(&inputs->initial_state));
     const gdncp_tensor_t my_grad_o = view_mine(heads, EXCHANGE_O, scratch.o);
     const gdncp_tensor_t my_final = view_my_states(heads, scratch.final);
-    const bool has_final = !gdncp_is_absent(grad_final_state);
-    const bool wants_initial = !gdncp_is_absent(&grads->initial_state);
+    const bool has_final = !gdncp_op_is_absent(grad_final_state);
+    const bool wants_initial = !gdncp_op_is_absent(&grads->initial_state);
     gdncp_delta_rule_grads_t mine = {
         .q = view_mine(heads, EXCHANGE_Q, scratch.inputs[EXCHANGE_Q]),
         .k = view_mine(heads, EXCHANGE_K, scratch.inputs[EXCHANGE_K]),

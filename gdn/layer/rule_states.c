@@ -14,6 +14,7 @@
 #include "gdncp/memory.h"
 #include "gdncp/ops.h"
 #include "layer_views.h"
+#include "op_checks.h"
 #include "op_scratch.h"
 #include "relay.h"
 #include "trace_internal.h"
@@ -269,7 +270,7 @@ static void sequences_to_segments(const rule_states_t *states, const gdncp_tenso
                                   const bool *selected, float *segments)
 {
     for (int64_t i = 0; i < states->num_segments; i++) {
-        if (selected[i] && !gdncp_is_absent(sequences)) {
+        if (selected[i] && !gdncp_op_is_absent(sequences)) {
             memcpy(row(states, segments, i), row(states, sequences->data, states->sequence_of[i]),
                    row_bytes(states));
         } else if (selected[i]) {
@@ -294,7 +295,7 @@ static void pass_through_empty(const rule_states_t *states, const gdncp_tensor_t
                                const gdncp_tensor_t *to)
 {
     for (int64_t i = 0; states->rank == 0 && i < states->num_sequences; i++) {
-        if (states->is_empty[i] && gdncp_is_absent(from)) {
+        if (states->is_empty[i] && gdncp_op_is_absent(from)) {
             memset(row(states, to->data, i), 0, row_bytes(states));
         } else if (states->is_empty[i]) {
             memcpy(row(states, to->data, i), row(states, from->data, i), row_bytes(states));
@@ -336,7 +337,7 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
     const saved_view_t view = view_saved(states, saved, NULL);
     const gdncp_delta_rule_t rule = local_rule(states, inputs, view.initial);
     const gdncp_tensor_t ends = view_states(states, states->states, states->num_segments);
-    const bool wants_final = !gdncp_is_absent(final_state);
+    const bool wants_final = !gdncp_op_is_absent(final_state);
     gdncp_status_t status;
 
     sequences_to_segments(states, &inputs->initial_state, states->starts_sequence, view.initial);
@@ -371,7 +372,7 @@ static gdncp_status_t summarise_gradients(rule_states_t *states, const gdncp_del
                                           const gdncp_tensor_t *grad_final_state)
 {
     const gdncp_relay_schedule_t *const schedule = states->schedule;
-    const bool has_final = !gdncp_is_absent(grad_final_state);
+    const bool has_final = !gdncp_op_is_absent(grad_final_state);
     const gdncp_tensor_t d = view_states(states, states->outgoing, schedule->num_backward);
     const int64_t start = gdncp_trace_begin();
 
@@ -402,7 +403,7 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
     rule_states_t *const states = (rule_states_t *)strategy;
     const saved_view_t view = view_saved(states, (void *)saved, NULL);
     const gdncp_delta_rule_t rule = local_rule(states, inputs, view.initial);
-    const bool wants_initial = !gdncp_is_absent(&grads->initial_state);
+    const bool wants_initial = !gdncp_op_is_absent(&grads->initial_state);
     const gdncp_tensor_t ends = view_states(states, states->states, states->num_segments);
     gdncp_status_t status;
 

@@ -41,10 +41,4 @@ struct gdncp_rule_strategy {
 extern const gdncp_rule_strategy_ops_t gdncp_rule_states;
 extern const gdncp_rule_strategy_ops_t gdncp_rule_heads;
 
-/* Whether an optional tensor was left out. */
-static inline bool gdncp_is_absent(const gdncp_tensor_t *tensor)
-{
-    return tensor == NULL || tensor->data == NULL;
-}
-
 #endif
