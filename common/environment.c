@@ -19,6 +19,8 @@ static const struct {
                                 "milliseconds that no wait of a communicator exceeds"},
     [GDNCP_VARIABLE_PORT] = {"GDNCP_PORT", "derived from MASTER_PORT or the job's id",
                              "TCP port where ranks started by a launcher meet"},
+    [GDNCP_VARIABLE_CUDA] = {"GDNCP_CUDA", "gpu",
+                             "what serves CUDA tensors: gpu, or emulated in builds for tests"},
 };
 
 const char *gdncp_launcher_variable(const char *name)

@@ -10,6 +10,7 @@ typedef enum gdncp_variable {
     GDNCP_VARIABLE_LOG,     /* GDNCP_LOG: error, warn, info, debug; unset: nothing is printed */
     GDNCP_VARIABLE_TIMEOUT, /* GDNCP_TIMEOUT: milliseconds, the default of gdncp_comm_options_t */
     GDNCP_VARIABLE_PORT,    /* GDNCP_PORT: where ranks of gdncp_comm_create_from_environment meet */
+    GDNCP_VARIABLE_CUDA,    /* GDNCP_CUDA: gpu or emulated, what serves CUDA tensors */
     GDNCP_NUM_VARIABLES
 } gdncp_variable_t;
 

@@ -1,10 +1,10 @@
-/* Counted memory, and workspaces made of it. */
+/* Counted memory. */
 #include "gdncp/memory.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "error.h"
+#include "memory_count.h"
 
 #define ALIGNMENT ((size_t)64)
 
@@ -37,6 +37,22 @@ static void raise_to(int64_t *maximum, int64_t value)
     }
 }
 
+gdncp_memory_usage_t *gdncp_memory_count_alloc(int64_t bytes)
+{
+    if (tracked != NULL) {
+        add_to(&tracked->num_allocations, 1);
+        raise_to(&tracked->peak_bytes, add_to(&tracked->current_bytes, bytes));
+    }
+    return tracked;
+}
+
+void gdncp_memory_count_free(gdncp_memory_usage_t *usage, int64_t bytes)
+{
+    if (usage != NULL) {
+        add_to(&usage->current_bytes, -bytes);
+    }
+}
+
 void *gdncp_memory_alloc(size_t bytes)
 {
     if (bytes > SIZE_MAX / 2) {
@@ -48,11 +64,8 @@ void *gdncp_memory_alloc(size_t bytes)
     if (header == NULL) {
         return NULL;
     }
-    *header = (block_header_t){.usage = tracked, .bytes = (int64_t)bytes};
-    if (tracked != NULL) {
-        add_to(&tracked->num_allocations, 1);
-        raise_to(&tracked->peak_bytes, add_to(&tracked->current_bytes, (int64_t)bytes));
-    }
+    *header = (block_header_t){.usage = gdncp_memory_count_alloc((int64_t)bytes),
+                               .bytes = (int64_t)bytes};
     return (char *)header + ALIGNMENT;
 }
 
@@ -63,50 +76,6 @@ void gdncp_memory_free(void *memory)
     }
     block_header_t *const header = (block_header_t *)((char *)memory - ALIGNMENT);
 
-    if (header->usage != NULL) {
-        add_to(&header->usage->current_bytes, -header->bytes);
-    }
+    gdncp_memory_count_free(header->usage, header->bytes);
     free(header);
-}
-
-struct gdncp_workspace {
-    void *memory;
-    size_t bytes;
-};
-
-gdncp_status_t gdncp_workspace_create(gdncp_workspace_t **workspace_p)
-{
-    gdncp_workspace_t *const workspace = gdncp_memory_alloc(sizeof *workspace);
-
-    if (workspace == NULL) {
-        return gdncp_fail_memory("a workspace");
-    }
-    *workspace = (gdncp_workspace_t){0};
-    *workspace_p = workspace;
-    return GDNCP_OK;
-}
-
-gdncp_status_t gdncp_workspace_reserve(gdncp_workspace_t *workspace, size_t bytes, void **memory_p)
-{
-    if (bytes > workspace->bytes) {
-        void *const grown = gdncp_memory_alloc(bytes);
-
-        if (grown == NULL) {
-            return gdncp_fail(GDNCP_ERR_OUT_OF_MEMORY, "out of memory: %zu bytes of workspace",
-                              bytes);
-        }
-        gdncp_memory_free(workspace->memory);
-        workspace->memory = grown;
-        workspace->bytes = bytes;
-    }
-    *memory_p = workspace->memory;
-    return GDNCP_OK;
-}
-
-void gdncp_workspace_destroy(gdncp_workspace_t *workspace)
-{
-    if (workspace != NULL) {
-        gdncp_memory_free(workspace->memory);
-        gdncp_memory_free(workspace);
-    }
 }

@@ -23,6 +23,7 @@ static void every_status_has_its_name(void **state)
         "GDNCP_ERR_PEER_LOST",
         "GDNCP_ERR_MISMATCH",
         "GDNCP_ERR_NUMERIC",
+        "GDNCP_ERR_DEVICE",
         "GDNCP_ERR_INTERNAL",
     };
 

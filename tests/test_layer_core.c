@@ -178,8 +178,8 @@ static void run_operators(const tensors_t *in, tensors_t *out, const tensors_t *
     rule.beta = gate_views[1];
     rule_grads.g = gate_views[2];
     rule_grads.beta = gate_views[3];
-    assert_int_equal(gdncp_conv1d_forward(&conv, &conv_out, NULL), GDNCP_OK);
-    assert_int_equal(gdncp_gate_forward(&gate, &rule.g, &rule.beta), GDNCP_OK);
+    assert_int_equal(gdncp_conv1d_forward(&conv, &conv_out, NULL, NULL), GDNCP_OK);
+    assert_int_equal(gdncp_gate_forward(&gate, &rule.g, &rule.beta, NULL), GDNCP_OK);
     assert_int_equal(gdncp_delta_rule_forward(&rule, &norm.x, NULL, NULL), GDNCP_OK);
     assert_int_equal(gdncp_gated_rmsnorm_forward(&norm, &y, NULL), GDNCP_OK);
 

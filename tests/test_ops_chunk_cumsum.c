@@ -37,7 +37,8 @@ static gdncp_status_t run(void *context)
 {
     const cumsum_case_t *const c = context;
 
-    return gdncp_chunk_cumsum(&c->g, c->cu_seqlens, c->num_sequences, c->chunk_size, &c->out);
+    return gdncp_chunk_cumsum(&c->g, c->cu_seqlens, NULL, c->num_sequences, c->chunk_size, &c->out,
+                              NULL);
 }
 
 /* The same sum in the same precision: equal in each bit. */

@@ -111,9 +111,10 @@ static void other_arguments_are_checked(void **state)
     c.grads.bias = grad_bias;
     c.conv.bias.data = NULL;
     assert_argument_error(run_backward(&c), GDNCP_ERR_INVALID_ARGUMENT, "grads.bias");
-    assert_argument_error(gdncp_conv1d_forward(NULL, &c.y, NULL), GDNCP_ERR_INVALID_ARGUMENT,
+    assert_argument_error(gdncp_conv1d_forward(NULL, &c.y, NULL, NULL), GDNCP_ERR_INVALID_ARGUMENT,
                           "conv");
-    assert_argument_error(gdncp_conv1d_forward(&good, NULL, NULL), GDNCP_ERR_INVALID_ARGUMENT, "y");
+    assert_argument_error(gdncp_conv1d_forward(&good, NULL, NULL, NULL), GDNCP_ERR_INVALID_ARGUMENT,
+                          "y");
     assert_argument_error(gdncp_conv1d_backward(&good, &c.grad_y, NULL, NULL),
                           GDNCP_ERR_INVALID_ARGUMENT, "grads");
     test_arena_free(&c.arena);

@@ -98,7 +98,7 @@ static inline gdncp_status_t run_forward(void *context)
 {
     const conv_case_t *const c = context;
 
-    return gdncp_conv1d_forward(&c->conv, &c->y, &c->final_window);
+    return gdncp_conv1d_forward(&c->conv, &c->y, &c->final_window, NULL);
 }
 
 static inline gdncp_status_t run_backward(void *context)

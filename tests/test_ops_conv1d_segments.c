@@ -28,7 +28,7 @@ static void windows_may_be_left_out(void **state)
     assert_tensor_bits_equal("y", &without.y, &with.y);
     assert_tensor_bits_equal("grads.x", &without.grads.x, &with.grads.x);
     assert_tensor_bits_equal("grads.weight", &without.grads.weight, &with.grads.weight);
-    assert_int_equal(gdncp_conv1d_forward(&without.conv, &without.y, NULL), GDNCP_OK);
+    assert_int_equal(gdncp_conv1d_forward(&without.conv, &without.y, NULL, NULL), GDNCP_OK);
     test_arena_free(&without.arena);
     test_arena_free(&with.arena);
 }
@@ -199,7 +199,7 @@ static void a_final_window_feeds_the_next_segment(void **state)
 
             expected.data = (uint16_t *)c.y.data + begin * c.y.strides[0];
             expected.shape[0] = length;
-            assert_int_equal(gdncp_conv1d_forward(&part, &y, &final_window), GDNCP_OK);
+            assert_int_equal(gdncp_conv1d_forward(&part, &y, &final_window, NULL), GDNCP_OK);
             assert_tensor_bits_equal("y", &y, &expected);
             window = final_window;
             begin += length;

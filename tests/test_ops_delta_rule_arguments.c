@@ -81,15 +81,15 @@ static gdncp_status_t summary(void *context)
 {
     call_context_t *const c = context;
 
-    return gdncp_delta_rule_summary(&c->rule, c->sequences, c->num_selected, &c->transition_out,
-                                    &c->final_state, NULL);
+    return gdncp_delta_rule_summary(&c->rule, c->sequences, NULL, c->num_selected,
+                                    &c->transition_out, &c->final_state, NULL);
 }
 
 static gdncp_status_t grad_summary(void *context)
 {
     call_context_t *const c = context;
 
-    return gdncp_delta_rule_grad_summary(&c->rule, c->sequences, c->num_selected, &c->grad_o,
+    return gdncp_delta_rule_grad_summary(&c->rule, c->sequences, NULL, c->num_selected, &c->grad_o,
                                          &c->grad_final_state, &c->final_state, NULL);
 }
 
@@ -249,10 +249,10 @@ static void null_arguments(void **state)
     assert_argument_error(gdncp_delta_rule_backward(&c.rule, &c.grad_o, NULL, NULL, NULL),
                           GDNCP_ERR_INVALID_ARGUMENT, "grads");
     assert_argument_error(
-        gdncp_delta_rule_summary(NULL, NULL, 2, &c.transition_out, &c.final_state, NULL),
+        gdncp_delta_rule_summary(NULL, NULL, NULL, 2, &c.transition_out, &c.final_state, NULL),
         GDNCP_ERR_INVALID_ARGUMENT, "rule");
     assert_argument_error(
-        gdncp_delta_rule_grad_summary(NULL, NULL, 2, &c.grad_o, NULL, &c.final_state, NULL),
+        gdncp_delta_rule_grad_summary(NULL, NULL, NULL, 2, &c.grad_o, NULL, &c.final_state, NULL),
         GDNCP_ERR_INVALID_ARGUMENT, "rule");
     end_call(&c);
 }

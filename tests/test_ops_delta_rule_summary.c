@@ -59,7 +59,7 @@ static void run_summary(const rule_case_t *rule_case, const int64_t *sequences, 
     rule.q = (gdncp_tensor_t){.data = NULL};
     rule.initial_state = (gdncp_tensor_t){.data = NULL};
     assert_int_equal(
-        gdncp_delta_rule_summary(&rule, sequences, count, &transition, &contribution, NULL),
+        gdncp_delta_rule_summary(&rule, sequences, NULL, count, &transition, &contribution, NULL),
         GDNCP_OK);
 }
 
@@ -75,8 +75,8 @@ static void run_grad_summary(const rule_case_t *rule_case, const int64_t *sequen
 
     grad_o.data = rule_case->grad_o;
     rule.initial_state = (gdncp_tensor_t){.data = NULL};
-    assert_int_equal(gdncp_delta_rule_grad_summary(&rule, sequences, count, &grad_o, &grad_final,
-                                                   &grad_initial, NULL),
+    assert_int_equal(gdncp_delta_rule_grad_summary(&rule, sequences, NULL, count, &grad_o,
+                                                   &grad_final, &grad_initial, NULL),
                      GDNCP_OK);
 }
 
@@ -95,7 +95,7 @@ static void merge(const rule_case_t *rule_case, float *transition, float *contri
 
     assert_non_null(next);
     test_poison(next, shape[0] * shape[1]);
-    assert_int_equal(gdncp_state_merge(&m, &u, &in, transposed, &out), GDNCP_OK);
+    assert_int_equal(gdncp_state_merge(&m, &u, &in, transposed, &out, NULL), GDNCP_OK);
     memcpy(in_out, next, bytes);
     free(next);
 }
@@ -247,7 +247,7 @@ static void without_a_transition_states_are_final(void **state)
     const gdncp_tensor_t contribution =
         states_tensor(&rule_case, summary.contribution, 3, rule_case.value_dim);
 
-    assert_int_equal(gdncp_delta_rule_summary(&rule, selected, 3, NULL, &contribution, NULL),
+    assert_int_equal(gdncp_delta_rule_summary(&rule, selected, NULL, 3, NULL, &contribution, NULL),
                      GDNCP_OK);
     for (int64_t i = 0; i < 3; i++) {
         assert_memory_equal(summary.contribution + i * states,

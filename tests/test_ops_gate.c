@@ -65,7 +65,7 @@ static gdncp_status_t run_forward(void *context)
 {
     const gate_case_t *const c = context;
 
-    return gdncp_gate_forward(&c->gate, &c->g, &c->beta);
+    return gdncp_gate_forward(&c->gate, &c->g, &c->beta, c->workspace);
 }
 
 static gdncp_status_t run_backward(void *context)
@@ -321,10 +321,10 @@ static void arguments_are_checked(void **state)
     (void)state;
     test_each_argument(forward, sizeof forward / sizeof forward[0], run_forward, &c);
     test_each_argument(backward, sizeof backward / sizeof backward[0], run_backward, &c);
-    assert_argument_error(gdncp_gate_forward(NULL, &c.g, &c.beta), GDNCP_ERR_INVALID_ARGUMENT,
+    assert_argument_error(gdncp_gate_forward(NULL, &c.g, &c.beta, NULL), GDNCP_ERR_INVALID_ARGUMENT,
                           "gate");
-    assert_argument_error(gdncp_gate_forward(&c.gate, NULL, &c.beta), GDNCP_ERR_INVALID_ARGUMENT,
-                          "g");
+    assert_argument_error(gdncp_gate_forward(&c.gate, NULL, &c.beta, NULL),
+                          GDNCP_ERR_INVALID_ARGUMENT, "g");
     assert_argument_error(gdncp_gate_backward(&c.gate, &c.grad_g, &c.grad_beta, NULL, NULL),
                           GDNCP_ERR_INVALID_ARGUMENT, "grads");
     test_arena_free(&c.arena);

@@ -77,7 +77,7 @@ static void conv1d_may_widen(void **state)
 
         conv.x = matrix(narrow ? (void *)x.narrow : x.wide, dtype, TOKENS, CHANNELS);
         test_poison(y[narrow], TOKENS * CHANNELS);
-        assert_int_equal(gdncp_conv1d_forward(&conv, &out, NULL), GDNCP_OK);
+        assert_int_equal(gdncp_conv1d_forward(&conv, &out, NULL, NULL), GDNCP_OK);
         assert_int_equal(gdncp_conv1d_backward(&conv, &out, &grads, NULL), GDNCP_OK);
     }
     assert_memory_equal(y[0], y[1], sizeof y[0]);
@@ -232,7 +232,7 @@ static void summary_without_transition_is_the_final_state(void **state)
     assert_int_equal(gdncp_delta_rule_forward(&rule, &out, &reference, NULL), GDNCP_OK);
     test_poison(final_states, STATES);
     rule.q.data = NULL;
-    assert_int_equal(gdncp_delta_rule_summary(&rule, NULL, 2, NULL, &result, NULL), GDNCP_OK);
+    assert_int_equal(gdncp_delta_rule_summary(&rule, NULL, NULL, 2, NULL, &result, NULL), GDNCP_OK);
     assert_memory_equal(final_states, expected, sizeof expected);
 }
 

@@ -42,7 +42,8 @@ static gdncp_status_t run(void *context)
 {
     merge_case_t *const c = context;
 
-    return gdncp_state_merge(&c->transition, &c->contribution, &c->in, c->transposed, &c->out);
+    return gdncp_state_merge(&c->transition, &c->contribution, &c->in, c->transposed, &c->out,
+                             NULL);
 }
 
 static void check_merge(merge_case_t *c)
@@ -136,9 +137,9 @@ static void arguments_are_checked(void **state)
         assert_argument_error(run(&c), GDNCP_ERR_INVALID_ARGUMENT, "out");
     }
     c.out = out;
-    assert_argument_error(gdncp_state_merge(NULL, &c.contribution, &c.in, false, &c.out),
+    assert_argument_error(gdncp_state_merge(NULL, &c.contribution, &c.in, false, &c.out, NULL),
                           GDNCP_ERR_INVALID_ARGUMENT, "transition");
-    assert_argument_error(gdncp_state_merge(&c.transition, NULL, &c.in, false, &c.out),
+    assert_argument_error(gdncp_state_merge(&c.transition, NULL, &c.in, false, &c.out, NULL),
                           GDNCP_ERR_INVALID_ARGUMENT, "contribution");
     test_arena_free(&c.arena);
 }

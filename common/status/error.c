@@ -47,6 +47,7 @@ const char *gdncp_status_string(gdncp_status_t status)
         [GDNCP_ERR_PEER_LOST] = "GDNCP_ERR_PEER_LOST",
         [GDNCP_ERR_MISMATCH] = "GDNCP_ERR_MISMATCH",
         [GDNCP_ERR_NUMERIC] = "GDNCP_ERR_NUMERIC",
+        [GDNCP_ERR_DEVICE] = "GDNCP_ERR_DEVICE",
         [GDNCP_ERR_INTERNAL] = "GDNCP_ERR_INTERNAL",
     };
 

@@ -365,11 +365,11 @@ static gdncp_status_t compute_forward(core_heads_t *heads, const gdncp_cp_core_p
     gdncp_status_t status;
 
     gdncp_head_params_gather(heads->params, params);
-    status = gdncp_token_mix_gate(&heads->mix, &tensors, &view->mixed);
+    status = gdncp_token_mix_gate(&heads->mix, &tensors, &view->mixed, heads->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_token_mix_conv(&heads->mix, &tensors, &view->mixed);
+    status = gdncp_token_mix_conv(&heads->mix, &tensors, &view->mixed, heads->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }

@@ -222,7 +222,7 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
         return status;
     }
     /* The gate needs no halo, which is on its way meanwhile. */
-    status = gdncp_token_mix_gate(&states->mix, &tensors, &view.mixed);
+    status = gdncp_token_mix_gate(&states->mix, &tensors, &view.mixed, states->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -230,7 +230,7 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_token_mix_conv(&states->mix, &tensors, &view.mixed);
+    status = gdncp_token_mix_conv(&states->mix, &tensors, &view.mixed, states->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }

@@ -174,8 +174,9 @@ static gdncp_status_t check_like_inputs(const gdncp_cp_core_t *core, const char 
 
     for (int i = 0; i < 4; i++) {
         const int64_t shape[] = {core->num_tokens, expected[i].channels};
-        const gdncp_status_t status = gdncp_op_check_tensor(
-            names[i], expected[i].tensor, expected[i].dtype, GDNCP_OP_CONTIGUOUS, 2, shape);
+        const gdncp_status_t status =
+            gdncp_op_check_tensor(names[i], expected[i].tensor, core->config.device,
+                                  expected[i].dtype, GDNCP_OP_CONTIGUOUS, 2, shape);
 
         if (status != GDNCP_OK) {
             return status;
@@ -202,15 +203,15 @@ static gdncp_status_t check_like_params(const gdncp_cp_core_t *core, const char 
 
     for (int i = 0; i < 4; i++) {
         const gdncp_status_t status =
-            gdncp_op_check_tensor(names[i], expected[i].tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS,
-                                  expected[i].ndim, expected[i].shape);
+            gdncp_op_check_tensor(names[i], expected[i].tensor, core->config.device, GDNCP_F32,
+                                  GDNCP_OP_CONTIGUOUS, expected[i].ndim, expected[i].shape);
 
         if (status != GDNCP_OK) {
             return status;
         }
     }
-    return gdncp_op_check_optional(names[4], &params->conv_bias, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 1,
-                                   conv);
+    return gdncp_op_check_optional(names[4], &params->conv_bias, core->config.device, GDNCP_F32,
+                                   GDNCP_OP_CONTIGUOUS, 1, conv);
 }
 
 static gdncp_status_t check_call(const gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
@@ -232,8 +233,8 @@ static gdncp_status_t check_call(const gdncp_cp_core_t *core, const gdncp_cp_cor
                                    own_or_wide(core, &inputs->b), inputs);
     }
     if (status == GDNCP_OK) {
-        status =
-            gdncp_op_check_tensor(y_name, y, own_or_wide(core, y), GDNCP_OP_CONTIGUOUS, 2, shape);
+        status = gdncp_op_check_tensor(y_name, y, core->config.device, own_or_wide(core, y),
+                                       GDNCP_OP_CONTIGUOUS, 2, shape);
     }
     return status;
 }

@@ -113,14 +113,15 @@ static gdncp_status_t check_like_inputs(const gdncp_cp_rule_t *rule, const char 
 
     for (int i = 0; i < 5; i++) {
         const gdncp_status_t status =
-            gdncp_op_check_tensor(names[i], tensors[i], expected[i].dtype, GDNCP_OP_CONTIGUOUS,
-                                  expected[i].ndim, expected[i].shape);
+            gdncp_op_check_tensor(names[i], tensors[i], config->device, expected[i].dtype,
+                                  GDNCP_OP_CONTIGUOUS, expected[i].ndim, expected[i].shape);
 
         if (status != GDNCP_OK) {
             return status;
         }
     }
-    return gdncp_op_check_optional(names[5], tensors[5], GDNCP_F32, GDNCP_OP_CONTIGUOUS, 4, state);
+    return gdncp_op_check_optional(names[5], tensors[5], config->device, GDNCP_F32,
+                                   GDNCP_OP_CONTIGUOUS, 4, state);
 }
 
 static gdncp_status_t check_inputs(const gdncp_cp_rule_t *rule,
@@ -152,13 +153,14 @@ static gdncp_status_t check_outputs(const gdncp_cp_rule_t *rule, const char *o_n
     const int64_t value[] = {rule->num_tokens, config->num_value_heads, config->value_head_dim};
     const int64_t states[] = {rule->num_sequences, config->num_value_heads, config->key_head_dim,
                               config->value_head_dim};
-    const gdncp_status_t status =
-        gdncp_op_check_tensor(o_name, o, config->dtype, GDNCP_OP_CONTIGUOUS, 3, value);
+    const gdncp_status_t status = gdncp_op_check_tensor(o_name, o, config->device, config->dtype,
+                                                        GDNCP_OP_CONTIGUOUS, 3, value);
 
     if (status != GDNCP_OK) {
         return status;
     }
-    return gdncp_op_check_optional(state_name, state, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 4, states);
+    return gdncp_op_check_optional(state_name, state, config->device, GDNCP_F32,
+                                   GDNCP_OP_CONTIGUOUS, 4, states);
 }
 
 gdncp_status_t gdncp_cp_rule_forward(gdncp_cp_rule_t *rule, const gdncp_cp_rule_inputs_t *inputs,

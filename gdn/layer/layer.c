@@ -212,13 +212,14 @@ static gdncp_status_t check_projections(const gdncp_layer_t *layer, const char *
     const int64_t hidden = layer->config.shape.hidden_size;
     const int64_t in_shape[] = {projected_channels(layer), hidden};
     const int64_t out_shape[] = {hidden, layer->channels[PART_Z]};
-    const gdncp_status_t status =
-        gdncp_op_check_tensor(in_name, in_proj, dtype, GDNCP_OP_CONTIGUOUS, 2, in_shape);
+    const gdncp_status_t status = gdncp_op_check_tensor(in_name, in_proj, layer->config.device,
+                                                        dtype, GDNCP_OP_CONTIGUOUS, 2, in_shape);
 
     if (status != GDNCP_OK) {
         return status;
     }
-    return gdncp_op_check_tensor(out_name, out_proj, dtype, GDNCP_OP_CONTIGUOUS, 2, out_shape);
+    return gdncp_op_check_tensor(out_name, out_proj, layer->config.device, dtype,
+                                 GDNCP_OP_CONTIGUOUS, 2, out_shape);
 }
 
 static gdncp_status_t check_hidden(const gdncp_layer_t *layer, const char *name,
@@ -226,7 +227,8 @@ static gdncp_status_t check_hidden(const gdncp_layer_t *layer, const char *name,
 {
     const int64_t shape[] = {layer->num_tokens, layer->config.shape.hidden_size};
 
-    return gdncp_op_check_tensor(name, tensor, layer->config.dtype, GDNCP_OP_CONTIGUOUS, 2, shape);
+    return gdncp_op_check_tensor(name, tensor, layer->config.device, layer->config.dtype,
+                                 GDNCP_OP_CONTIGUOUS, 2, shape);
 }
 
 static gdncp_status_t check_call(const gdncp_layer_t *layer, const gdncp_layer_params_t *params,

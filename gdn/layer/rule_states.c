@@ -88,7 +88,7 @@ static gdncp_status_t merge(void *context, const float *transition, const float 
     const gdncp_tensor_t s = gdncp_tensor_contiguous((void *)in, GDNCP_F32, 2, state_shape);
     const gdncp_tensor_t result = gdncp_tensor_contiguous(out, GDNCP_F32, 2, state_shape);
 
-    return gdncp_state_merge(&m, &u, &s, transposed, &result);
+    return gdncp_state_merge(&m, &u, &s, transposed, &result, states->operator_scratch);
 }
 
 static gdncp_status_t copy_segments(rule_states_t *states, const gdncp_layout_t *layout)
@@ -318,12 +318,12 @@ static gdncp_status_t summarise(rule_states_t *states, const gdncp_delta_rule_t 
     const int64_t start = gdncp_trace_begin();
     gdncp_status_t status;
 
-    status = gdncp_delta_rule_summary(rule, schedule->forward_segments, schedule->num_middle,
+    status = gdncp_delta_rule_summary(rule, schedule->forward_segments, NULL, schedule->num_middle,
                                       &transitions, &middle, states->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_delta_rule_summary(rule, schedule->forward_segments + schedule->num_middle,
+    status = gdncp_delta_rule_summary(rule, schedule->forward_segments + schedule->num_middle, NULL,
                                       num_first, NULL, &first, states->operator_scratch);
     gdncp_trace_end("segment summary", start, 0);
     return status;
@@ -387,9 +387,9 @@ static gdncp_status_t summarise_gradients(rule_states_t *states, const gdncp_del
             memset(row(states, states->outgoing, i), 0, row_bytes(states));
         }
     }
-    const gdncp_status_t status =
-        gdncp_delta_rule_grad_summary(rule, schedule->backward_segments, schedule->num_backward,
-                                      grad_o, has_final ? &d : NULL, &d, states->operator_scratch);
+    const gdncp_status_t status = gdncp_delta_rule_grad_summary(
+        rule, schedule->backward_segments, NULL, schedule->num_backward, grad_o,
+        has_final ? &d : NULL, &d, states->operator_scratch);
 
     gdncp_trace_end("gradient summary", start, 0);
     return status;

@@ -74,12 +74,12 @@ static gdncp_tensor_t view_qkv(const gdncp_token_mix_t *mix, const gdncp_mixed_t
 
 gdncp_status_t gdncp_token_mix_gate(const gdncp_token_mix_t *mix,
                                     const gdncp_token_mix_tensors_t *tensors,
-                                    const gdncp_mixed_t *mixed)
+                                    const gdncp_mixed_t *mixed, gdncp_workspace_t *workspace)
 {
     const gdncp_gate_t gate = gate_of(mix, tensors);
     const gdncp_cp_rule_inputs_t inputs = gdncp_mixed_inputs(mix, mixed);
     const int64_t start = gdncp_trace_begin();
-    const gdncp_status_t status = gdncp_gate_forward(&gate, &inputs.g, &inputs.beta);
+    const gdncp_status_t status = gdncp_gate_forward(&gate, &inputs.g, &inputs.beta, workspace);
 
     gdncp_trace_end("gate", start, 0);
     return status;
@@ -87,12 +87,12 @@ gdncp_status_t gdncp_token_mix_gate(const gdncp_token_mix_t *mix,
 
 gdncp_status_t gdncp_token_mix_conv(const gdncp_token_mix_t *mix,
                                     const gdncp_token_mix_tensors_t *tensors,
-                                    const gdncp_mixed_t *mixed)
+                                    const gdncp_mixed_t *mixed, gdncp_workspace_t *workspace)
 {
     const gdncp_conv1d_t conv = conv_of(mix, tensors);
     const gdncp_tensor_t y = view_qkv(mix, mixed);
     const int64_t start = gdncp_trace_begin();
-    const gdncp_status_t status = gdncp_conv1d_forward(&conv, &y, NULL);
+    const gdncp_status_t status = gdncp_conv1d_forward(&conv, &y, NULL, workspace);
 
     gdncp_trace_end("conv1d", start, 0);
     return status;

@@ -59,12 +59,12 @@ gdncp_cp_rule_inputs_t gdncp_mixed_inputs(const gdncp_token_mix_t *mix, const gd
 /* The gate: g and beta of mixed. Reads a, b, A_log and dt_bias only. */
 gdncp_status_t gdncp_token_mix_gate(const gdncp_token_mix_t *mix,
                                     const gdncp_token_mix_tensors_t *tensors,
-                                    const gdncp_mixed_t *mixed);
+                                    const gdncp_mixed_t *mixed, gdncp_workspace_t *workspace);
 
 /* The convolution: qkv of mixed. Reads the other tensors only. */
 gdncp_status_t gdncp_token_mix_conv(const gdncp_token_mix_t *mix,
                                     const gdncp_token_mix_tensors_t *tensors,
-                                    const gdncp_mixed_t *mixed);
+                                    const gdncp_mixed_t *mixed, gdncp_workspace_t *workspace);
 
 /* Both of them backward; workspace for sums. */
 gdncp_status_t gdncp_token_mix_backward(const gdncp_token_mix_t *mix,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "error.h"
+#include "workspace.h"
 
 /* Room for GDNCP_MAX_DIMS int64 and their commas. */
 #define SHAPE_TEXT 128
@@ -53,6 +54,31 @@ gdncp_status_t gdncp_op_check_dtype(const char *name, const gdncp_tensor_t *tens
     return GDNCP_OK;
 }
 
+gdncp_status_t gdncp_op_check_device(const char *name, const gdncp_tensor_t *first,
+                                     const gdncp_workspace_t *workspace,
+                                     const gdncp_op_kernels_t **kernels_p)
+{
+    const gdncp_device_kind_t device = gdncp_workspace_device(workspace);
+    const gdncp_backend_t *backend;
+
+    if (first->device != device) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "%s: expected a tensor on the %s, where the workspace is, got one on the "
+                          "%s",
+                          name, gdncp_device_name(device), gdncp_device_name(first->device));
+    }
+    *kernels_p = NULL;
+    if (device == GDNCP_DEVICE_CPU) {
+        return GDNCP_OK;
+    }
+    const gdncp_status_t status = gdncp_backend_find(&backend);
+
+    if (status == GDNCP_OK) {
+        *kernels_p = gdncp_op_kernels_of(backend);
+    }
+    return status;
+}
+
 static gdncp_status_t check_shape(const char *name, const gdncp_tensor_t *tensor, int ndim,
                                   const int64_t *shape)
 {
@@ -94,8 +120,8 @@ static gdncp_status_t check_strides(const char *name, const gdncp_tensor_t *tens
 }
 
 gdncp_status_t gdncp_op_check_tensor(const char *name, const gdncp_tensor_t *tensor,
-                                     gdncp_dtype_t dtype, gdncp_op_strides_t strides, int ndim,
-                                     const int64_t *shape)
+                                     gdncp_device_kind_t device, gdncp_dtype_t dtype,
+                                     gdncp_op_strides_t strides, int ndim, const int64_t *shape)
 {
     gdncp_status_t status = gdncp_op_check_ndim(name, tensor, ndim);
 
@@ -116,23 +142,25 @@ gdncp_status_t gdncp_op_check_tensor(const char *name, const gdncp_tensor_t *ten
                           "%s: expected %" PRId64 " elements of data, got NULL", name,
                           num_elements);
     }
-    if (tensor->device != GDNCP_DEVICE_CPU) {
-        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED, "%s: expected a CPU tensor, got device kind %d",
-                          name, (int)tensor->device);
+    if (tensor->device != device) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "%s: expected a tensor on the %s, as the others are, got one on the %s",
+                          name, gdncp_device_name(device), gdncp_device_name(tensor->device));
     }
     return num_elements > 0 ? check_strides(name, tensor, strides) : GDNCP_OK;
 }
 
 gdncp_status_t gdncp_op_check_optional(const char *name, const gdncp_tensor_t *tensor,
-                                       gdncp_dtype_t dtype, gdncp_op_strides_t strides, int ndim,
-                                       const int64_t *shape)
+                                       gdncp_device_kind_t device, gdncp_dtype_t dtype,
+                                       gdncp_op_strides_t strides, int ndim, const int64_t *shape)
 {
     return gdncp_op_is_absent(tensor)
                ? GDNCP_OK
-               : gdncp_op_check_tensor(name, tensor, dtype, strides, ndim, shape);
+               : gdncp_op_check_tensor(name, tensor, device, dtype, strides, ndim, shape);
 }
 
-gdncp_status_t gdncp_op_check_cu_seqlens(const int64_t *cu_seqlens, int64_t num_sequences,
+gdncp_status_t gdncp_op_check_cu_seqlens(gdncp_device_kind_t device, const int64_t *cu_seqlens,
+                                         const int64_t *cu_seqlens_cuda, int64_t num_sequences,
                                          int64_t num_tokens)
 {
     if (num_sequences < 0) {
@@ -142,6 +170,12 @@ gdncp_status_t gdncp_op_check_cu_seqlens(const int64_t *cu_seqlens, int64_t num_
     if (cu_seqlens == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "cu_seqlens: expected %" PRId64 " offsets, got NULL", num_sequences + 1);
+    }
+    if (device == GDNCP_DEVICE_CUDA && cu_seqlens_cuda == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "cu_seqlens_cuda: expected %" PRId64
+                          " offsets in device memory, got NULL",
+                          num_sequences + 1);
     }
     if (cu_seqlens[0] != 0) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,

@@ -6,6 +6,7 @@
 #define GDNCP_GDNCP_H
 
 #include "comm.h"
+#include "device.h"
 #include "environment.h"
 #include "exchange.h"
 #include "export.h"
@@ -14,6 +15,7 @@
 #include "layout.h"
 #include "memory.h"
 #include "ops.h"
+#include "ops_decode.h"
 #include "plan.h"
 #include "safetensors.h"
 #include "status.h"

@@ -60,8 +60,10 @@ typedef struct gdncp_cp_rule_config {
     int64_t value_head_dim;  /**< dv */
     gdncp_dtype_t dtype;     /**< of q, k, v, o: F32, BF16 or F16 */
     gdncp_strategy_t strategy;
-    bool qk_l2norm; /**< normalise q and k per head first */
-    float scale;    /**< of q; 0: dk^-1/2 */
+    bool qk_l2norm;             /**< normalise q and k per head first */
+    float scale;                /**< of q; 0: dk^-1/2 */
+    gdncp_device_kind_t device; /**< where all tensors of a call lie */
+    gdncp_stream_t stream;      /**< of that device, in which all calls run; NULL on the CPU */
 } gdncp_cp_rule_config_t;
 
 /**
@@ -144,6 +146,8 @@ typedef struct gdncp_layer_config {
     gdncp_strategy_t strategy;
     float norm_eps;
     bool allow_neg_eigval;
+    gdncp_device_kind_t device; /**< where all tensors of a call lie */
+    gdncp_stream_t stream;      /**< of that device, in which all calls run; NULL on the CPU */
 } gdncp_layer_config_t;
 
 typedef struct gdncp_cp_core gdncp_cp_core_t;

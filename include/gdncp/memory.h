@@ -13,6 +13,7 @@
 
 #include "export.h"
 #include "status.h"
+#include "tensor.h"
 
 GDNCP_BEGIN_DECLS
 
@@ -46,13 +47,24 @@ GDNCP_API void gdncp_memory_free(void *memory);
  */
 typedef struct gdncp_workspace gdncp_workspace_t;
 
-/** Make an empty workspace. Free with gdncp_workspace_destroy(). */
+/** Make an empty workspace on the CPU. Free with gdncp_workspace_destroy(). */
 GDNCP_API gdncp_status_t gdncp_workspace_create(gdncp_workspace_t **workspace_p);
 
 /**
- * At least @p bytes of 64-byte aligned scratch, not initialised.
+ * Make an empty workspace on a device. Operators that are handed it run there, in this stream.
  *
- * One block a workspace: a second call invalidates what the first one returned.
+ * @param stream  of that device, and outlives the workspace; NULL: the default stream. Must be NULL
+ *                on the CPU.
+ */
+GDNCP_API gdncp_status_t gdncp_workspace_create_on(gdncp_device_kind_t device,
+                                                   gdncp_stream_t stream,
+                                                   gdncp_workspace_t **workspace_p);
+
+/**
+ * At least @p bytes of 64-byte aligned scratch of the workspace's device, not initialised.
+ *
+ * One block a workspace: a second call invalidates what the first one returned. On a CUDA device
+ * growing waits until the device is idle.
  */
 GDNCP_API gdncp_status_t gdncp_workspace_reserve(gdncp_workspace_t *workspace, size_t bytes,
                                                  void **memory_p);

@@ -16,9 +16,14 @@
  * - A tensor with data == NULL is absent; "optional" says where that is allowed.
  * - Outputs are written in full, never added to.
  * - Arguments are checked before anything is written. The error names the tensor.
- * - On CPU tensors a call returns when it is done; OpenMP threads as the caller has set.
- * - workspace may be NULL (scratch is then allocated for the call). Calls on different
- *   workspaces may run in parallel.
+ * - A call runs where its workspace is, and its tensors must lie there; NULL is the CPU, with
+ *   scratch allocated for the call. Calls on different workspaces may run in parallel.
+ * - On the CPU a call returns when it is done; OpenMP threads as the caller has set. On CUDA it
+ *   queues its work in the workspace's stream and neither waits nor allocates, but for growing the
+ *   workspace: a call of the same shapes after a first one can be captured in a CUDA graph.
+ * - Offsets and lists (cu_seqlens, sequences) are read on the host; where tensors are on a CUDA
+ *   device, the same numbers are needed in its memory too, at the argument named *_cuda. Numbers
+ *   there that differ from those on the host give undefined results.
  * - Errors: GDNCP_ERR_INVALID_ARGUMENT, GDNCP_ERR_OUT_OF_MEMORY, GDNCP_ERR_NOT_SUPPORTED.
  *
  * T = tokens, N = sequences, Hk and Hv = key and value heads, dk and dv = head
@@ -50,7 +55,8 @@ typedef struct gdncp_gate {
 
 /** @param g, beta  [T, Hv] F32, written in full */
 GDNCP_API gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
-                                            const gdncp_tensor_t *beta);
+                                            const gdncp_tensor_t *beta,
+                                            gdncp_workspace_t *workspace);
 
 /** Gradients of the gate; all written in full. */
 typedef struct gdncp_gate_grads {
@@ -73,8 +79,9 @@ GDNCP_API gdncp_status_t gdncp_gate_backward(const gdncp_gate_t *gate, const gdn
  * @param chunk_size  tokens, > 0
  */
 GDNCP_API gdncp_status_t gdncp_chunk_cumsum(const gdncp_tensor_t *g, const int64_t *cu_seqlens,
-                                            int64_t num_sequences, int64_t chunk_size,
-                                            const gdncp_tensor_t *out);
+                                            const int64_t *cu_seqlens_cuda, int64_t num_sequences,
+                                            int64_t chunk_size, const gdncp_tensor_t *out,
+                                            gdncp_workspace_t *workspace);
 
 /* ---------------------------------------------------------------- l2norm */
 
@@ -98,12 +105,13 @@ typedef enum gdncp_activation {
 
 /** Depthwise causal convolution: y[t] = act(bias + sum_i weight[:, i] x[t-W+1+i]). */
 typedef struct gdncp_conv1d {
-    gdncp_tensor_t x;          /**< [T, C], token stride free */
-    gdncp_tensor_t weight;     /**< [C, W] F32, 1 <= W <= 8 */
-    gdncp_tensor_t bias;       /**< [C] F32, optional */
-    gdncp_tensor_t window;     /**< [N, W-1, C] dtype of x, contiguous: the tokens before each
-                                    sequence; optional: zeros */
-    const int64_t *cu_seqlens; /**< [N + 1] */
+    gdncp_tensor_t x;               /**< [T, C], token stride free */
+    gdncp_tensor_t weight;          /**< [C, W] F32, 1 <= W <= 8 */
+    gdncp_tensor_t bias;            /**< [C] F32, optional */
+    gdncp_tensor_t window;          /**< [N, W-1, C] dtype of x, contiguous: the tokens before each
+                                         sequence; optional: zeros */
+    const int64_t *cu_seqlens;      /**< [N + 1] */
+    const int64_t *cu_seqlens_cuda; /**< [N + 1] in device memory; NULL on the CPU */
     int64_t num_sequences;
     gdncp_activation_t activation;
 } gdncp_conv1d_t;
@@ -114,7 +122,8 @@ typedef struct gdncp_conv1d {
  * last W-1 tokens of each sequence, from its window where it is shorter
  */
 GDNCP_API gdncp_status_t gdncp_conv1d_forward(const gdncp_conv1d_t *conv, const gdncp_tensor_t *y,
-                                              const gdncp_tensor_t *final_window);
+                                              const gdncp_tensor_t *final_window,
+                                              gdncp_workspace_t *workspace);
 
 typedef struct gdncp_conv1d_grads {
     gdncp_tensor_t x;      /**< [T, C] dtype of x, token stride free */
@@ -140,13 +149,14 @@ GDNCP_API gdncp_status_t gdncp_conv1d_backward(const gdncp_conv1d_t *conv,
  * all heads leaves both 0 and gets group_size = Hv / Hk.
  */
 typedef struct gdncp_delta_rule {
-    gdncp_tensor_t q;             /**< [T, Hk, dk] */
-    gdncp_tensor_t k;             /**< [T, Hk, dk] */
-    gdncp_tensor_t v;             /**< [T, Hv, dv] */
-    gdncp_tensor_t g;             /**< [T, Hv] F32, contiguous, <= 0 as a rule */
-    gdncp_tensor_t beta;          /**< [T, Hv] F32, contiguous */
-    gdncp_tensor_t initial_state; /**< [N, Hv, dk, dv] F32, contiguous; optional: zeros */
-    const int64_t *cu_seqlens;    /**< [N + 1] */
+    gdncp_tensor_t q;               /**< [T, Hk, dk] */
+    gdncp_tensor_t k;               /**< [T, Hk, dk] */
+    gdncp_tensor_t v;               /**< [T, Hv, dv] */
+    gdncp_tensor_t g;               /**< [T, Hv] F32, contiguous, <= 0 as a rule */
+    gdncp_tensor_t beta;            /**< [T, Hv] F32, contiguous */
+    gdncp_tensor_t initial_state;   /**< [N, Hv, dk, dv] F32, contiguous; optional: zeros */
+    const int64_t *cu_seqlens;      /**< [N + 1] */
+    const int64_t *cu_seqlens_cuda; /**< [N + 1] in device memory; NULL on the CPU */
     int64_t num_sequences;
     int64_t group_size;  /**< value heads a key head serves; 0: Hv / Hk, which must divide */
     int64_t group_phase; /**< value heads of the first key head's group that are not here */
@@ -195,11 +205,10 @@ GDNCP_API gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rul
  *                       leads to
  * @param contribution   U [num_selected, Hv, dk, dv] F32, contiguous
  */
-GDNCP_API gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule,
-                                                  const int64_t *sequences, int64_t num_selected,
-                                                  const gdncp_tensor_t *transition,
-                                                  const gdncp_tensor_t *contribution,
-                                                  gdncp_workspace_t *workspace);
+GDNCP_API gdncp_status_t gdncp_delta_rule_summary(
+    const gdncp_delta_rule_t *rule, const int64_t *sequences, const int64_t *sequences_cuda,
+    int64_t num_selected, const gdncp_tensor_t *transition, const gdncp_tensor_t *contribution,
+    gdncp_workspace_t *workspace);
 
 /**
  * The gradient of each sequence's initial state through its own tokens:
@@ -212,8 +221,8 @@ GDNCP_API gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule
  * @param grad_initial      [num_selected, Hv, dk, dv] F32, contiguous; may be grad_final_state
  */
 GDNCP_API gdncp_status_t gdncp_delta_rule_grad_summary(
-    const gdncp_delta_rule_t *rule, const int64_t *sequences, int64_t num_selected,
-    const gdncp_tensor_t *grad_o, const gdncp_tensor_t *grad_final_state,
+    const gdncp_delta_rule_t *rule, const int64_t *sequences, const int64_t *sequences_cuda,
+    int64_t num_selected, const gdncp_tensor_t *grad_o, const gdncp_tensor_t *grad_final_state,
     const gdncp_tensor_t *grad_initial, gdncp_workspace_t *workspace);
 
 /* ----------------------------------------------------------- state merge */
@@ -228,7 +237,7 @@ GDNCP_API gdncp_status_t gdncp_delta_rule_grad_summary(
 GDNCP_API gdncp_status_t gdncp_state_merge(const gdncp_tensor_t *transition,
                                            const gdncp_tensor_t *contribution,
                                            const gdncp_tensor_t *in, bool transposed,
-                                           const gdncp_tensor_t *out);
+                                           const gdncp_tensor_t *out, gdncp_workspace_t *workspace);
 
 /* --------------------------------------------------------- gated RMSNorm */
 

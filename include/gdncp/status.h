@@ -25,6 +25,7 @@ typedef enum gdncp_status {
     GDNCP_ERR_PEER_LOST,     /**< another rank died, left or failed */
     GDNCP_ERR_MISMATCH,      /**< ranks disagree: different plans, layouts or shapes */
     GDNCP_ERR_NUMERIC,       /**< a result or an input is NaN or infinite */
+    GDNCP_ERR_DEVICE,        /**< the GPU, its driver or its runtime reported an error */
     GDNCP_ERR_INTERNAL       /**< a defect of gdncp: please report it */
 } gdncp_status_t;
 

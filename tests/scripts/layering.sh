@@ -1,16 +1,36 @@
 #!/bin/bash
-# layering.sh CC BOX_FILE...
+# layering.sh CC CXX EMULATOR BOX_FILE...
 # A box's sources can include the headers of the boxes below it and no others. A BOX_FILE is named
 # for its box and holds its folders, an empty line, and the folders that its sources include from.
 set -euo pipefail
 cc=$1
-shift
+cxx=$2
+emulator=$3
+shift 3
 failed=0
 
 own_folders() { sed '/^$/q' "$1" | sed '/^$/d'; }
 visible_folders() { sed '1,/^$/d' "$1"; }
 is_visible() { grep -xF "$1" <(visible_folders "$2") >/dev/null; } # folder, box file
-headers_of() { own_folders "$1" | while read -r folder; do find "$folder" -maxdepth 1 -name '*.h'; done; }
+# All but those that need the CUDA toolkit.
+headers_of() {
+    own_folders "$1" | while read -r folder; do
+        find "$folder" -maxdepth 1 -name '*.h' -exec grep -L '<cuda_' {} +
+    done
+}
+
+# Headers for kernels are C++, and see the emulator's side of themselves.
+compile() { # header, flags...
+    local header=$1
+    shift
+    if grep -q "namespace GDNCP_KERNELS" "$header"; then
+        printf '#include "%s"\n' "$(basename "$header")" |
+            "$cxx" -std=gnu++17 -fsyntax-only "$@" -I"$emulator" -x c++ -
+    else
+        printf '#include "%s"\n' "$(basename "$header")" |
+            "$cc" -std=gnu11 -fsyntax-only "$@" -x c -
+    fi
+}
 
 complain() {
     echo "$1"
@@ -29,7 +49,7 @@ for box in "$@"; do
     while read -r folder; do
         while read -r line; do
             complain "an include must be a bare name or gdncp/name: $line"
-        done < <(grep -HnE '^ *# *include *"[^"]*/' "$folder"/*.[ch] 2>/dev/null |
+        done < <(grep -HnE '^ *# *include *"[^"]*/' "$folder"/*.[ch] "$folder"/*.cu 2>/dev/null |
             grep -vE 'include *"gdncp/[^/"]*"' || true)
     done < <(own_folders "$box")
     for other in "$@"; do
@@ -37,11 +57,9 @@ for box in "$@"; do
             name=$(basename "$header")
             num_pairs=$((num_pairs + 1))
             if is_visible "$(dirname "$header")" "$box"; then
-                printf '#include "%s"\n' "$name" |
-                    "$cc" -std=gnu11 -fsyntax-only "${flags[@]}" -x c - ||
+                compile "$header" "${flags[@]}" ||
                     complain "$(basename "$box") cannot include $name of $(basename "$other")"
-            elif printf '#include "%s"\n' "$name" |
-                "$cc" -fsyntax-only "${flags[@]}" -x c - 2>/dev/null; then
+            elif compile "$header" "${flags[@]}" 2>/dev/null; then
                 complain "$(basename "$box") can include $name of $(basename "$other")"
             fi
         done < <(headers_of "$other")
@@ -52,10 +70,11 @@ done
 declare -A below=(
     [status]=""
     [common]="status"
+    [device]="status common"
     [layouts]="status"
-    [comm]="status common layouts"
-    [ops]="status common"
-    [layer]="status common layouts comm ops"
+    [comm]="status common device layouts"
+    [ops]="status common device"
+    [layer]="status common device layouts comm ops"
 )
 for box in "$@"; do
     name=$(basename "$box")

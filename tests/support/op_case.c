@@ -252,7 +252,7 @@ void test_argument_errors(const test_argument_t *argument, gdncp_status_t (*call
     }
     *tensor = good;
     tensor->device = GDNCP_DEVICE_CUDA;
-    assert_argument_error(call(context), GDNCP_ERR_NOT_SUPPORTED, argument->name);
+    assert_argument_error(call(context), GDNCP_ERR_INVALID_ARGUMENT, argument->name);
     *tensor = good;
     tensor->data = NULL;
     if (!argument->optional) {

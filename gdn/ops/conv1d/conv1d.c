@@ -1,26 +1,25 @@
 /* The convolution: argument checks and dispatch. */
 #include <inttypes.h>
 
+#include "conv1d_checks.h"
 #include "conv1d_cpu.h"
 #include "conv1d_tile.h"
 #include "error.h"
-#include "op_checks.h"
 
 /* x or its gradient. */
 static gdncp_status_t check_input(const char *name, const gdncp_tensor_t *tensor,
                                   const gdncp_conv1d_t *conv)
 {
-    return gdncp_op_check_tensor(name, tensor, conv->x.dtype, GDNCP_OP_TOKEN_STRIDE, 2,
-                                 conv->x.shape);
+    return gdncp_op_check_tensor(name, tensor, conv->x.device, conv->x.dtype, GDNCP_OP_TOKEN_STRIDE,
+                                 2, conv->x.shape);
 }
 
-/* y or its gradient, which may be wider than x. */
-static gdncp_status_t check_output(const char *name, const gdncp_tensor_t *tensor,
-                                   const gdncp_conv1d_t *conv)
+gdncp_status_t gdncp_conv1d_check_output(const char *name, const gdncp_tensor_t *tensor,
+                                         const gdncp_conv1d_t *conv)
 {
     const bool is_wide = tensor != NULL && tensor->dtype == GDNCP_F32;
 
-    return gdncp_op_check_tensor(name, tensor, is_wide ? GDNCP_F32 : conv->x.dtype,
+    return gdncp_op_check_tensor(name, tensor, conv->x.device, is_wide ? GDNCP_F32 : conv->x.dtype,
                                  GDNCP_OP_TOKEN_STRIDE, 2, conv->x.shape);
 }
 
@@ -29,7 +28,8 @@ static gdncp_status_t check_window(const char *name, const gdncp_tensor_t *tenso
 {
     const int64_t shape[3] = {conv->num_sequences, conv->weight.shape[1] - 1, conv->x.shape[1]};
 
-    return gdncp_op_check_optional(name, tensor, conv->x.dtype, GDNCP_OP_CONTIGUOUS, 3, shape);
+    return gdncp_op_check_optional(name, tensor, conv->x.device, conv->x.dtype, GDNCP_OP_CONTIGUOUS,
+                                   3, shape);
 }
 
 static gdncp_status_t check_parameters(const gdncp_conv1d_t *conv)
@@ -47,16 +47,17 @@ static gdncp_status_t check_parameters(const gdncp_conv1d_t *conv)
                           "weight: expected a width of 1..%d, got %" PRId64, GDNCP_CONV1D_MAX_WIDTH,
                           width);
     }
-    status =
-        gdncp_op_check_tensor("weight", &conv->weight, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2, shape);
+    status = gdncp_op_check_tensor("weight", &conv->weight, conv->x.device, GDNCP_F32,
+                                   GDNCP_OP_CONTIGUOUS, 2, shape);
     if (status == GDNCP_OK) {
-        status =
-            gdncp_op_check_optional("bias", &conv->bias, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 1, shape);
+        status = gdncp_op_check_optional("bias", &conv->bias, conv->x.device, GDNCP_F32,
+                                         GDNCP_OP_CONTIGUOUS, 1, shape);
     }
     return status;
 }
 
-static gdncp_status_t check_conv(const gdncp_conv1d_t *conv)
+gdncp_status_t gdncp_conv1d_check(const gdncp_conv1d_t *conv, const gdncp_workspace_t *workspace,
+                                  const gdncp_op_kernels_t **kernels_p)
 {
     gdncp_status_t status;
 
@@ -68,13 +69,17 @@ static gdncp_status_t check_conv(const gdncp_conv1d_t *conv)
         status = gdncp_op_check_dtype("x", &conv->x);
     }
     if (status == GDNCP_OK) {
+        status = gdncp_op_check_device("x", &conv->x, workspace, kernels_p);
+    }
+    if (status == GDNCP_OK) {
         status = check_input("x", &conv->x, conv);
     }
     if (status == GDNCP_OK) {
         status = check_parameters(conv);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_cu_seqlens(conv->cu_seqlens, conv->num_sequences, conv->x.shape[0]);
+        status = gdncp_op_check_cu_seqlens(conv->x.device, conv->cu_seqlens, conv->cu_seqlens_cuda,
+                                           conv->num_sequences, conv->x.shape[0]);
     }
     if (status == GDNCP_OK) {
         status = check_window("window", &conv->window, conv);
@@ -98,7 +103,7 @@ static gdncp_status_t check_grads(const gdncp_conv1d_t *conv, const gdncp_conv1d
     }
     status = check_input("grads.x", &grads->x, conv);
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor("grads.weight", &grads->weight, GDNCP_F32,
+        status = gdncp_op_check_tensor("grads.weight", &grads->weight, conv->x.device, GDNCP_F32,
                                        GDNCP_OP_CONTIGUOUS, 2, conv->weight.shape);
     }
     if (status == GDNCP_OK && gdncp_op_is_absent(&conv->bias) != gdncp_op_is_absent(&grads->bias)) {
@@ -107,8 +112,8 @@ static gdncp_status_t check_grads(const gdncp_conv1d_t *conv, const gdncp_conv1d
                             gdncp_op_is_absent(&conv->bias) ? "absent" : "present");
     }
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_optional("grads.bias", &grads->bias, GDNCP_F32, GDNCP_OP_CONTIGUOUS,
-                                         1, conv->weight.shape);
+        status = gdncp_op_check_optional("grads.bias", &grads->bias, conv->x.device, GDNCP_F32,
+                                         GDNCP_OP_CONTIGUOUS, 1, conv->weight.shape);
     }
     if (status == GDNCP_OK) {
         status = check_window("grads.window", &grads->window, conv);
@@ -117,12 +122,14 @@ static gdncp_status_t check_grads(const gdncp_conv1d_t *conv, const gdncp_conv1d
 }
 
 gdncp_status_t gdncp_conv1d_forward(const gdncp_conv1d_t *conv, const gdncp_tensor_t *y,
-                                    const gdncp_tensor_t *final_window)
+                                    const gdncp_tensor_t *final_window,
+                                    gdncp_workspace_t *workspace)
 {
-    gdncp_status_t status = check_conv(conv);
+    const gdncp_op_kernels_t *kernels;
+    gdncp_status_t status = gdncp_conv1d_check(conv, workspace, &kernels);
 
     if (status == GDNCP_OK) {
-        status = check_output("y", y, conv);
+        status = gdncp_conv1d_check_output("y", y, conv);
     }
     if (status == GDNCP_OK) {
         status = check_window("final_window", final_window, conv);
@@ -130,7 +137,11 @@ gdncp_status_t gdncp_conv1d_forward(const gdncp_conv1d_t *conv, const gdncp_tens
     if (status != GDNCP_OK) {
         return status;
     }
-    gdncp_conv1d_forward_cpu(conv, y, gdncp_op_is_absent(final_window) ? NULL : final_window);
+    final_window = gdncp_op_is_absent(final_window) ? NULL : final_window;
+    if (kernels != NULL) {
+        return kernels->conv1d_forward(conv, y, final_window, workspace);
+    }
+    gdncp_conv1d_forward_cpu(conv, y, final_window);
     return GDNCP_OK;
 }
 
@@ -138,13 +149,18 @@ gdncp_status_t gdncp_conv1d_backward(const gdncp_conv1d_t *conv, const gdncp_ten
                                      const gdncp_conv1d_grads_t *grads,
                                      gdncp_workspace_t *workspace)
 {
-    gdncp_status_t status = check_conv(conv);
+    const gdncp_op_kernels_t *kernels;
+    gdncp_status_t status = gdncp_conv1d_check(conv, workspace, &kernels);
 
     if (status == GDNCP_OK) {
-        status = check_output("grad_y", grad_y, conv);
+        status = gdncp_conv1d_check_output("grad_y", grad_y, conv);
     }
     if (status == GDNCP_OK) {
         status = check_grads(conv, grads);
     }
-    return status == GDNCP_OK ? gdncp_conv1d_backward_cpu(conv, grad_y, grads, workspace) : status;
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return kernels != NULL ? kernels->conv1d_backward(conv, grad_y, grads, workspace)
+                           : gdncp_conv1d_backward_cpu(conv, grad_y, grads, workspace);
 }

@@ -3,7 +3,6 @@
 
 #include "conv1d_cpu.h"
 #include "conv1d_tile.h"
-#include "inline_math.h"
 #include "op_parallel.h"
 #include "token_rows.h"
 
@@ -12,14 +11,6 @@ typedef struct forward_task {
     const gdncp_tensor_t *y;
     int64_t num_tiles;
 } forward_task_t;
-
-GDNCP_VECTOR_CLONES
-static void silu_in_place(float *values, int64_t count)
-{
-    for (int64_t c = 0; c < count; c++) {
-        values[c] = values[c] * gdncp_sigmoid_f32(values[c]);
-    }
-}
 
 static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *tile,
                         const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_run_t *run)
@@ -38,7 +29,7 @@ static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *t
 
         gdncp_conv1d_apply(taps, &rows, tile->count, y);
         if (task->conv->activation == GDNCP_ACTIVATION_SILU) {
-            silu_in_place(y, tile->count);
+            gdncp_conv1d_silu(y, tile->count);
         }
         gdncp_row_store(task->y, token, tile->first, tile->count, y);
     }

@@ -169,3 +169,16 @@ void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows
 {
     apply_width(taps, rows, count, out);
 }
+
+GDNCP_VECTOR_CLONES
+static void silu(float *values, int64_t count)
+{
+    for (int64_t c = 0; c < count; c++) {
+        values[c] = values[c] * gdncp_sigmoid_f32(values[c]);
+    }
+}
+
+void gdncp_conv1d_silu(float *values, int64_t count)
+{
+    silu(values, count);
+}

@@ -76,4 +76,7 @@ void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d
 void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
                         int64_t count, float *out);
 
+/* values[c] <- SiLU(values[c]). */
+void gdncp_conv1d_silu(float *values, int64_t count);
+
 #endif

@@ -296,29 +296,28 @@ static gdncp_status_t check_grads(const gdncp_rule_problem_t *problem,
     if (grads == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "grads: expected tensors, got NULL");
     }
-    gdncp_status_t status = gdncp_op_check_tensor("grads.q", &grads->q, problem->dtype,
-                                                  GDNCP_OP_TOKEN_STRIDE, 3, key_shape);
+    gdncp_status_t status = gdncp_op_check_tensor(
+        "grads.q", &grads->q, problem->device, problem->dtype, GDNCP_OP_TOKEN_STRIDE, 3, key_shape);
 
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor("grads.k", &grads->k, problem->dtype, GDNCP_OP_TOKEN_STRIDE,
-                                       3, key_shape);
+        status = gdncp_op_check_tensor("grads.k", &grads->k, problem->device, problem->dtype,
+                                       GDNCP_OP_TOKEN_STRIDE, 3, key_shape);
     }
     if (status == GDNCP_OK) {
         status = gdncp_rule_check_values(problem, "grads.v", &grads->v);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor("grads.g", &grads->g, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2,
-                                       gate_shape);
+        status = gdncp_op_check_tensor("grads.g", &grads->g, problem->device, GDNCP_F32,
+                                       GDNCP_OP_CONTIGUOUS, 2, gate_shape);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor("grads.beta", &grads->beta, GDNCP_F32, GDNCP_OP_CONTIGUOUS,
-                                       2, gate_shape);
+        status = gdncp_op_check_tensor("grads.beta", &grads->beta, problem->device, GDNCP_F32,
+                                       GDNCP_OP_CONTIGUOUS, 2, gate_shape);
     }
     return status != GDNCP_OK
                ? status
-               : gdncp_rule_check_states("grads.initial_state", &grads->initial_state, true,
-                                         problem->rule->num_sequences, problem->num_value_heads,
-                                         problem->dk, problem->dv);
+               : gdncp_rule_check_states(problem, "grads.initial_state", &grads->initial_state,
+                                         true, problem->rule->num_sequences, problem->dv);
 }
 
 gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
@@ -329,21 +328,25 @@ gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
 {
     backward_run_t run = {.grad_o = grad_o, .grad_final_state = grad_final_state, .grads = grads};
     gdncp_rule_problem_t *const problem = &run.problem;
-    gdncp_status_t status = gdncp_rule_problem_make(rule, true, true, problem);
+    gdncp_status_t status = gdncp_rule_problem_make(rule, true, true, workspace, problem);
 
     if (status == GDNCP_OK) {
         status = gdncp_rule_check_values(problem, "grad_o", grad_o);
     }
     if (status == GDNCP_OK) {
-        status =
-            gdncp_rule_check_states("grad_final_state", grad_final_state, true, rule->num_sequences,
-                                    problem->num_value_heads, problem->dk, problem->dv);
+        status = gdncp_rule_check_states(problem, "grad_final_state", grad_final_state, true,
+                                         rule->num_sequences, problem->dv);
     }
     if (status == GDNCP_OK) {
         status = check_grads(problem, grads);
     }
     if (status != GDNCP_OK) {
         return status;
+    }
+    if (problem->kernels != NULL) {
+        return problem->kernels->delta_rule_backward(
+            problem, grad_o, gdncp_op_is_absent(grad_final_state) ? NULL : grad_final_state, grads,
+            workspace);
     }
     /* The sums over a group run in one thread, in the order of its heads. */
     const int64_t num_items = rule->num_sequences * problem->num_key_heads;

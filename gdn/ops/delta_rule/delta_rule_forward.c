@@ -126,17 +126,21 @@ gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gd
 {
     forward_run_t run = {.o = o, .final_state = final_state};
     gdncp_rule_problem_t *const problem = &run.problem;
-    gdncp_status_t status = gdncp_rule_problem_make(rule, true, true, problem);
+    gdncp_status_t status = gdncp_rule_problem_make(rule, true, true, workspace, problem);
 
     if (status == GDNCP_OK) {
         status = gdncp_rule_check_values(problem, "o", o);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_states("final_state", final_state, true, rule->num_sequences,
-                                         problem->num_value_heads, problem->dk, problem->dv);
+        status = gdncp_rule_check_states(problem, "final_state", final_state, true,
+                                         rule->num_sequences, problem->dv);
     }
     if (status != GDNCP_OK) {
         return status;
+    }
+    if (problem->kernels != NULL) {
+        return problem->kernels->delta_rule_forward(
+            problem, o, gdncp_op_is_absent(final_state) ? NULL : final_state, workspace);
     }
     /* Groups share the products of their keys; single heads keep more threads busy. */
     const int64_t num_groups = rule->num_sequences * problem->num_key_heads;

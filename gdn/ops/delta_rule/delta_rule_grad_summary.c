@@ -2,6 +2,7 @@
 #include "gdncp/ops.h"
 
 #include "delta_rule_chunk_backward.h"
+#include "op_checks.h"
 #include "op_parallel.h"
 
 typedef struct grad_summary_scratch {
@@ -70,36 +71,41 @@ static void grad_summary_item(void *context, int64_t item, int thread)
     gdncp_store_state(problem, scratch.grad_state, selected, head, run->grad_initial);
 }
 
-gdncp_status_t gdncp_delta_rule_grad_summary(const gdncp_delta_rule_t *rule,
-                                             const int64_t *sequences, int64_t num_selected,
-                                             const gdncp_tensor_t *grad_o,
-                                             const gdncp_tensor_t *grad_final_state,
-                                             const gdncp_tensor_t *grad_initial,
-                                             gdncp_workspace_t *workspace)
+gdncp_status_t
+gdncp_delta_rule_grad_summary(const gdncp_delta_rule_t *rule, const int64_t *sequences,
+                              const int64_t *sequences_cuda, int64_t num_selected,
+                              const gdncp_tensor_t *grad_o, const gdncp_tensor_t *grad_final_state,
+                              const gdncp_tensor_t *grad_initial, gdncp_workspace_t *workspace)
 {
     grad_summary_run_t run = {.sequences = sequences,
                               .grad_o = grad_o,
                               .grad_final_state = grad_final_state,
                               .grad_initial = grad_initial};
     gdncp_rule_problem_t *const problem = &run.problem;
-    gdncp_status_t status = gdncp_rule_problem_make(rule, true, false, problem);
+    gdncp_status_t status = gdncp_rule_problem_make(rule, true, false, workspace, problem);
 
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_selection(problem, sequences, num_selected);
+        status = gdncp_rule_check_selection(problem, sequences, sequences_cuda, num_selected);
     }
     if (status == GDNCP_OK) {
         status = gdncp_rule_check_values(problem, "grad_o", grad_o);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_states("grad_final_state", grad_final_state, true, num_selected,
-                                         problem->num_value_heads, problem->dk, problem->dv);
+        status = gdncp_rule_check_states(problem, "grad_final_state", grad_final_state, true,
+                                         num_selected, problem->dv);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_states("grad_initial", grad_initial, false, num_selected,
-                                         problem->num_value_heads, problem->dk, problem->dv);
+        status = gdncp_rule_check_states(problem, "grad_initial", grad_initial, false, num_selected,
+                                         problem->dv);
     }
     if (status != GDNCP_OK) {
         return status;
+    }
+    if (problem->kernels != NULL) {
+        return problem->kernels->delta_rule_grad_summary(
+            problem, sequences, sequences_cuda, num_selected, grad_o,
+            gdncp_op_is_absent(grad_final_state) ? NULL : grad_final_state, grad_initial,
+            workspace);
     }
     const int64_t num_items = num_selected * problem->num_value_heads;
     gdncp_arena_t measure = {.block = NULL};

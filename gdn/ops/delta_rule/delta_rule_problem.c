@@ -50,15 +50,16 @@ static gdncp_status_t resolve_group(gdncp_rule_problem_t *problem)
 static gdncp_status_t check_gates(const gdncp_rule_problem_t *problem)
 {
     const int64_t shape[] = {problem->num_tokens, problem->num_value_heads};
-    const gdncp_status_t status =
-        gdncp_op_check_tensor("g", &problem->rule->g, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2, shape);
+    const gdncp_status_t status = gdncp_op_check_tensor("g", &problem->rule->g, problem->device,
+                                                        GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2, shape);
 
     return status != GDNCP_OK ? status
-                              : gdncp_op_check_tensor("beta", &problem->rule->beta, GDNCP_F32,
-                                                      GDNCP_OP_CONTIGUOUS, 2, shape);
+                              : gdncp_op_check_tensor("beta", &problem->rule->beta, problem->device,
+                                                      GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2, shape);
 }
 
-static gdncp_status_t check_qkv(gdncp_rule_problem_t *problem, bool needs_q)
+static gdncp_status_t check_qkv(gdncp_rule_problem_t *problem, bool needs_q,
+                                const gdncp_workspace_t *workspace)
 {
     const gdncp_delta_rule_t *const rule = problem->rule;
     gdncp_status_t status = gdncp_op_check_ndim("k", &rule->k, 3);
@@ -69,12 +70,16 @@ static gdncp_status_t check_qkv(gdncp_rule_problem_t *problem, bool needs_q)
     if (status == GDNCP_OK) {
         status = gdncp_op_check_dtype("k", &rule->k);
     }
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_device("k", &rule->k, workspace, &problem->kernels);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
     const int64_t key_shape[] = {rule->k.shape[0], rule->k.shape[1], rule->k.shape[2]};
     const int64_t value_shape[] = {key_shape[0], rule->v.shape[1], rule->v.shape[2]};
 
+    problem->device = rule->k.device;
     problem->dtype = rule->k.dtype;
     problem->num_tokens = key_shape[0];
     problem->num_key_heads = key_shape[1];
@@ -87,25 +92,27 @@ static gdncp_status_t check_qkv(gdncp_rule_problem_t *problem, bool needs_q)
     if (problem->dv == 0) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "v: expected a head dimension > 0, got 0");
     }
-    status =
-        gdncp_op_check_tensor("k", &rule->k, problem->dtype, GDNCP_OP_TOKEN_STRIDE, 3, key_shape);
+    status = gdncp_op_check_tensor("k", &rule->k, problem->device, problem->dtype,
+                                   GDNCP_OP_TOKEN_STRIDE, 3, key_shape);
     if (status == GDNCP_OK && needs_q) {
-        status = gdncp_op_check_tensor("q", &rule->q, problem->dtype, GDNCP_OP_TOKEN_STRIDE, 3,
-                                       key_shape);
+        status = gdncp_op_check_tensor("q", &rule->q, problem->device, problem->dtype,
+                                       GDNCP_OP_TOKEN_STRIDE, 3, key_shape);
     }
-    return status != GDNCP_OK ? status
-                              : gdncp_op_check_tensor("v", &rule->v, problem->dtype,
-                                                      GDNCP_OP_TOKEN_STRIDE, 3, value_shape);
+    return status != GDNCP_OK
+               ? status
+               : gdncp_op_check_tensor("v", &rule->v, problem->device, problem->dtype,
+                                       GDNCP_OP_TOKEN_STRIDE, 3, value_shape);
 }
 
 gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool needs_q,
-                                       bool needs_initial_state, gdncp_rule_problem_t *problem)
+                                       bool needs_initial_state, const gdncp_workspace_t *workspace,
+                                       gdncp_rule_problem_t *problem)
 {
     if (rule == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "rule: expected a delta rule, got NULL");
     }
     *problem = (gdncp_rule_problem_t){.rule = rule};
-    gdncp_status_t status = check_qkv(problem, needs_q);
+    gdncp_status_t status = check_qkv(problem, needs_q, workspace);
 
     if (status == GDNCP_OK) {
         status = resolve_group(problem);
@@ -114,13 +121,12 @@ gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool need
         status = check_gates(problem);
     }
     if (status == GDNCP_OK) {
-        status =
-            gdncp_op_check_cu_seqlens(rule->cu_seqlens, rule->num_sequences, problem->num_tokens);
+        status = gdncp_op_check_cu_seqlens(problem->device, rule->cu_seqlens, rule->cu_seqlens_cuda,
+                                           rule->num_sequences, problem->num_tokens);
     }
     if (status == GDNCP_OK && needs_initial_state) {
-        status = gdncp_rule_check_states("initial_state", &rule->initial_state, true,
-                                         rule->num_sequences, problem->num_value_heads, problem->dk,
-                                         problem->dv);
+        status = gdncp_rule_check_states(problem, "initial_state", &rule->initial_state, true,
+                                         rule->num_sequences, problem->dv);
     }
     if (status != GDNCP_OK) {
         return status;
@@ -139,7 +145,8 @@ gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool need
 }
 
 gdncp_status_t gdncp_rule_check_selection(const gdncp_rule_problem_t *problem,
-                                          const int64_t *sequences, int64_t num_selected)
+                                          const int64_t *sequences, const int64_t *sequences_cuda,
+                                          int64_t num_selected)
 {
     const int64_t num_sequences = problem->rule->num_sequences;
 
@@ -152,6 +159,11 @@ gdncp_status_t gdncp_rule_check_selection(const gdncp_rule_problem_t *problem,
     if (num_selected < 0) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "num_selected: expected >= 0, got %" PRId64,
                           num_selected);
+    }
+    if (problem->device == GDNCP_DEVICE_CUDA && (sequences == NULL) != (sequences_cuda == NULL)) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "sequences_cuda: expected a list where sequences is one, got %s",
+                          sequences_cuda == NULL ? "NULL" : "one");
     }
     for (int64_t i = 0; sequences != NULL && i < num_selected; i++) {
         if (sequences[i] < 0 || sequences[i] >= num_sequences) {
@@ -169,18 +181,20 @@ gdncp_status_t gdncp_rule_check_values(const gdncp_rule_problem_t *problem, cons
 {
     const int64_t shape[] = {problem->num_tokens, problem->num_value_heads, problem->dv};
 
-    return gdncp_op_check_tensor(name, tensor, problem->dtype, GDNCP_OP_TOKEN_STRIDE, 3, shape);
+    return gdncp_op_check_tensor(name, tensor, problem->device, problem->dtype,
+                                 GDNCP_OP_TOKEN_STRIDE, 3, shape);
 }
 
-gdncp_status_t gdncp_rule_check_states(const char *name, const gdncp_tensor_t *tensor,
-                                       bool optional, int64_t count, int64_t heads, int64_t rows,
+gdncp_status_t gdncp_rule_check_states(const gdncp_rule_problem_t *problem, const char *name,
+                                       const gdncp_tensor_t *tensor, bool optional, int64_t count,
                                        int64_t columns)
 {
-    const int64_t shape[] = {count, heads, rows, columns};
+    const int64_t shape[] = {count, problem->num_value_heads, problem->dk, columns};
 
-    return optional
-               ? gdncp_op_check_optional(name, tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 4, shape)
-               : gdncp_op_check_tensor(name, tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 4, shape);
+    return optional ? gdncp_op_check_optional(name, tensor, problem->device, GDNCP_F32,
+                                              GDNCP_OP_CONTIGUOUS, 4, shape)
+                    : gdncp_op_check_tensor(name, tensor, problem->device, GDNCP_F32,
+                                            GDNCP_OP_CONTIGUOUS, 4, shape);
 }
 
 gdncp_head_group_t gdncp_rule_group(const gdncp_rule_problem_t *problem, int64_t key_head)

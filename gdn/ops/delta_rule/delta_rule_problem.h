@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "gdncp/ops.h"
+#include "op_kernels.h"
 
 /* Tokens of a chunk. */
 #define GDNCP_CHUNK 64
@@ -18,7 +19,9 @@
 
 typedef struct gdncp_rule_problem {
     const gdncp_delta_rule_t *rule;
-    gdncp_dtype_t dtype; /* of k, v and, where they are used, q and o */
+    gdncp_device_kind_t device;
+    const gdncp_op_kernels_t *kernels; /* of the device; NULL on the CPU */
+    gdncp_dtype_t dtype;               /* of k, v and, where they are used, q and o */
     int64_t num_tokens;
     int64_t num_key_heads;
     int64_t num_value_heads;
@@ -31,17 +34,20 @@ typedef struct gdncp_rule_problem {
 
 /* Check a rule and resolve its defaults. */
 gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool needs_q,
-                                       bool needs_initial_state, gdncp_rule_problem_t *problem);
+                                       bool needs_initial_state, const gdncp_workspace_t *workspace,
+                                       gdncp_rule_problem_t *problem);
 
-/* sequences is NULL (then num_selected must be the number of sequences) or lists valid ones. */
+/* sequences is NULL (then num_selected must be the number of sequences) or lists valid ones, on a
+ * CUDA device with a copy there. */
 gdncp_status_t gdncp_rule_check_selection(const gdncp_rule_problem_t *problem,
-                                          const int64_t *sequences, int64_t num_selected);
+                                          const int64_t *sequences, const int64_t *sequences_cuda,
+                                          int64_t num_selected);
 
-/* Checks of tensors shaped by the rule: [T, Hv, dv], and [count, Hv, rows, columns] states. */
+/* Checks of tensors shaped by the rule: [T, Hv, dv], and [count, Hv, dk, columns] states. */
 gdncp_status_t gdncp_rule_check_values(const gdncp_rule_problem_t *problem, const char *name,
                                        const gdncp_tensor_t *tensor);
-gdncp_status_t gdncp_rule_check_states(const char *name, const gdncp_tensor_t *tensor,
-                                       bool optional, int64_t count, int64_t heads, int64_t rows,
+gdncp_status_t gdncp_rule_check_states(const gdncp_rule_problem_t *problem, const char *name,
+                                       const gdncp_tensor_t *tensor, bool optional, int64_t count,
                                        int64_t columns);
 
 /* Value heads [first, end) of the group of a key head; empty where no value head here reads it. */

@@ -145,28 +145,35 @@ static void summary_item(void *context, int64_t item, int thread)
 }
 
 gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule, const int64_t *sequences,
-                                        int64_t num_selected, const gdncp_tensor_t *transition,
+                                        const int64_t *sequences_cuda, int64_t num_selected,
+                                        const gdncp_tensor_t *transition,
                                         const gdncp_tensor_t *contribution,
                                         gdncp_workspace_t *workspace)
 {
     summary_run_t run = {.sequences = sequences};
     gdncp_rule_problem_t *const problem = &run.problem;
     const bool has_transition = !gdncp_op_is_absent(transition);
-    gdncp_status_t status = gdncp_rule_problem_make(rule, false, !has_transition, problem);
+    gdncp_status_t status =
+        gdncp_rule_problem_make(rule, false, !has_transition, workspace, problem);
 
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_selection(problem, sequences, num_selected);
+        status = gdncp_rule_check_selection(problem, sequences, sequences_cuda, num_selected);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_states("transition", transition, true, num_selected,
-                                         problem->num_value_heads, problem->dk, problem->dk);
+        status = gdncp_rule_check_states(problem, "transition", transition, true, num_selected,
+                                         problem->dk);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_states("contribution", contribution, false, num_selected,
-                                         problem->num_value_heads, problem->dk, problem->dv);
+        status = gdncp_rule_check_states(problem, "contribution", contribution, false, num_selected,
+                                         problem->dv);
     }
     if (status != GDNCP_OK) {
         return status;
+    }
+    if (problem->kernels != NULL) {
+        return problem->kernels->delta_rule_summary(
+            problem, sequences, sequences_cuda, num_selected, has_transition ? transition : NULL,
+            contribution, workspace);
     }
     const int64_t num_items = num_selected * problem->num_value_heads;
     gdncp_arena_t measure = {.block = NULL};

@@ -67,28 +67,41 @@ static void sum_block(void *context, int64_t block, int thread)
 }
 
 gdncp_status_t gdncp_chunk_cumsum(const gdncp_tensor_t *g, const int64_t *cu_seqlens,
-                                  int64_t num_sequences, int64_t chunk_size,
-                                  const gdncp_tensor_t *out)
+                                  const int64_t *cu_seqlens_cuda, int64_t num_sequences,
+                                  int64_t chunk_size, const gdncp_tensor_t *out,
+                                  gdncp_workspace_t *workspace)
 {
+    const gdncp_op_kernels_t *kernels;
     gdncp_status_t status = gdncp_op_check_ndim("g", g, 2);
 
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor("g", g, GDNCP_F32, GDNCP_OP_TOKEN_STRIDE, 2, g->shape);
+        status = gdncp_op_check_device("g", g, workspace, &kernels);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_cu_seqlens(cu_seqlens, num_sequences, g->shape[0]);
+        status =
+            gdncp_op_check_tensor("g", g, g->device, GDNCP_F32, GDNCP_OP_TOKEN_STRIDE, 2, g->shape);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_cu_seqlens(g->device, cu_seqlens, cu_seqlens_cuda, num_sequences,
+                                           g->shape[0]);
     }
     if (status == GDNCP_OK && chunk_size <= 0) {
         status = gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "chunk_size: expected > 0, got %" PRId64,
                             chunk_size);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor("out", out, GDNCP_F32, GDNCP_OP_TOKEN_STRIDE, 2, g->shape);
+        status = gdncp_op_check_tensor("out", out, g->device, GDNCP_F32, GDNCP_OP_TOKEN_STRIDE, 2,
+                                       g->shape);
     }
     if (status != GDNCP_OK) {
         return status;
     }
     const int64_t num_tokens = g->shape[0];
+
+    if (kernels != NULL) {
+        return kernels->chunk_cumsum(g, cu_seqlens, cu_seqlens_cuda, num_sequences,
+                                     min_i64(chunk_size, num_tokens), out, workspace);
+    }
     const int64_t num_blocks = gdncp_num_token_blocks(num_tokens);
     cumsum_task_t task = {.g = g,
                           .out = out,

@@ -4,19 +4,22 @@
 #include "op_checks.h"
 
 static gdncp_status_t check_parameter(const char *name, const gdncp_tensor_t *tensor,
-                                      int64_t num_heads)
+                                      const gdncp_gate_t *gate)
 {
-    return gdncp_op_check_tensor(name, tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 1, &num_heads);
+    return gdncp_op_check_tensor(name, tensor, gate->a.device, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 1,
+                                 &gate->a.shape[1]);
 }
 
 /* a or b, or a gradient of one. */
 static gdncp_status_t check_tokens(const char *name, const gdncp_tensor_t *tensor,
                                    gdncp_dtype_t dtype, const gdncp_gate_t *gate)
 {
-    return gdncp_op_check_tensor(name, tensor, dtype, GDNCP_OP_TOKEN_STRIDE, 2, gate->a.shape);
+    return gdncp_op_check_tensor(name, tensor, gate->a.device, dtype, GDNCP_OP_TOKEN_STRIDE, 2,
+                                 gate->a.shape);
 }
 
-static gdncp_status_t check_gate(const gdncp_gate_t *gate)
+static gdncp_status_t check_gate(const gdncp_gate_t *gate, const gdncp_workspace_t *workspace,
+                                 const gdncp_op_kernels_t **kernels_p)
 {
     gdncp_status_t status;
 
@@ -28,16 +31,19 @@ static gdncp_status_t check_gate(const gdncp_gate_t *gate)
         status = gdncp_op_check_dtype("a", &gate->a);
     }
     if (status == GDNCP_OK) {
+        status = gdncp_op_check_device("a", &gate->a, workspace, kernels_p);
+    }
+    if (status == GDNCP_OK) {
         status = check_tokens("a", &gate->a, gate->a.dtype, gate);
     }
     if (status == GDNCP_OK) {
         status = check_tokens("b", &gate->b, gate->a.dtype, gate);
     }
     if (status == GDNCP_OK) {
-        status = check_parameter("A_log", &gate->A_log, gate->a.shape[1]);
+        status = check_parameter("A_log", &gate->A_log, gate);
     }
     if (status == GDNCP_OK) {
-        status = check_parameter("dt_bias", &gate->dt_bias, gate->a.shape[1]);
+        status = check_parameter("dt_bias", &gate->dt_bias, gate);
     }
     return status;
 }
@@ -54,18 +60,19 @@ static gdncp_status_t check_grads(const gdncp_gate_t *gate, const gdncp_gate_gra
         status = check_tokens("grads.b", &grads->b, gate->a.dtype, gate);
     }
     if (status == GDNCP_OK) {
-        status = check_parameter("grads.A_log", &grads->A_log, gate->a.shape[1]);
+        status = check_parameter("grads.A_log", &grads->A_log, gate);
     }
     if (status == GDNCP_OK) {
-        status = check_parameter("grads.dt_bias", &grads->dt_bias, gate->a.shape[1]);
+        status = check_parameter("grads.dt_bias", &grads->dt_bias, gate);
     }
     return status;
 }
 
 gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
-                                  const gdncp_tensor_t *beta)
+                                  const gdncp_tensor_t *beta, gdncp_workspace_t *workspace)
 {
-    gdncp_status_t status = check_gate(gate);
+    const gdncp_op_kernels_t *kernels;
+    gdncp_status_t status = check_gate(gate, workspace, &kernels);
 
     if (status == GDNCP_OK) {
         status = check_tokens("g", g, GDNCP_F32, gate);
@@ -76,6 +83,9 @@ gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t
     if (status != GDNCP_OK) {
         return status;
     }
+    if (kernels != NULL) {
+        return kernels->gate_forward(gate, g, beta, workspace);
+    }
     gdncp_gate_forward_cpu(gate, g, beta);
     return GDNCP_OK;
 }
@@ -84,7 +94,8 @@ gdncp_status_t gdncp_gate_backward(const gdncp_gate_t *gate, const gdncp_tensor_
                                    const gdncp_tensor_t *grad_beta, const gdncp_gate_grads_t *grads,
                                    gdncp_workspace_t *workspace)
 {
-    gdncp_status_t status = check_gate(gate);
+    const gdncp_op_kernels_t *kernels;
+    gdncp_status_t status = check_gate(gate, workspace, &kernels);
 
     if (status == GDNCP_OK) {
         status = check_tokens("grad_g", grad_g, GDNCP_F32, gate);
@@ -97,6 +108,9 @@ gdncp_status_t gdncp_gate_backward(const gdncp_gate_t *gate, const gdncp_tensor_
     }
     if (status != GDNCP_OK) {
         return status;
+    }
+    if (kernels != NULL) {
+        return kernels->gate_backward(gate, grad_g, grad_beta, grads, workspace);
     }
     return gdncp_gate_backward_cpu(gate, grad_g, grad_beta, grads, workspace);
 }

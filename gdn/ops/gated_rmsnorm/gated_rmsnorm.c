@@ -9,7 +9,8 @@
 static gdncp_status_t check_grad(const char *name, const gdncp_tensor_t *tensor,
                                  gdncp_dtype_t dtype, const gdncp_gated_rmsnorm_t *norm)
 {
-    return gdncp_op_check_tensor(name, tensor, dtype, GDNCP_OP_TOKEN_STRIDE, 3, norm->x.shape);
+    return gdncp_op_check_tensor(name, tensor, norm->x.device, dtype, GDNCP_OP_TOKEN_STRIDE, 3,
+                                 norm->x.shape);
 }
 
 /* Tokens of a dtype of their own. */
@@ -29,18 +30,26 @@ static gdncp_status_t check_tokens(const char *name, const gdncp_tensor_t *tenso
 static gdncp_status_t check_weight(const char *name, const gdncp_tensor_t *tensor,
                                    const gdncp_gated_rmsnorm_t *norm)
 {
-    return gdncp_op_check_tensor(name, tensor, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 1,
+    return gdncp_op_check_tensor(name, tensor, norm->x.device, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 1,
                                  &norm->x.shape[2]);
 }
 
-static gdncp_status_t check_norm(const gdncp_gated_rmsnorm_t *norm)
+static gdncp_status_t check_norm(const gdncp_gated_rmsnorm_t *norm,
+                                 const gdncp_workspace_t *workspace,
+                                 const gdncp_op_kernels_t **kernels_p)
 {
     gdncp_status_t status;
 
     if (norm == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "norm: expected a gated RMSNorm, got NULL");
     }
-    status = check_tokens("x", &norm->x, norm);
+    status = gdncp_op_check_ndim("x", &norm->x, 3);
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_device("x", &norm->x, workspace, kernels_p);
+    }
+    if (status == GDNCP_OK) {
+        status = check_tokens("x", &norm->x, norm);
+    }
     if (status == GDNCP_OK) {
         status = check_tokens("z", &norm->z, norm);
     }
@@ -57,12 +66,17 @@ static gdncp_status_t check_norm(const gdncp_gated_rmsnorm_t *norm)
 gdncp_status_t gdncp_gated_rmsnorm_forward(const gdncp_gated_rmsnorm_t *norm,
                                            const gdncp_tensor_t *y, gdncp_workspace_t *workspace)
 {
-    gdncp_status_t status = check_norm(norm);
+    const gdncp_op_kernels_t *kernels;
+    gdncp_status_t status = check_norm(norm, workspace, &kernels);
 
     if (status == GDNCP_OK) {
         status = check_tokens("y", y, norm);
     }
-    return status == GDNCP_OK ? gdncp_gated_rmsnorm_forward_cpu(norm, y, workspace) : status;
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return kernels != NULL ? kernels->gated_rmsnorm_forward(norm, y, workspace)
+                           : gdncp_gated_rmsnorm_forward_cpu(norm, y, workspace);
 }
 
 gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
@@ -70,7 +84,8 @@ gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
                                             const gdncp_gated_rmsnorm_grads_t *grads,
                                             gdncp_workspace_t *workspace)
 {
-    gdncp_status_t status = check_norm(norm);
+    const gdncp_op_kernels_t *kernels;
+    gdncp_status_t status = check_norm(norm, workspace, &kernels);
 
     if (status == GDNCP_OK) {
         status = check_tokens("grad_y", grad_y, norm);
@@ -88,6 +103,9 @@ gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
     if (status == GDNCP_OK) {
         status = check_weight("grads.weight", &grads->weight, norm);
     }
-    return status == GDNCP_OK ? gdncp_gated_rmsnorm_backward_cpu(norm, grad_y, grads, workspace)
-                              : status;
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return kernels != NULL ? kernels->gated_rmsnorm_backward(norm, grad_y, grads, workspace)
+                           : gdncp_gated_rmsnorm_backward_cpu(norm, grad_y, grads, workspace);
 }

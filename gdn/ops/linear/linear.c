@@ -22,21 +22,23 @@ static gdncp_matrix_t matrix_of(const gdncp_tensor_t *tensor)
 /* Rows of tokens: [num_tokens, width]. Each tensor of tokens may be float32 beside narrower ones.
  */
 static gdncp_status_t check_rows(const char *name, const gdncp_tensor_t *tensor,
-                                 gdncp_dtype_t dtype, int64_t num_tokens, int64_t width)
+                                 gdncp_device_kind_t device, gdncp_dtype_t dtype,
+                                 int64_t num_tokens, int64_t width)
 {
     const int64_t shape[] = {num_tokens, width};
     const bool is_wide = tensor != NULL && tensor->dtype == GDNCP_F32;
 
-    return gdncp_op_check_tensor(name, tensor, is_wide ? GDNCP_F32 : dtype, GDNCP_OP_TOKEN_STRIDE,
-                                 2, shape);
+    return gdncp_op_check_tensor(name, tensor, device, is_wide ? GDNCP_F32 : dtype,
+                                 GDNCP_OP_TOKEN_STRIDE, 2, shape);
 }
 
 static gdncp_status_t check_weight(const char *name, const gdncp_tensor_t *tensor,
-                                   gdncp_dtype_t dtype, const linear_shape_t *shape)
+                                   gdncp_device_kind_t device, gdncp_dtype_t dtype,
+                                   const linear_shape_t *shape)
 {
     const int64_t dims[] = {shape->outputs, shape->inputs};
 
-    return gdncp_op_check_tensor(name, tensor, dtype, GDNCP_OP_CONTIGUOUS, 2, dims);
+    return gdncp_op_check_tensor(name, tensor, device, dtype, GDNCP_OP_CONTIGUOUS, 2, dims);
 }
 
 /* A tensor from which the others' shapes or dtype follow. */
@@ -47,25 +49,36 @@ static gdncp_status_t check_leading(const char *name, const gdncp_tensor_t *tens
     return status != GDNCP_OK ? status : gdncp_op_check_dtype(name, tensor);
 }
 
+static gdncp_status_t run(const gdncp_op_kernels_t *kernels, const gdncp_product_t *product,
+                          gdncp_workspace_t *workspace)
+{
+    return kernels != NULL ? kernels->linear(product, workspace)
+                           : gdncp_product_run(product, workspace);
+}
+
 gdncp_status_t gdncp_linear_forward(const gdncp_tensor_t *x, const gdncp_tensor_t *weight,
                                     const gdncp_tensor_t *y, gdncp_workspace_t *workspace)
 {
+    const gdncp_op_kernels_t *kernels;
     gdncp_status_t status = gdncp_op_check_ndim("x", x, 2);
 
     if (status == GDNCP_OK) {
         status = check_leading("weight", weight);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_device("x", x, workspace, &kernels);
     }
     if (status != GDNCP_OK) {
         return status;
     }
     const linear_shape_t shape = {x->shape[0], x->shape[1], weight->shape[0]};
 
-    status = check_rows("x", x, weight->dtype, shape.num_tokens, shape.inputs);
+    status = check_rows("x", x, x->device, weight->dtype, shape.num_tokens, shape.inputs);
     if (status == GDNCP_OK) {
-        status = check_weight("weight", weight, weight->dtype, &shape);
+        status = check_weight("weight", weight, x->device, weight->dtype, &shape);
     }
     if (status == GDNCP_OK) {
-        status = check_rows("y", y, weight->dtype, shape.num_tokens, shape.outputs);
+        status = check_rows("y", y, x->device, weight->dtype, shape.num_tokens, shape.outputs);
     }
     if (status != GDNCP_OK) {
         return status;
@@ -78,7 +91,7 @@ gdncp_status_t gdncp_linear_forward(const gdncp_tensor_t *x, const gdncp_tensor_
                                      .b_is_transposed = true,
                                      .out = matrix_of(y)};
 
-    return gdncp_product_run(&product, workspace);
+    return run(kernels, &product, workspace);
 }
 
 gdncp_status_t gdncp_linear_backward_data(const gdncp_tensor_t *grad_y,
@@ -86,22 +99,28 @@ gdncp_status_t gdncp_linear_backward_data(const gdncp_tensor_t *grad_y,
                                           const gdncp_tensor_t *grad_x,
                                           gdncp_workspace_t *workspace)
 {
+    const gdncp_op_kernels_t *kernels;
     gdncp_status_t status = gdncp_op_check_ndim("grad_y", grad_y, 2);
 
     if (status == GDNCP_OK) {
         status = check_leading("weight", weight);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_device("grad_y", grad_y, workspace, &kernels);
     }
     if (status != GDNCP_OK) {
         return status;
     }
     const linear_shape_t shape = {grad_y->shape[0], weight->shape[1], grad_y->shape[1]};
 
-    status = check_rows("grad_y", grad_y, weight->dtype, shape.num_tokens, shape.outputs);
+    status = check_rows("grad_y", grad_y, grad_y->device, weight->dtype, shape.num_tokens,
+                        shape.outputs);
     if (status == GDNCP_OK) {
-        status = check_weight("weight", weight, weight->dtype, &shape);
+        status = check_weight("weight", weight, grad_y->device, weight->dtype, &shape);
     }
     if (status == GDNCP_OK) {
-        status = check_rows("grad_x", grad_x, weight->dtype, shape.num_tokens, shape.inputs);
+        status = check_rows("grad_x", grad_x, grad_y->device, weight->dtype, shape.num_tokens,
+                            shape.inputs);
     }
     if (status != GDNCP_OK) {
         return status;
@@ -114,17 +133,21 @@ gdncp_status_t gdncp_linear_backward_data(const gdncp_tensor_t *grad_y,
                                      .out = matrix_of(grad_x),
                                      .accumulate = accumulate};
 
-    return gdncp_product_run(&product, workspace);
+    return run(kernels, &product, workspace);
 }
 
 gdncp_status_t gdncp_linear_backward_weight(const gdncp_tensor_t *grad_y, const gdncp_tensor_t *x,
                                             const gdncp_tensor_t *grad_weight,
                                             gdncp_workspace_t *workspace)
 {
+    const gdncp_op_kernels_t *kernels;
     gdncp_status_t status = check_leading("grad_y", grad_y);
 
     if (status == GDNCP_OK) {
         status = check_leading("x", x);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_device("grad_y", grad_y, workspace, &kernels);
     }
     if (status != GDNCP_OK) {
         return status;
@@ -132,12 +155,13 @@ gdncp_status_t gdncp_linear_backward_weight(const gdncp_tensor_t *grad_y, const 
     const linear_shape_t shape = {grad_y->shape[0], x->shape[1], grad_y->shape[1]};
     const gdncp_dtype_t narrower = x->dtype != GDNCP_F32 ? x->dtype : grad_y->dtype;
 
-    status = check_rows("grad_y", grad_y, narrower, shape.num_tokens, shape.outputs);
+    status =
+        check_rows("grad_y", grad_y, grad_y->device, narrower, shape.num_tokens, shape.outputs);
     if (status == GDNCP_OK) {
-        status = check_rows("x", x, narrower, shape.num_tokens, shape.inputs);
+        status = check_rows("x", x, grad_y->device, narrower, shape.num_tokens, shape.inputs);
     }
     if (status == GDNCP_OK) {
-        status = check_weight("grad_weight", grad_weight, GDNCP_F32, &shape);
+        status = check_weight("grad_weight", grad_weight, grad_y->device, GDNCP_F32, &shape);
     }
     if (status != GDNCP_OK) {
         return status;
@@ -150,5 +174,5 @@ gdncp_status_t gdncp_linear_backward_weight(const gdncp_tensor_t *grad_y, const 
                                      .b = matrix_of(x),
                                      .out = matrix_of(grad_weight)};
 
-    return gdncp_product_run(&product, workspace);
+    return run(kernels, &product, workspace);
 }

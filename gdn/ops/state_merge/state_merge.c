@@ -9,10 +9,14 @@
 
 static gdncp_status_t check_arguments(const gdncp_tensor_t *transition,
                                       const gdncp_tensor_t *contribution, const gdncp_tensor_t *in,
-                                      const gdncp_tensor_t *out)
+                                      const gdncp_tensor_t *out, const gdncp_workspace_t *workspace,
+                                      const gdncp_op_kernels_t **kernels_p)
 {
     gdncp_status_t status = gdncp_op_check_ndim("contribution", contribution, 2);
 
+    if (status == GDNCP_OK) {
+        status = gdncp_op_check_device("contribution", contribution, workspace, kernels_p);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
@@ -20,17 +24,19 @@ static gdncp_status_t check_arguments(const gdncp_tensor_t *transition,
     const int64_t square[] = {dk, dk};
     const int64_t shape[] = {dk, contribution->shape[1]};
 
-    status = gdncp_op_check_tensor("contribution", contribution, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2,
-                                   shape);
+    status = gdncp_op_check_tensor("contribution", contribution, contribution->device, GDNCP_F32,
+                                   GDNCP_OP_CONTIGUOUS, 2, shape);
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor("transition", transition, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2,
-                                       square);
+        status = gdncp_op_check_tensor("transition", transition, contribution->device, GDNCP_F32,
+                                       GDNCP_OP_CONTIGUOUS, 2, square);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor("in", in, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2, shape);
+        status = gdncp_op_check_tensor("in", in, contribution->device, GDNCP_F32,
+                                       GDNCP_OP_CONTIGUOUS, 2, shape);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_op_check_tensor("out", out, GDNCP_F32, GDNCP_OP_CONTIGUOUS, 2, shape);
+        status = gdncp_op_check_tensor("out", out, contribution->device, GDNCP_F32,
+                                       GDNCP_OP_CONTIGUOUS, 2, shape);
     }
     if (status == GDNCP_OK && out->data != NULL &&
         (out->data == in->data || out->data == contribution->data ||
@@ -46,9 +52,12 @@ static gdncp_status_t check_arguments(const gdncp_tensor_t *transition,
 
 gdncp_status_t gdncp_state_merge(const gdncp_tensor_t *transition,
                                  const gdncp_tensor_t *contribution, const gdncp_tensor_t *in,
-                                 bool transposed, const gdncp_tensor_t *out)
+                                 bool transposed, const gdncp_tensor_t *out,
+                                 gdncp_workspace_t *workspace)
 {
-    const gdncp_status_t status = check_arguments(transition, contribution, in, out);
+    const gdncp_op_kernels_t *kernels;
+    const gdncp_status_t status =
+        check_arguments(transition, contribution, in, out, workspace, &kernels);
 
     if (status != GDNCP_OK) {
         return status;
@@ -58,6 +67,9 @@ gdncp_status_t gdncp_state_merge(const gdncp_tensor_t *transition,
 
     if (dk == 0 || dv == 0) {
         return GDNCP_OK;
+    }
+    if (kernels != NULL) {
+        return kernels->state_merge(transition, contribution, in, transposed, out, workspace);
     }
     memcpy(out->data, contribution->data, (size_t)(dk * dv) * sizeof(float));
     if (transposed) {

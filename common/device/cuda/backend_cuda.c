@@ -1,0 +1,203 @@
+/* The backend of GPUs: the CUDA runtime, linked statically, which opens the driver when first used.
+ */
+#include "backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <cuda_runtime_api.h>
+
+#include "error.h"
+
+static gdncp_status_t fail(const char *what, cudaError_t error)
+{
+    if (error == cudaErrorMemoryAllocation) {
+        return gdncp_fail(GDNCP_ERR_OUT_OF_MEMORY, "out of memory: %s: %s", what,
+                          cudaGetErrorString(error));
+    }
+    return gdncp_fail(GDNCP_ERR_DEVICE, "%s: expected to succeed, got %s", what,
+                      cudaGetErrorString(error));
+}
+
+static gdncp_status_t result(const char *what, cudaError_t error)
+{
+    return error == cudaSuccess ? GDNCP_OK : fail(what, error);
+}
+
+static gdncp_status_t check(void)
+{
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+
+    if (error == cudaErrorInsufficientDriver) {
+        return gdncp_fail(
+            GDNCP_ERR_NOT_SUPPORTED,
+            "cuda: expected an NVIDIA driver for CUDA %d.%d, got none or an older one",
+            CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    }
+    if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
+        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED, "cuda: expected a GPU, got none");
+    }
+    return result("cudaGetDeviceCount", error);
+}
+
+static gdncp_status_t info(gdncp_device_info_t *info)
+{
+    struct cudaDeviceProp properties;
+    int device;
+    cudaError_t error = cudaGetDevice(&device);
+
+    if (error == cudaSuccess) {
+        error = cudaGetDeviceProperties(&properties, device);
+    }
+    if (error != cudaSuccess) {
+        return fail("cudaGetDeviceProperties", error);
+    }
+    *info = (gdncp_device_info_t){
+        .num_multiprocessors = properties.multiProcessorCount,
+        .compute_capability = 10 * properties.major + properties.minor,
+        .shared_bytes = properties.sharedMemPerBlockOptin,
+        .memory_bytes = properties.totalGlobalMem,
+    };
+    strncpy(info->name, properties.name, sizeof info->name - 1);
+    return GDNCP_OK;
+}
+
+static gdncp_status_t alloc(size_t bytes, void **memory_p)
+{
+    return result("cudaMalloc", cudaMalloc(memory_p, bytes > 0 ? bytes : 1));
+}
+
+static void release(void *memory)
+{
+    cudaFree(memory);
+}
+
+static gdncp_status_t alloc_pinned(size_t bytes, void **memory_p)
+{
+    return result("cudaMallocHost", cudaMallocHost(memory_p, bytes > 0 ? bytes : 1));
+}
+
+static void free_pinned(void *memory)
+{
+    cudaFreeHost(memory);
+}
+
+static gdncp_status_t copy(void *dst, const void *src, size_t bytes, gdncp_stream_t stream)
+{
+    return result("cudaMemcpyAsync",
+                  cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, (cudaStream_t)stream));
+}
+
+static gdncp_status_t clear(void *memory, size_t bytes, gdncp_stream_t stream)
+{
+    return result("cudaMemsetAsync", cudaMemsetAsync(memory, 0, bytes, (cudaStream_t)stream));
+}
+
+static gdncp_status_t call_host(gdncp_stream_t stream, void (*function)(void *context),
+                                void *context)
+{
+    return result("cudaLaunchHostFunc",
+                  cudaLaunchHostFunc((cudaStream_t)stream, function, context));
+}
+
+static gdncp_status_t stream_create(gdncp_stream_t *stream_p)
+{
+    return result("cudaStreamCreateWithFlags",
+                  cudaStreamCreateWithFlags((cudaStream_t *)stream_p, cudaStreamNonBlocking));
+}
+
+static void stream_destroy(gdncp_stream_t stream)
+{
+    cudaStreamDestroy((cudaStream_t)stream);
+}
+
+static gdncp_status_t stream_synchronize(gdncp_stream_t stream)
+{
+    return result("cudaStreamSynchronize", cudaStreamSynchronize((cudaStream_t)stream));
+}
+
+static gdncp_status_t event_create(gdncp_event_t *event_p)
+{
+    return result("cudaEventCreate", cudaEventCreate((cudaEvent_t *)event_p));
+}
+
+static void event_destroy(gdncp_event_t event)
+{
+    cudaEventDestroy((cudaEvent_t)event);
+}
+
+static gdncp_status_t event_record(gdncp_event_t event, gdncp_stream_t stream)
+{
+    return result("cudaEventRecord", cudaEventRecord((cudaEvent_t)event, (cudaStream_t)stream));
+}
+
+static gdncp_status_t stream_wait_event(gdncp_stream_t stream, gdncp_event_t event)
+{
+    return result("cudaStreamWaitEvent",
+                  cudaStreamWaitEvent((cudaStream_t)stream, (cudaEvent_t)event, 0));
+}
+
+static gdncp_status_t event_elapsed(gdncp_event_t begin, gdncp_event_t end, float *ms_p)
+{
+    return result("cudaEventElapsedTime",
+                  cudaEventElapsedTime(ms_p, (cudaEvent_t)begin, (cudaEvent_t)end));
+}
+
+static gdncp_status_t capture_begin(gdncp_stream_t stream)
+{
+    return result("cudaStreamBeginCapture",
+                  cudaStreamBeginCapture((cudaStream_t)stream, cudaStreamCaptureModeThreadLocal));
+}
+
+static gdncp_status_t capture_end(gdncp_stream_t stream, void **graph_p)
+{
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    cudaError_t error = cudaStreamEndCapture((cudaStream_t)stream, &graph);
+
+    if (error != cudaSuccess) {
+        return fail("cudaStreamEndCapture", error);
+    }
+    error = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    if (error != cudaSuccess) {
+        return fail("cudaGraphInstantiate", error);
+    }
+    *graph_p = executable;
+    return GDNCP_OK;
+}
+
+static gdncp_status_t graph_launch(void *graph, gdncp_stream_t stream)
+{
+    return result("cudaGraphLaunch", cudaGraphLaunch((cudaGraphExec_t)graph, (cudaStream_t)stream));
+}
+
+static void graph_destroy(void *graph)
+{
+    cudaGraphExecDestroy((cudaGraphExec_t)graph);
+}
+
+const gdncp_backend_t gdncp_backend_cuda = {
+    .check = check,
+    .info = info,
+    .alloc = alloc,
+    .free = release,
+    .alloc_pinned = alloc_pinned,
+    .free_pinned = free_pinned,
+    .copy = copy,
+    .clear = clear,
+    .call_host = call_host,
+    .stream_create = stream_create,
+    .stream_destroy = stream_destroy,
+    .stream_synchronize = stream_synchronize,
+    .event_create = event_create,
+    .event_destroy = event_destroy,
+    .event_record = event_record,
+    .stream_wait_event = stream_wait_event,
+    .event_elapsed = event_elapsed,
+    .capture_begin = capture_begin,
+    .capture_end = capture_end,
+    .graph_launch = graph_launch,
+    .graph_destroy = graph_destroy,
+};

@@ -1,0 +1,54 @@
+/* What the emulator gives to the kernels it runs. */
+#ifndef GDNCP_EMULATOR_H
+#define GDNCP_EMULATOR_H
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+namespace gdncp_emulated
+{
+
+struct kernel_shape {
+    const char *name;
+    gdncp_grid grid;
+    int threads;
+    size_t shared_bytes;
+};
+
+/* Queue a kernel in a stream; body is run once by every thread of every block. */
+gdncp_status_t queue_kernel(const kernel_shape &shape, gdncp_stream_t stream,
+                            std::function<void()> body);
+
+/* Of the thread that asks. */
+int thread_index();
+int num_threads();
+int64_t block_x();
+int block_y();
+int block_z();
+char *shared_memory();
+
+/* All threads of the block meet. */
+void sync_block();
+
+/* All lanes of the warp meet, and order memory among them. */
+void sync_warp();
+
+/* All lanes of the warp meet in the same operation `name`; the last to come performs it on the
+ * operands of all, in order of lanes. Orders no memory. */
+void meet_warp(const char *name, void *operand, void (*perform)(void *const *operands));
+
+/* Stops the program where an address is not `bytes` of this block's shared memory, aligned. */
+void check_shared(const char *name, const void *address, size_t bytes, size_t alignment);
+
+/* Asynchronous copies of this thread, 16 bytes each. */
+void copy_later(void *shared, const char *data);
+void commit_copies();
+void wait_copies(int groups_under_way);
+
+/* Which order threads run in from now on, in this host thread: 0 is by number, others at random. */
+void set_schedule(uint64_t seed);
+
+} /* namespace gdncp_emulated */
+
+#endif
