@@ -2,6 +2,7 @@
 #ifndef GDNCP_COMM_INTERNAL_H
 #define GDNCP_COMM_INTERNAL_H
 
+#include "courier.h"
 #include "gdncp/comm.h"
 #include "transport.h"
 
@@ -13,6 +14,11 @@ struct gdncp_comm {
     gdncp_comm_counters_t counters;
     uint64_t num_control_calls;     /* equal on all ranks, or the next control call is a mismatch */
     gdncp_status_t control_failure; /* of a control call that did not end on all ranks */
+    gdncp_courier_t *courier;       /* for groups of streams, while there are any */
+    int64_t num_stream_groups;
+    bool said_staged;              /* that device buffers are staged */
+    gdncp_status_t stream_failure; /* of the first group that failed there; the courier's own */
+    char stream_sentence[512];
 };
 
 /* The time-out that the options ask for, else GDNCP_TIMEOUT, else the default. */

@@ -2,11 +2,13 @@
 #include "gdncp/exchange.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "comm_internal.h"
 #include "error.h"
+#include "exchange_compare.h"
+#include "exchange_device.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "plan_internal.h"
 #include "trace_internal.h"
@@ -20,6 +22,8 @@ typedef struct staging {
 struct gdncp_exchange {
     gdncp_comm_t *comm;
     const gdncp_plan_t *plan;
+    gdncp_device_exchange_t *device; /* NULL on the CPU, which alone uses what follows */
+
     gdncp_group_t *group;
     staging_t *stagings;  /* [plan->num_messages] */
     const void **arrived; /* [plan->num_ranks], as gdncp_plan_deliver() wants it */
@@ -27,103 +31,12 @@ struct gdncp_exchange {
     int64_t packed_bytes; /* in one run */
     int64_t unpacked_bytes;
     int64_t received_bytes;
+    const void *in; /* of the run in flight */
+    void *out;
 
     bool in_flight;
     gdncp_status_t failure; /* of an earlier run, after which there is no other */
-    const void *in;
-    void *out;
 };
-
-/* What the ranks tell each other about their plans. */
-typedef struct verdict_record {
-    gdncp_status_t status;
-    uint64_t fingerprint;
-    char name[64];
-    char text[512]; /* the plan's description, or what is wrong */
-} verdict_record_t;
-
-static void describe_plan(const gdncp_plan_t *plan, verdict_record_t *record)
-{
-    snprintf(record->name, sizeof record->name, "%s", plan->name);
-    snprintf(record->text, sizeof record->text, "%s, %s", plan->text,
-             plan->write == GDNCP_PLAN_ADD ? "add" : "assign");
-    record->fingerprint = gdncp_plan_fingerprint(plan);
-}
-
-static void judge_arguments(const gdncp_comm_t *comm, const gdncp_plan_t *plan,
-                            gdncp_exchange_t **exchange_p, verdict_record_t *record)
-{
-    record->status = GDNCP_ERR_INVALID_ARGUMENT;
-    if (exchange_p == NULL) {
-        snprintf(record->text, sizeof record->text, "exchange_p: expected an address, got NULL");
-    } else if (plan == NULL) {
-        const char *const reason = gdncp_last_error();
-
-        snprintf(record->text, sizeof record->text, "plan: expected a plan, got NULL%s%s",
-                 reason[0] != '\0' ? "; the last error there: " : "", reason);
-    } else if (plan->rank != comm->rank || plan->num_ranks != comm->size) {
-        snprintf(record->text, sizeof record->text,
-                 "plan: expected one for rank %d of %d, got %s for rank %d of %d", comm->rank,
-                 comm->size, plan->name, plan->rank, plan->num_ranks);
-    } else {
-        record->status = GDNCP_OK;
-        describe_plan(plan, record);
-    }
-}
-
-/* The same for all ranks: the lowest one in the wrong, else the lowest that differs from rank 0. */
-static gdncp_status_t judge_records(const verdict_record_t *records, int num_ranks)
-{
-    for (int rank = 0; rank < num_ranks; rank++) {
-        if (records[rank].status != GDNCP_OK) {
-            return gdncp_fail(records[rank].status, "rank %d: %s", rank, records[rank].text);
-        }
-    }
-    for (int rank = 1; rank < num_ranks; rank++) {
-        if (records[rank].fingerprint != records[0].fingerprint) {
-            return gdncp_fail(
-                GDNCP_ERR_MISMATCH,
-                "plan: expected the same on all ranks, got %s of %s (fingerprint "
-                "%016" PRIx64 ") on rank 0 and %s of %s (fingerprint %016" PRIx64 ") on rank %d",
-                records[0].name, records[0].text, records[0].fingerprint, records[rank].name,
-                records[rank].text, records[rank].fingerprint, rank);
-        }
-    }
-    return GDNCP_OK;
-}
-
-static gdncp_status_t compare_plans(gdncp_comm_t *comm, const gdncp_plan_t *plan,
-                                    gdncp_exchange_t **exchange_p)
-{
-    verdict_record_t mine = {0};
-    verdict_record_t *const all = gdncp_memory_alloc((size_t)comm->size * sizeof *all);
-
-    if (all == NULL) {
-        return gdncp_fail_memory("what the ranks say of their plans");
-    }
-    judge_arguments(comm, plan, exchange_p, &mine);
-    gdncp_status_t status = gdncp_comm_all_gather(comm, &mine, all, sizeof mine);
-
-    if (status == GDNCP_OK) {
-        status = judge_records(all, comm->size);
-    }
-    gdncp_memory_free(all);
-    return status;
-}
-
-static bool sends_in_place(const gdncp_plan_t *plan, int peer)
-{
-    return gdncp_block_list_is_run(&plan->sends[peer]);
-}
-
-/* What must be added is kept until it has its turn. */
-static bool receives_in_place(const gdncp_plan_t *plan, int peer)
-{
-    const gdncp_block_list_t *const list = &plan->recvs[peer];
-
-    return plan->write == GDNCP_PLAN_ASSIGN && gdncp_block_list_is_run(list) &&
-           !list->blocks[0].shared;
-}
 
 static size_t staged_bytes(int64_t bytes, bool in_place)
 {
@@ -140,8 +53,9 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
     for (int64_t m = 0; m < plan->num_messages; m++) {
         const gdncp_message_t *const message = &plan->messages[m];
 
-        total += staged_bytes(message->send_bytes, sends_in_place(plan, message->peer));
-        total += staged_bytes(message->recv_bytes, receives_in_place(plan, message->peer));
+        total += staged_bytes(message->send_bytes, gdncp_plan_sends_in_place(plan, message->peer));
+        total +=
+            staged_bytes(message->recv_bytes, gdncp_plan_receives_in_place(plan, message->peer));
     }
     exchange->stagings =
         gdncp_memory_alloc((size_t)plan->num_messages * sizeof *exchange->stagings);
@@ -158,12 +72,12 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
     for (int64_t m = 0; m < plan->num_messages; m++) {
         const gdncp_message_t *const message = &plan->messages[m];
 
-        if (message->send_bytes > 0 && !sends_in_place(plan, message->peer)) {
+        if (message->send_bytes > 0 && !gdncp_plan_sends_in_place(plan, message->peer)) {
             exchange->stagings[m].send = next;
             exchange->packed_bytes += message->send_bytes;
             next += staged_bytes(message->send_bytes, false);
         }
-        if (message->recv_bytes > 0 && !receives_in_place(plan, message->peer)) {
+        if (message->recv_bytes > 0 && !gdncp_plan_receives_in_place(plan, message->peer)) {
             exchange->stagings[m].recv = next;
             exchange->arrived[message->peer] = next;
             exchange->unpacked_bytes += message->recv_bytes;
@@ -177,9 +91,8 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
 void gdncp_exchange_destroy(gdncp_exchange_t *exchange)
 {
     if (exchange != NULL) {
-        if (exchange->group != NULL) {
-            gdncp_comm_group_destroy(exchange->comm, exchange->group);
-        }
+        gdncp_device_exchange_destroy(exchange->device);
+        gdncp_comm_group_destroy(exchange->comm, exchange->group);
         gdncp_memory_free(exchange->stagings);
         gdncp_memory_free(exchange->arrived);
         gdncp_memory_free(exchange->memory);
@@ -187,20 +100,34 @@ void gdncp_exchange_destroy(gdncp_exchange_t *exchange)
     }
 }
 
-static gdncp_status_t make_exchange(gdncp_comm_t *comm, const gdncp_plan_t *plan,
-                                    gdncp_exchange_t **exchange_p)
+/* Staging and messages on the CPU. */
+static gdncp_status_t make_parts(gdncp_exchange_t *exchange)
 {
+    const gdncp_status_t status = allocate_staging(exchange);
+
+    return status == GDNCP_OK
+               ? gdncp_comm_group_create(exchange->comm, 2 * exchange->plan->num_messages,
+                                         &exchange->group)
+               : status;
+}
+
+static gdncp_status_t make_exchange(gdncp_comm_t *comm, const gdncp_plan_t *plan,
+                                    gdncp_device_kind_t device, gdncp_exchange_t **exchange_p)
+{
+    gdncp_status_t status = gdncp_device_check(device);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
     gdncp_exchange_t *const exchange = gdncp_memory_alloc(sizeof *exchange);
 
     if (exchange == NULL) {
         return gdncp_fail_memory("an exchange");
     }
     *exchange = (gdncp_exchange_t){.comm = comm, .plan = plan};
-    gdncp_status_t status = allocate_staging(exchange);
-
-    if (status == GDNCP_OK) {
-        status = gdncp_comm_group_create(comm, 2 * plan->num_messages, &exchange->group);
-    }
+    status = device == GDNCP_DEVICE_CUDA
+                 ? gdncp_device_exchange_create(comm, plan, &exchange->device)
+                 : make_parts(exchange);
     if (status != GDNCP_OK) {
         gdncp_exchange_destroy(exchange);
         return status;
@@ -212,23 +139,42 @@ static gdncp_status_t make_exchange(gdncp_comm_t *comm, const gdncp_plan_t *plan
 gdncp_status_t gdncp_exchange_create(gdncp_comm_t *comm, const gdncp_plan_t *plan,
                                      gdncp_exchange_t **exchange_p)
 {
+    return gdncp_exchange_create_on(comm, plan, GDNCP_DEVICE_CPU, exchange_p);
+}
+
+gdncp_status_t gdncp_exchange_create_on(gdncp_comm_t *comm, const gdncp_plan_t *plan,
+                                        gdncp_device_kind_t device, gdncp_exchange_t **exchange_p)
+{
     gdncp_exchange_t *exchange = NULL;
 
     if (comm == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "comm: expected a communicator, got NULL");
     }
-    gdncp_status_t status = compare_plans(comm, plan, exchange_p);
+    gdncp_status_t status = gdncp_exchange_compare(comm, plan, exchange_p);
 
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_comm_agree(comm, make_exchange(comm, plan, &exchange));
+    status = gdncp_comm_agree(comm, make_exchange(comm, plan, device, &exchange));
     if (status != GDNCP_OK) {
         gdncp_exchange_destroy(exchange);
         return status;
     }
     *exchange_p = exchange;
     return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_exchange_check(const gdncp_exchange_t *exchange)
+{
+    if (exchange == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "exchange: expected an exchange, got NULL");
+    }
+    if (exchange->failure != GDNCP_OK) {
+        return gdncp_fail(exchange->failure,
+                          "exchange: expected one that has not failed, got %s after %s",
+                          exchange->plan->name, gdncp_status_string(exchange->failure));
+    }
+    return exchange->device != NULL ? gdncp_device_exchange_check(exchange->device) : GDNCP_OK;
 }
 
 static bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
@@ -242,8 +188,10 @@ static bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes
 static gdncp_status_t check_start(const gdncp_exchange_t *exchange, const void *in, const void *out,
                                   gdncp_stream_t stream)
 {
-    if (exchange == NULL) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "exchange: expected an exchange, got NULL");
+    const gdncp_status_t status = gdncp_exchange_check(exchange);
+
+    if (status != GDNCP_OK) {
+        return status;
     }
     const gdncp_plan_t *const plan = exchange->plan;
     const size_t size = gdncp_dtype_size(plan->dtype);
@@ -254,11 +202,6 @@ static gdncp_status_t check_start(const gdncp_exchange_t *exchange, const void *
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "exchange: expected one that is not in flight, got %s in flight",
                           plan->name);
-    }
-    if (exchange->failure != GDNCP_OK) {
-        return gdncp_fail(exchange->failure,
-                          "exchange: expected one that has not failed, got %s after %s", plan->name,
-                          gdncp_status_string(exchange->failure));
     }
     if (in == NULL && in_bytes > 0) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
@@ -274,7 +217,7 @@ static gdncp_status_t check_start(const gdncp_exchange_t *exchange, const void *
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "out: expected a buffer apart from in, got one that overlaps it");
     }
-    if (stream != NULL) {
+    if (exchange->device == NULL && stream != NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "stream: expected NULL on a CPU, got %p",
                           stream);
     }
@@ -353,6 +296,30 @@ static void unpack(const gdncp_exchange_t *exchange)
     gdncp_trace_end("unpack", begin_ns, exchange->unpacked_bytes);
 }
 
+static gdncp_status_t start_on_cpu(gdncp_exchange_t *exchange, const void *in, void *out)
+{
+    pack(exchange, in);
+    gdncp_plan_clear(exchange->plan, out);
+    gdncp_status_t status = gdncp_comm_group_begin(exchange->comm, exchange->group);
+
+    if (status == GDNCP_OK) {
+        status = add_receives(exchange, out);
+    }
+    if (status == GDNCP_OK) {
+        status = add_sends(exchange, in);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_group_end(exchange->comm, exchange->group, NULL);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    exchange->in = in;
+    exchange->out = out;
+    gdncp_plan_copy_local(exchange->plan, in, out);
+    return GDNCP_OK;
+}
+
 gdncp_status_t gdncp_exchange_start(gdncp_exchange_t *exchange, const void *in, void *out,
                                     gdncp_stream_t stream)
 {
@@ -361,26 +328,13 @@ gdncp_status_t gdncp_exchange_start(gdncp_exchange_t *exchange, const void *in, 
     if (status != GDNCP_OK) {
         return status;
     }
-    pack(exchange, in);
-    gdncp_plan_clear(exchange->plan, out);
-    status = gdncp_comm_group_begin(exchange->comm, exchange->group);
-    if (status == GDNCP_OK) {
-        status = add_receives(exchange, out);
-    }
-    if (status == GDNCP_OK) {
-        status = add_sends(exchange, in);
-    }
-    if (status == GDNCP_OK) {
-        status = gdncp_comm_group_end(exchange->comm, exchange->group, stream);
-    }
+    status = exchange->device != NULL ? gdncp_device_exchange_run(exchange->device, in, out, stream)
+                                      : start_on_cpu(exchange, in, out);
     if (status != GDNCP_OK) {
         exchange->failure = status;
         return status;
     }
-    exchange->in = in;
-    exchange->out = out;
     exchange->in_flight = true;
-    gdncp_plan_copy_local(exchange->plan, in, out);
     return GDNCP_OK;
 }
 
@@ -396,6 +350,24 @@ static gdncp_status_t finish(gdncp_exchange_t *exchange, gdncp_status_t status)
     return GDNCP_OK;
 }
 
+/* Nothing is left to do: what is queued in the stream from now on finds the result. */
+static gdncp_status_t end_on_device(gdncp_exchange_t *exchange)
+{
+    exchange->in_flight = false;
+    return gdncp_exchange_check(exchange);
+}
+
+/* Make progress with a run that is in flight. */
+static gdncp_status_t test_in_flight(gdncp_exchange_t *exchange, bool *done_p)
+{
+    if (exchange->device != NULL) {
+        return end_on_device(exchange);
+    }
+    const gdncp_status_t status = gdncp_comm_group_test(exchange->comm, exchange->group, done_p);
+
+    return status != GDNCP_OK || *done_p ? finish(exchange, status) : GDNCP_OK;
+}
+
 gdncp_status_t gdncp_exchange_test(gdncp_exchange_t *exchange, bool *done_p)
 {
     bool done = true;
@@ -407,11 +379,8 @@ gdncp_status_t gdncp_exchange_test(gdncp_exchange_t *exchange, bool *done_p)
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "done_p: expected an address, got NULL");
     }
     if (exchange->in_flight) {
-        gdncp_status_t status = gdncp_comm_group_test(exchange->comm, exchange->group, &done);
+        const gdncp_status_t status = test_in_flight(exchange, &done);
 
-        if (status != GDNCP_OK || done) {
-            status = finish(exchange, status);
-        }
         if (status != GDNCP_OK) {
             return status;
         }
@@ -424,6 +393,9 @@ gdncp_status_t gdncp_exchange_wait(gdncp_exchange_t *exchange)
 {
     if (exchange == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "exchange: expected an exchange, got NULL");
+    }
+    if (exchange->device != NULL) {
+        return end_on_device(exchange);
     }
     if (!exchange->in_flight) {
         return GDNCP_OK;

@@ -125,6 +125,13 @@ gdncp_status_t gdncp_plan_make_sums(gdncp_plan_t *plan);
 /* Whether all of a message lies in one run of the buffer, from blocks[0].offset on. */
 bool gdncp_block_list_is_run(const gdncp_block_list_t *list);
 
+/* Whether the message to or from a peer is moved from where it lies, or to where it belongs. */
+bool gdncp_plan_sends_in_place(const gdncp_plan_t *plan, int peer);
+bool gdncp_plan_receives_in_place(const gdncp_plan_t *plan, int peer);
+
+/* Whether some of the output is reached by nothing, and to be zero. */
+bool gdncp_plan_must_clear(const gdncp_plan_t *plan);
+
 /* Write the message of a list of blocks; message is list->elements long. */
 void gdncp_plan_pack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, const void *in,
                      void *message);

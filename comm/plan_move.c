@@ -10,6 +10,20 @@ bool gdncp_block_list_is_run(const gdncp_block_list_t *list)
     return list->count == 1 && (block->rows == 1 || block->stride == block->row_elements);
 }
 
+bool gdncp_plan_sends_in_place(const gdncp_plan_t *plan, int peer)
+{
+    return gdncp_block_list_is_run(&plan->sends[peer]);
+}
+
+/* What must be added is kept until it has its turn. */
+bool gdncp_plan_receives_in_place(const gdncp_plan_t *plan, int peer)
+{
+    const gdncp_block_list_t *const list = &plan->recvs[peer];
+
+    return plan->write == GDNCP_PLAN_ASSIGN && gdncp_block_list_is_run(list) &&
+           !list->blocks[0].shared;
+}
+
 static size_t element_bytes(const gdncp_plan_t *plan)
 {
     return gdncp_dtype_size(plan->dtype);
@@ -60,9 +74,14 @@ static void unpack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, con
     }
 }
 
+bool gdncp_plan_must_clear(const gdncp_plan_t *plan)
+{
+    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover;
+}
+
 void gdncp_plan_clear(const gdncp_plan_t *plan, void *out)
 {
-    if (plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover) {
+    if (gdncp_plan_must_clear(plan)) {
         memset(out, 0, (size_t)plan->output_elements * element_bytes(plan));
     }
 }

@@ -1,10 +1,11 @@
 /* Running a relay: gather to the owners, walk the chains, scatter back. */
 #include "relay.h"
 
-#include "comm_internal.h"
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/exchange.h"
 #include "gdncp/memory.h"
+#include "handover.h"
 #include "trace_internal.h"
 
 /* One direction, bound to the communicator. */
@@ -12,56 +13,92 @@ typedef struct direction {
     const gdncp_relay_walk_t *walk;
     gdncp_exchange_t *gather;
     gdncp_exchange_t *scatter;
+    gdncp_handover_t *receiving; /* from the owner before; NULL: none */
+    gdncp_handover_t *sending;   /* to the owner after; NULL: none */
 } direction_t;
 
 struct gdncp_relay {
     gdncp_comm_t *comm;
     const gdncp_relay_schedule_t *schedule;
+    gdncp_device_kind_t device;
+    gdncp_stream_t stream;
     gdncp_relay_combine_t combine;
     void *context;
     direction_t forward;
     direction_t backward;
-    gdncp_group_t *sending;
-    gdncp_group_t *receiving;
     float *handover; /* [state_elements] from the owner before */
     float *gathered; /* [num_slots, state_elements] contributions of backward */
     float *results;  /* [num_slots, state_elements] */
 };
 
-static gdncp_status_t bind(gdncp_comm_t *comm, const gdncp_relay_walk_t *walk,
+static gdncp_status_t make_handovers(gdncp_relay_t *relay, const gdncp_relay_walk_t *walk,
+                                     direction_t *direction)
+{
+    gdncp_handover_options_t options = {.device = relay->device,
+                                        .stream = relay->stream,
+                                        .bytes = (size_t)relay->schedule->state_elements *
+                                                 sizeof(float)};
+    gdncp_status_t status = GDNCP_OK;
+
+    if (walk->receive_from >= 0) {
+        options.peer = walk->receive_from;
+        status = gdncp_handover_create(relay->comm, &options, &direction->receiving);
+    }
+    if (walk->send_to >= 0 && status == GDNCP_OK) {
+        options.peer = walk->send_to;
+        options.is_send = true;
+        status = gdncp_handover_create(relay->comm, &options, &direction->sending);
+    }
+    return status;
+}
+
+static gdncp_status_t alloc_states(const gdncp_relay_t *relay, int64_t count, float **states_p)
+{
+    const size_t bytes = (size_t)count * (size_t)relay->schedule->state_elements * sizeof(float);
+    void *memory;
+    const gdncp_status_t status = gdncp_device_alloc(relay->device, bytes, &memory);
+
+    if (status == GDNCP_OK) {
+        *states_p = memory;
+    }
+    return status;
+}
+
+static gdncp_status_t make_own_parts(gdncp_relay_t *relay)
+{
+    const gdncp_relay_schedule_t *const schedule = relay->schedule;
+    gdncp_status_t status = alloc_states(relay, 1, &relay->handover);
+
+    if (status == GDNCP_OK) {
+        status = alloc_states(relay, schedule->num_slots, &relay->gathered);
+    }
+    if (status == GDNCP_OK) {
+        status = alloc_states(relay, schedule->num_slots, &relay->results);
+    }
+    if (status == GDNCP_OK) {
+        status = make_handovers(relay, &schedule->forward, &relay->forward);
+    }
+    return status == GDNCP_OK ? make_handovers(relay, &schedule->backward, &relay->backward)
+                              : status;
+}
+
+static gdncp_status_t bind(const gdncp_relay_t *relay, const gdncp_relay_walk_t *walk,
                            direction_t *direction)
 {
     gdncp_status_t status;
 
     direction->walk = walk;
-    status = gdncp_exchange_create(comm, walk != NULL ? walk->gather : NULL, &direction->gather);
+    status = gdncp_exchange_create_on(relay->comm, walk != NULL ? walk->gather : NULL,
+                                      relay->device, &direction->gather);
     if (status != GDNCP_OK) {
         return status;
     }
-    return gdncp_exchange_create(comm, walk != NULL ? walk->scatter : NULL, &direction->scatter);
-}
-
-static gdncp_status_t allocate(gdncp_relay_t *relay)
-{
-    const gdncp_relay_schedule_t *const schedule = relay->schedule;
-    const size_t state_bytes = (size_t)schedule->state_elements * sizeof(float);
-    const size_t slots_bytes = (size_t)schedule->num_slots * state_bytes;
-    gdncp_status_t status;
-
-    relay->handover = gdncp_memory_alloc(state_bytes);
-    relay->gathered = gdncp_memory_alloc(slots_bytes);
-    relay->results = gdncp_memory_alloc(slots_bytes);
-    if (relay->handover == NULL || relay->gathered == NULL || relay->results == NULL) {
-        return gdncp_fail_memory("state relay");
-    }
-    status = gdncp_comm_group_create(relay->comm, 1, &relay->sending);
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    return gdncp_comm_group_create(relay->comm, 1, &relay->receiving);
+    return gdncp_exchange_create_on(relay->comm, walk != NULL ? walk->scatter : NULL, relay->device,
+                                    &direction->scatter);
 }
 
 gdncp_status_t gdncp_relay_create(gdncp_comm_t *comm, const gdncp_relay_schedule_t *schedule,
+                                  gdncp_device_kind_t device, gdncp_stream_t stream,
                                   gdncp_relay_combine_t combine, void *context,
                                   gdncp_relay_t **relay_p)
 {
@@ -71,21 +108,25 @@ gdncp_status_t gdncp_relay_create(gdncp_comm_t *comm, const gdncp_relay_schedule
     if (relay == NULL) {
         status = gdncp_fail_memory("state relay");
     } else {
-        *relay = (gdncp_relay_t){
-            .comm = comm, .schedule = schedule, .combine = combine, .context = context};
+        *relay = (gdncp_relay_t){.comm = comm,
+                                 .schedule = schedule,
+                                 .device = device,
+                                 .stream = stream,
+                                 .combine = combine,
+                                 .context = context};
         if (schedule != NULL) {
-            status = allocate(relay);
+            status = make_own_parts(relay);
         }
     }
     status = gdncp_comm_agree(comm, status);
     if (status != GDNCP_OK) {
         goto destroy_relay;
     }
-    status = bind(comm, schedule != NULL ? &schedule->forward : NULL, &relay->forward);
+    status = bind(relay, schedule != NULL ? &schedule->forward : NULL, &relay->forward);
     if (status != GDNCP_OK) {
         goto destroy_relay;
     }
-    status = bind(comm, schedule != NULL ? &schedule->backward : NULL, &relay->backward);
+    status = bind(relay, schedule != NULL ? &schedule->backward : NULL, &relay->backward);
     if (status != GDNCP_OK) {
         goto destroy_relay;
     }
@@ -97,52 +138,55 @@ destroy_relay:
     return status;
 }
 
+static void destroy_direction(direction_t *direction)
+{
+    gdncp_exchange_destroy(direction->gather);
+    gdncp_exchange_destroy(direction->scatter);
+    gdncp_handover_destroy(direction->receiving);
+    gdncp_handover_destroy(direction->sending);
+}
+
 void gdncp_relay_destroy(gdncp_relay_t *relay)
 {
     if (relay == NULL) {
         return;
     }
-    gdncp_exchange_destroy(relay->forward.gather);
-    gdncp_exchange_destroy(relay->forward.scatter);
-    gdncp_exchange_destroy(relay->backward.gather);
-    gdncp_exchange_destroy(relay->backward.scatter);
-    if (relay->sending != NULL) {
-        gdncp_comm_group_destroy(relay->comm, relay->sending);
-    }
-    if (relay->receiving != NULL) {
-        gdncp_comm_group_destroy(relay->comm, relay->receiving);
-    }
-    gdncp_memory_free(relay->handover);
-    gdncp_memory_free(relay->gathered);
-    gdncp_memory_free(relay->results);
+    destroy_direction(&relay->forward);
+    destroy_direction(&relay->backward);
+    gdncp_device_free(relay->device, relay->handover);
+    gdncp_device_free(relay->device, relay->gathered);
+    gdncp_device_free(relay->device, relay->results);
     gdncp_memory_free(relay);
 }
 
-/* Post the one message of a group: a handover between two owners of one chain. */
-static gdncp_status_t post_handover(gdncp_relay_t *relay, gdncp_group_t *group, float *state,
-                                    int peer, bool send)
+static gdncp_status_t check_direction(const direction_t *direction)
 {
-    const size_t bytes = (size_t)relay->schedule->state_elements * sizeof(float);
-    gdncp_status_t status = gdncp_comm_group_begin(relay->comm, group);
+    gdncp_status_t status = gdncp_exchange_check(direction->gather);
 
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_handover_check(direction->receiving);
     }
-    status = send ? gdncp_comm_send(relay->comm, group, state, bytes, peer)
-                  : gdncp_comm_recv(relay->comm, group, state, bytes, peer);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_handover_check(direction->sending);
     }
-    return gdncp_comm_group_end(relay->comm, group, NULL);
+    return status == GDNCP_OK ? gdncp_exchange_check(direction->scatter) : status;
+}
+
+gdncp_status_t gdncp_relay_check(const gdncp_relay_t *relay)
+{
+    const gdncp_status_t status = check_direction(&relay->forward);
+
+    return status == GDNCP_OK ? check_direction(&relay->backward) : status;
 }
 
 /* Compute cells [begin, end); hand the result over that another owner waits for. The state before
  * the first cell is the one handed over; where a chain starts there is no transition to use it. */
-static gdncp_status_t walk_cells(gdncp_relay_t *relay, const gdncp_relay_walk_t *walk,
+static gdncp_status_t walk_cells(gdncp_relay_t *relay, const direction_t *direction,
                                  const float *transitions, const float *contributions,
                                  int64_t begin, int64_t end)
 {
-    const bool transposed = walk == &relay->schedule->backward;
+    const gdncp_relay_walk_t *const walk = direction->walk;
+    const bool transposed = direction == &relay->backward;
     const int64_t state_elements = relay->schedule->state_elements;
     const int64_t transition_elements = relay->schedule->transition_elements;
     const float *previous = relay->handover;
@@ -159,9 +203,8 @@ static gdncp_status_t walk_cells(gdncp_relay_t *relay, const gdncp_relay_walk_t 
             return status;
         }
         previous = result;
-        if (walk->send_to >= 0 && walk->send_slot == cell->slot) {
-            const gdncp_status_t sent =
-                post_handover(relay, relay->sending, result, walk->send_to, true);
+        if (direction->sending != NULL && walk->send_slot == cell->slot) {
+            const gdncp_status_t sent = gdncp_handover_start(direction->sending, result);
 
             if (sent != GDNCP_OK) {
                 return sent;
@@ -179,39 +222,40 @@ static gdncp_status_t run(gdncp_relay_t *relay, const direction_t *direction, co
     const gdncp_relay_walk_t *const walk = direction->walk;
     gdncp_status_t status;
 
-    status = gdncp_exchange_run(direction->gather, outgoing, gathered, NULL);
+    status = gdncp_exchange_run(direction->gather, outgoing, gathered, relay->stream);
     if (status != GDNCP_OK) {
         return status;
     }
     /* After the gather and before the scatter, as on the sender: messages match in order. */
-    if (walk->receive_from >= 0) {
-        status = post_handover(relay, relay->receiving, relay->handover, walk->receive_from, false);
+    if (direction->receiving != NULL) {
+        status = gdncp_handover_start(direction->receiving, relay->handover);
         if (status != GDNCP_OK) {
             return status;
         }
     }
     const int64_t start = gdncp_trace_begin();
 
-    status = walk_cells(relay, walk, transitions, gathered, 0, walk->first_waiting);
+    status = walk_cells(relay, direction, transitions, gathered, 0, walk->first_waiting);
     if (status != GDNCP_OK) {
         return status;
     }
-    if (walk->receive_from >= 0) {
-        status = gdncp_comm_group_wait(relay->comm, relay->receiving);
+    if (direction->receiving != NULL) {
+        status = gdncp_handover_wait(direction->receiving);
         if (status != GDNCP_OK) {
             return status;
         }
     }
-    status = walk_cells(relay, walk, transitions, gathered, walk->first_waiting, walk->num_cells);
+    status =
+        walk_cells(relay, direction, transitions, gathered, walk->first_waiting, walk->num_cells);
     if (status != GDNCP_OK) {
         return status;
     }
     gdncp_trace_end("relay walk", start, 0);
-    status = gdncp_exchange_run(direction->scatter, relay->results, incoming, NULL);
+    status = gdncp_exchange_run(direction->scatter, relay->results, incoming, relay->stream);
     if (status != GDNCP_OK) {
         return status;
     }
-    return walk->send_to >= 0 ? gdncp_comm_group_wait(relay->comm, relay->sending) : GDNCP_OK;
+    return direction->sending != NULL ? gdncp_handover_wait(direction->sending) : GDNCP_OK;
 }
 
 gdncp_status_t gdncp_relay_forward(gdncp_relay_t *relay, const float *outgoing, float *kept,

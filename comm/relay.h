@@ -29,6 +29,7 @@
 #include "gdncp/layout.h"
 #include "gdncp/plan.h"
 #include "gdncp/status.h"
+#include "gdncp/tensor.h"
 
 /* One border of one head's chain, as its owner sees it. */
 typedef struct gdncp_relay_cell {
@@ -80,7 +81,7 @@ int64_t gdncp_relay_bytes_sent(const gdncp_relay_schedule_t *schedule, bool back
 
 /*
  * One step along a chain: out = M in + contribution, or M' in + contribution with transposed.
- * All pointers are to float32; out is none of the others.
+ * Without a transition out = contribution. All pointers are to float32; out is none of the others.
  */
 typedef gdncp_status_t (*gdncp_relay_combine_t)(void *context, const float *transition,
                                                 const float *contribution, const float *in,
@@ -88,11 +89,23 @@ typedef gdncp_status_t (*gdncp_relay_combine_t)(void *context, const float *tran
 
 typedef struct gdncp_relay gdncp_relay_t;
 
-/* Bind a schedule to its communicator. Collective; schedule == NULL fails on all ranks. */
+/*
+ * Bind a schedule to its communicator. Collective; schedule == NULL fails on all ranks.
+ *
+ * On GDNCP_DEVICE_CUDA all buffers, those that combine gets too, are memory of the device, and
+ * forward and backward queue their work in the stream and return at once, as exchanges do. combine
+ * must queue too.
+ */
 gdncp_status_t gdncp_relay_create(gdncp_comm_t *comm, const gdncp_relay_schedule_t *schedule,
+                                  gdncp_device_kind_t device, gdncp_stream_t stream,
                                   gdncp_relay_combine_t combine, void *context,
                                   gdncp_relay_t **relay_p);
+
+/* On a CUDA device its runs must be done. */
 void gdncp_relay_destroy(gdncp_relay_t *relay);
+
+/* GDNCP_OK, or what has gone wrong in earlier runs: see gdncp_exchange_check(). */
+gdncp_status_t gdncp_relay_check(const gdncp_relay_t *relay);
 
 /* Elements of the buffers below. */
 int64_t gdncp_relay_outgoing_elements(const gdncp_relay_schedule_t *schedule, bool backward);

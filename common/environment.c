@@ -21,6 +21,9 @@ static const struct {
                              "TCP port where ranks started by a launcher meet"},
     [GDNCP_VARIABLE_CUDA] = {"GDNCP_CUDA", "gpu",
                              "what serves CUDA tensors: gpu, or emulated in builds for tests"},
+    [GDNCP_VARIABLE_EMULATOR_SEED] = {"GDNCP_EMULATOR_SEED", "0",
+                                      "order of emulated threads and streams: 0 by number, "
+                                      "others at random"},
 };
 
 const char *gdncp_launcher_variable(const char *name)
@@ -62,7 +65,7 @@ void gdncp_environment_print(FILE *stream)
     for (int i = 0; i < GDNCP_NUM_VARIABLES; i++) {
         const char *const value = gdncp_environment_text((gdncp_variable_t)i);
 
-        fprintf(stream, "%-14s %-10s default: %s; %s\n", variables[i].name,
+        fprintf(stream, "%-19s %-10s default: %s; %s\n", variables[i].name,
                 value != NULL ? value : "unset", variables[i].fallback, variables[i].meaning);
     }
 }

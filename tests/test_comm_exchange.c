@@ -1,5 +1,6 @@
 /* Exchanges between ranks that are threads. */
 #include "test_comm_plan_check.h"
+#include "test_comm_plan_kinds.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -9,14 +10,14 @@
 #include "gdncp/memory.h"
 #include "gdncp/trace.h"
 
-enum { NUM_CASES = 80, NUM_KINDS = 4, NUM_RUNS = 100 };
+enum { NUM_CASES = 80, NUM_RUNS = 100 };
 
 /* One rank's thread; it asserts nothing itself: cmocka's checks belong to the main thread. */
 typedef struct rank_job {
     gdncp_comm_t *comm;
-    gdncp_plan_t *plans[NUM_KINDS];
-    const void *ins[NUM_KINDS];
-    void *outs[NUM_KINDS];
+    gdncp_plan_t *plans[NUM_PLAN_KINDS];
+    const void *ins[NUM_PLAN_KINDS];
+    void *outs[NUM_PLAN_KINDS];
 
     gdncp_status_t status;
     char sentence[1024];
@@ -62,7 +63,7 @@ static void end_jobs(rank_job_t *jobs, int num_ranks)
 {
     for (int rank = 0; rank < num_ranks; rank++) {
         gdncp_comm_destroy(jobs[rank].comm);
-        for (int k = 0; k < NUM_KINDS; k++) {
+        for (int k = 0; k < NUM_PLAN_KINDS; k++) {
             gdncp_plan_destroy(jobs[rank].plans[k]);
             free((void *)(uintptr_t)jobs[rank].ins[k]);
             free(jobs[rank].outs[k]);
@@ -93,36 +94,6 @@ static void *run_first_plan(void *argument)
     job->bytes_sent = counters.bytes_sent;
     job->bytes_received = counters.bytes_received;
     return NULL;
-}
-
-/* cp2hp with shared key heads, a relayout, a halo or an all-gather; or the transpose. */
-static gdncp_plan_t *random_plan(int kind, const gdncp_layout_t *a, const gdncp_layout_t *b,
-                                 int rank, gdncp_dtype_t dtype, int direction)
-{
-    static const gdncp_section_t sections[] = {
-        {GDNCP_KEY_HEADS, 3, 1}, {GDNCP_VALUE_HEADS, 2, 7}, {GDNCP_VALUE_HEADS, 1, 19}};
-    static const int64_t lengths[MAX_RANKS] = {2, 1, 0, 3, 1, 1, 2, 4};
-    gdncp_plan_t *plan = NULL;
-    gdncp_plan_t *transpose = NULL;
-
-    if (kind == 0) {
-        gdncp_plan_cp2hp(a, rank, dtype, 2, 6, sections, 3, 26, &plan);
-    } else if (kind == 1) {
-        gdncp_plan_relayout(a, b, rank, dtype, 5, &plan);
-    } else if (kind == 2) {
-        gdncp_plan_conv_halo(a, rank, dtype, 4, 5, 6, &plan);
-    } else {
-        gdncp_plan_all_gather_concat(gdncp_layout_num_ranks(a), rank, dtype, 1, lengths, 7, &plan);
-    }
-    assert_non_null(plan);
-    if (direction == 0) {
-        return plan;
-    }
-    assert_int_equal(
-        gdncp_plan_transpose(plan, direction == 1 ? GDNCP_PLAN_ASSIGN : GDNCP_PLAN_ADD, &transpose),
-        GDNCP_OK);
-    gdncp_plan_destroy(plan);
-    return transpose;
 }
 
 /* Random inputs, outputs poisoned or to be added to, and what the same plans give unthreaded. */
@@ -181,7 +152,7 @@ static void exchanges_move_what_plans_say(void **state)
 
         make_comms(jobs, num_ranks, 20000);
         for (int rank = 0; rank < num_ranks; rank++) {
-            jobs[rank].plans[0] = random_plan(c % NUM_KINDS, a, b, rank, dtype, direction);
+            jobs[rank].plans[0] = random_plan(c % NUM_PLAN_KINDS, a, b, rank, dtype, direction);
         }
         prepare_buffers(&random, jobs, num_ranks, 0, expected);
         run_threads(jobs, num_ranks, run_first_plan);
@@ -212,7 +183,7 @@ static gdncp_status_t run_all(rank_job_t *job, gdncp_exchange_t **exchanges)
 {
     bool done = false;
 
-    for (int k = 0; k < NUM_KINDS; k++) {
+    for (int k = 0; k < NUM_PLAN_KINDS; k++) {
         const gdncp_status_t status =
             gdncp_exchange_start(exchanges[k], job->ins[k], job->outs[k], NULL);
 
@@ -227,7 +198,7 @@ static gdncp_status_t run_all(rank_job_t *job, gdncp_exchange_t **exchanges)
             return status;
         }
     }
-    for (int k = NUM_KINDS - 1; k >= 0; k--) {
+    for (int k = NUM_PLAN_KINDS - 1; k >= 0; k--) {
         const gdncp_status_t status = gdncp_exchange_wait(exchanges[k]);
 
         if (status != GDNCP_OK) {
@@ -240,11 +211,11 @@ static gdncp_status_t run_all(rank_job_t *job, gdncp_exchange_t **exchanges)
 static void *run_many_times(void *argument)
 {
     rank_job_t *const job = argument;
-    gdncp_exchange_t *exchanges[NUM_KINDS] = {NULL};
+    gdncp_exchange_t *exchanges[NUM_PLAN_KINDS] = {NULL};
     gdncp_status_t status = GDNCP_OK;
 
     gdncp_memory_track(&job->usage);
-    for (int k = 0; k < NUM_KINDS && status == GDNCP_OK; k++) {
+    for (int k = 0; k < NUM_PLAN_KINDS && status == GDNCP_OK; k++) {
         status = gdncp_exchange_create(job->comm, job->plans[k], &exchanges[k]);
     }
     const int64_t allocations = job->usage.num_allocations;
@@ -254,7 +225,7 @@ static void *run_many_times(void *argument)
     }
     job->allocations_while_running = job->usage.num_allocations - allocations;
     keep_result(job, status);
-    for (int k = 0; k < NUM_KINDS; k++) {
+    for (int k = 0; k < NUM_PLAN_KINDS; k++) {
         gdncp_exchange_destroy(exchanges[k]);
     }
     gdncp_memory_track(NULL);
@@ -269,11 +240,11 @@ static void exchanges_in_flight_are_reused_without_memory(void **state)
     gdncp_layout_t *const a = random_layout(&random, &pack, NUM_RANKS);
     gdncp_layout_t *const b = layout_of_shuffled_runs(&random, &pack, NUM_RANKS);
     rank_job_t jobs[NUM_RANKS];
-    void *expected[NUM_KINDS][MAX_RANKS];
+    void *expected[NUM_PLAN_KINDS][MAX_RANKS];
 
     (void)state;
     make_comms(jobs, NUM_RANKS, 20000);
-    for (int k = 0; k < NUM_KINDS; k++) {
+    for (int k = 0; k < NUM_PLAN_KINDS; k++) {
         for (int rank = 0; rank < NUM_RANKS; rank++) {
             jobs[rank].plans[k] = random_plan(k, a, b, rank, GDNCP_BF16, k % 2);
         }
@@ -288,7 +259,7 @@ static void exchanges_in_flight_are_reused_without_memory(void **state)
         assert_int_equal(jobs[rank].allocations_while_running, 0);
         assert_int_equal(jobs[rank].usage.current_bytes, 0);
     }
-    for (int k = 0; k < NUM_KINDS; k++) {
+    for (int k = 0; k < NUM_PLAN_KINDS; k++) {
         check_outputs(jobs, NUM_RANKS, k, expected[k]);
     }
     end_jobs(jobs, NUM_RANKS);
@@ -311,13 +282,13 @@ static void contiguous_messages_are_not_staged(void **state)
         assert_int_equal(gdncp_plan_all_gather_concat(NUM_RANKS, rank, GDNCP_F32, 1, lengths, INNER,
                                                       &jobs[rank].plans[0]),
                          GDNCP_OK);
-        for (int k = 1; k < NUM_KINDS; k++) {
+        for (int k = 1; k < NUM_PLAN_KINDS; k++) {
             assert_int_equal(gdncp_plan_all_gather_concat(NUM_RANKS, rank, GDNCP_F32, 1, lengths, 0,
                                                           &jobs[rank].plans[k]),
                              GDNCP_OK);
         }
     }
-    for (int k = NUM_KINDS - 1; k >= 0; k--) {
+    for (int k = NUM_PLAN_KINDS - 1; k >= 0; k--) {
         prepare_buffers(&random, jobs, NUM_RANKS, k, expected);
         for (int rank = 0; rank < NUM_RANKS && k > 0; rank++) {
             free(expected[rank]);

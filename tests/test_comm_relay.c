@@ -229,7 +229,7 @@ static const char *check_rank(const case_data_t *data, gdncp_comm_t *comm)
     const size_t row_bytes = (size_t)(count * data->heads * 2) * sizeof(float);
 
     if (gdncp_relay_schedule_create(data->layout, rank, data->heads, 4, 2, &schedule) ||
-        gdncp_relay_create(comm, schedule, combine_2x2, NULL, &relay)) {
+        gdncp_relay_create(comm, schedule, GDNCP_DEVICE_CPU, NULL, combine_2x2, NULL, &relay)) {
         return gdncp_last_error();
     }
     float *const outgoing = malloc((size_t)(gdncp_relay_outgoing_elements(schedule, false) +

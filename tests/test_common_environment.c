@@ -15,6 +15,7 @@ static int clear_variables(void **state)
     unsetenv("GDNCP_LOG");
     unsetenv("GDNCP_TIMEOUT");
     unsetenv("GDNCP_PORT");
+    unsetenv("GDNCP_EMULATOR_SEED");
     return 0;
 }
 
@@ -65,6 +66,17 @@ static void integers_have_bounds(void **state)
     }
 }
 
+static void a_seed_is_an_integer(void **state)
+{
+    int64_t value = -1;
+
+    (void)state;
+    setenv("GDNCP_EMULATOR_SEED", "9223372036854775807", 1);
+    assert_int_equal(
+        gdncp_environment_integer(GDNCP_VARIABLE_EMULATOR_SEED, 0, INT64_MAX, 0, &value), GDNCP_OK);
+    assert_int_equal(value, INT64_MAX);
+}
+
 static void other_text_is_an_error_that_names_the_variable(void **state)
 {
     static const char *const texts[] = {
@@ -104,6 +116,8 @@ static void table_has_every_variable(void **state)
     assert_non_null(strstr(text, "GDNCP_TIMEOUT"));
     assert_non_null(strstr(text, "1234"));
     assert_non_null(strstr(text, "GDNCP_PORT"));
+    assert_non_null(strstr(text, "GDNCP_CUDA"));
+    assert_non_null(strstr(text, "GDNCP_EMULATOR_SEED"));
     assert_non_null(strstr(text, "unset"));
     for (size_t i = 0; i < size; i++) {
         lines += text[i] == '\n';
@@ -118,6 +132,7 @@ int main(void)
         cmocka_unit_test_setup(unset_and_empty_are_the_same, clear_variables),
         cmocka_unit_test_setup(text_is_the_variable, clear_variables),
         cmocka_unit_test_setup(integers_have_bounds, clear_variables),
+        cmocka_unit_test_setup(a_seed_is_an_integer, clear_variables),
         cmocka_unit_test_setup(other_text_is_an_error_that_names_the_variable, clear_variables),
         cmocka_unit_test_setup(table_has_every_variable, clear_variables),
     };

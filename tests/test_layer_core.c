@@ -14,6 +14,7 @@
 #include "compare.h"
 #include "gdncp/layer.h"
 #include "gdncp/ops.h"
+#include "op_case.h"
 #include "random.h"
 #include "rank_threads.h"
 #include "tolerances.h"
@@ -248,6 +249,9 @@ static gdncp_status_t run_core(run_t *run, gdncp_comm_t *comm, const tensors_t *
     if (status == GDNCP_OK) {
         status = gdncp_cp_core_backward(core, &params, &inputs, saved, &grad_y, &core_grads);
     }
+    if (status == GDNCP_OK) {
+        status = gdncp_cp_core_check(core);
+    }
     gdncp_cp_core_saved_destroy(saved);
     gdncp_cp_core_destroy(core);
     return status;
@@ -384,7 +388,7 @@ static void core_equals_its_operators(void **state)
         test_random_fill(&random, in.params[i], param_counts[i]);
     }
     run_operators(&in, &out, &grads);
-    for (int ranks = 1; ranks <= MAX_RANKS; ranks *= 2) {
+    for (int ranks = 1; ranks <= test_size(MAX_RANKS, 4); ranks *= 2) {
         gdncp_layout_t *layout = NULL;
 
         assert_int_equal(gdncp_layout_create(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, cu_seqlens, SEQUENCES,
@@ -392,9 +396,10 @@ static void core_equals_its_operators(void **state)
                          GDNCP_OK);
         check_both(&in, &out, &grads, layout);
     }
-    for (int round = 0; round < 20; round++) {
-        check_both(&in, &out, &grads,
-                   random_layout(&random, (int)test_random_int(&random, 1, MAX_RANKS)));
+    for (int round = 0; round < test_size(20, 3); round++) {
+        check_both(
+            &in, &out, &grads,
+            random_layout(&random, (int)test_random_int(&random, 1, test_size(MAX_RANKS, 4))));
     }
     free_tensors(&in);
     free_tensors(&out);

@@ -15,6 +15,7 @@
 #include "gdncp/layer.h"
 #include "gdncp/ops.h"
 #include "gdncp/safetensors.h"
+#include "op_case.h"
 #include "random.h"
 #include "rank_threads.h"
 #include "tolerances.h"
@@ -235,6 +236,9 @@ static void run_rank(void *context, gdncp_comm_t *comm, char *problem, size_t si
     if (status == GDNCP_OK) {
         status = run_rule(run, rank, rule, saved, positions, tokens);
     }
+    if (status == GDNCP_OK) {
+        status = gdncp_cp_rule_check(rule);
+    }
     if (status != GDNCP_OK) {
         snprintf(problem, size, "%s", gdncp_last_error());
     }
@@ -270,8 +274,8 @@ static void check_run(const dump_t *dump, const gdncp_layout_t *layout, gdncp_st
     free(results.final_state);
 }
 
-/* Token i of the pack on rank i mod N: every segment is one token long. */
-static gdncp_layout_t *striped(const dump_t *dump, int ranks)
+/* Stripes of so many tokens of the pack, dealt out to the ranks in turn. */
+static gdncp_layout_t *striped(const dump_t *dump, int64_t width, int ranks)
 {
     int64_t *const positions = malloc((size_t)dump->tokens * sizeof *positions);
     int64_t rank_tokens[MAX_RANKS] = {0};
@@ -279,9 +283,11 @@ static gdncp_layout_t *striped(const dump_t *dump, int ranks)
     int64_t filled = 0;
 
     for (int rank = 0; rank < ranks; rank++) {
-        for (int64_t position = rank; position < dump->tokens; position += ranks) {
-            positions[filled++] = position;
-            rank_tokens[rank]++;
+        for (int64_t position = 0; position < dump->tokens; position++) {
+            if (position / width % ranks == rank) {
+                positions[filled++] = position;
+                rank_tokens[rank]++;
+            }
         }
     }
     assert_int_equal(gdncp_layout_from_positions(dump->cu_seqlens, dump->num_sequences, ranks,
@@ -294,17 +300,22 @@ static gdncp_layout_t *striped(const dump_t *dump, int ranks)
 static void check_dump(const char *name)
 {
     const int rank_counts[] = {1, 2, 3, 5, 8};
+    const int rank_counts_on_device[] = {4, 1, 2};
+    const int64_t num_counts = test_size(5, 3);
     const gdncp_layout_kind_t kinds[] = {GDNCP_LAYOUT_CONTIGUOUS, GDNCP_LAYOUT_CONTIGUOUS_FLAT,
                                          GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT};
     dump_t dump = dump_open(name);
 
-    for (size_t i = 0; i < sizeof rank_counts / sizeof rank_counts[0]; i++) {
+    for (int64_t i = 0; i < num_counts; i++) {
+        const int ranks = (int)test_size(rank_counts[i], rank_counts_on_device[i % 3]);
+
         for (int strategy = 0; strategy < 2; strategy++) {
-            for (size_t kind = 0; kind < sizeof kinds / sizeof kinds[0]; kind++) {
+            /* On the device another layout for each number of ranks. */
+            for (int64_t kind = test_size(0, i); kind < test_size(3, i + 1); kind++) {
                 gdncp_layout_t *layout = NULL;
 
                 assert_int_equal(gdncp_layout_create(kinds[kind], dump.cu_seqlens,
-                                                     dump.num_sequences, rank_counts[i], &layout),
+                                                     dump.num_sequences, ranks, &layout),
                                  GDNCP_OK);
                 check_run(&dump, layout, (gdncp_strategy_t)strategy);
                 gdncp_layout_destroy(layout);
@@ -364,11 +375,12 @@ static void packed(void **state)
 
 static void striped_tokens(void **state)
 {
+    const int64_t width = test_size(1, 16); /* one token: every segment is one long */
     dump_t dump = dump_open("rule_packed");
 
     (void)state;
     for (int ranks = 2; ranks <= 4; ranks += 2) {
-        gdncp_layout_t *const layout = striped(&dump, ranks);
+        gdncp_layout_t *const layout = striped(&dump, width, ranks);
 
         check_run(&dump, layout, GDNCP_STRATEGY_STATES);
         check_run(&dump, layout, GDNCP_STRATEGY_HEADS);
@@ -470,7 +482,7 @@ static void uneven_groups_and_an_empty_sequence(void **state)
         ((float *)dump.inputs[BETA].data)[i] = (float)test_random_uniform(&random);
     }
     fill_expected(&dump);
-    for (int ranks = 1; ranks <= MAX_RANKS; ranks++) {
+    for (int ranks = 1; ranks <= test_size(MAX_RANKS, 3); ranks++) {
         gdncp_layout_t *layout = NULL;
 
         assert_int_equal(

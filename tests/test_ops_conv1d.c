@@ -1,3 +1,5 @@
+#include <math.h>
+
 #include "test_ops_conv1d_case.h"
 
 static double reference_loss(void *context)
@@ -97,6 +99,41 @@ static void empty_packs_are_good(void **state)
     }
 }
 
+static bool is_nan_token(const gdncp_tensor_t *tensor, int64_t token)
+{
+    return isnan(((const float *)tensor->data)[token * tensor->strides[0]]) != 0;
+}
+
+/* No tap that is not there multiplies it by zero. */
+static void nan_reaches_as_far_as_the_taps(void **state)
+{
+    static const int64_t cu_seqlens[] = {0, 40};
+    const int64_t nan_token = 20;
+    test_random_t random = test_random_start(__func__, 4);
+
+    (void)state;
+    for (int64_t width = 1; width <= 8; width++) {
+        const conv_shape_t shape = {.dtype = GDNCP_F32,
+                                    .channels = 1,
+                                    .width = width,
+                                    .activation = GDNCP_ACTIVATION_SILU,
+                                    .cu_seqlens = cu_seqlens,
+                                    .num_sequences = 1};
+        conv_case_t c = start_case(&random, &shape);
+
+        ((float *)c.conv.x.data)[nan_token] = NAN;
+        assert_int_equal(run_forward(&c), GDNCP_OK);
+        assert_int_equal(run_backward(&c), GDNCP_OK);
+        for (int64_t t = 0; t < 40; t++) {
+            const int64_t distance = t - nan_token;
+
+            assert_int_equal(is_nan_token(&c.y, t), distance >= 0 && distance < width);
+            assert_int_equal(is_nan_token(&c.grads.x, t), distance > -width && distance < width);
+        }
+        test_arena_free(&c.arena);
+    }
+}
+
 static void threads_do_not_change_bits(void **state)
 {
     static const int64_t cu_seqlens[] = {0, 3, 2000, 5000};
@@ -122,6 +159,7 @@ int main(void)
         cmocka_unit_test(reference_gradients_are_finite_differences),
         cmocka_unit_test(results_match_the_reference),
         cmocka_unit_test(empty_packs_are_good),
+        cmocka_unit_test(nan_reaches_as_far_as_the_taps),
         cmocka_unit_test(threads_do_not_change_bits),
     };
 

@@ -4,7 +4,7 @@
 /* Sequences without tokens among them; no more than `most` tokens each, if that is not negative. */
 static int64_t random_lengths(test_random_t *random, int64_t most, int64_t *cu_seqlens)
 {
-    const int64_t num_sequences = test_random_int(random, 1, MAX_SEQUENCES);
+    const int64_t num_sequences = test_random_int(random, 1, test_size(MAX_SEQUENCES, 6));
 
     cu_seqlens[0] = 0;
     for (int64_t n = 0; n < num_sequences; n++) {
@@ -45,7 +45,7 @@ static void random_shapes(void **state)
     test_random_t random = test_random_start(__func__, 1);
 
     (void)state;
-    for (int64_t round = 0; round < 240; round++) {
+    for (int64_t round = 0; round < test_size(240, 24); round++) {
         int64_t cu_seqlens[MAX_SEQUENCES + 1];
         const update_shape_t shape = random_shape(&random, round, cu_seqlens);
         update_case_t c;
@@ -62,7 +62,7 @@ static void many_channels(void **state)
     test_random_t random = test_random_start(__func__, 2);
 
     (void)state;
-    for (int64_t round = 0; round < 4; round++) {
+    for (int64_t round = 0; round < test_size(4, 2); round++) {
         int64_t cu_seqlens[MAX_SEQUENCES + 1];
         update_shape_t shape = random_shape(&random, 2 * round + 1, cu_seqlens);
         update_case_t c;
@@ -70,13 +70,66 @@ static void many_channels(void **state)
         for (int64_t n = 0; n <= MAX_SEQUENCES; n++) {
             cu_seqlens[n] = 2 * n;
         }
-        shape.channels = 500 + 37 * round;
-        shape.num_sequences = MAX_SEQUENCES;
+        shape.channels = test_size(500, 120) + 37 * round;
+        shape.num_sequences = test_size(MAX_SEQUENCES, 3);
         shape.num_slots = MAX_SEQUENCES;
         start_case(&random, &shape, &c);
         check_update(&c);
         test_arena_free(&c.arena);
     }
+}
+
+/* A NaN reaches the outputs of the W tokens that see it and no more. */
+static void a_nan_is_forgotten(void **state)
+{
+    static const int64_t cu_seqlens[] = {0, 12};
+    test_random_t random = test_random_start(__func__, 6);
+
+    (void)state;
+    for (int64_t width = 1; width <= 8; width++) {
+        const update_shape_t shape = {.index_dtype = GDNCP_I64,
+                                      .channels = 2,
+                                      .width = width,
+                                      .slot_rows = width - 1,
+                                      .num_slots = 1,
+                                      .cu_seqlens = cu_seqlens,
+                                      .num_sequences = 1};
+        update_case_t c;
+
+        start_case(&random, &shape, &c);
+        ((float *)c.update.x.data)[2 * 2] = NAN; /* channel 0 of token 2 */
+        assert_int_equal(run_update(&c), GDNCP_OK);
+        for (int64_t t = 0; t < 12; t++) {
+            const float *const y = (const float *)c.y.data + 2 * t;
+
+            assert_true(isnan(y[0]) == (t >= 2 && t < 2 + width));
+            assert_false(isnan(y[1]));
+        }
+        test_arena_free(&c.arena);
+    }
+}
+
+/* Whatever their numbers are: here those of a slot that a call with tokens would move. */
+static void sequences_without_tokens_keep_their_slot(void **state)
+{
+    static const int64_t none[] = {0, 0};
+    test_random_t random = test_random_start(__func__, 7);
+    const update_shape_t shape = {.index_dtype = GDNCP_I64,
+                                  .channels = 5,
+                                  .width = 4,
+                                  .slot_rows = 5,
+                                  .num_slots = 2,
+                                  .accepted = true,
+                                  .cu_seqlens = none,
+                                  .num_sequences = 1};
+    update_case_t c;
+
+    (void)state;
+    start_case(&random, &shape, &c);
+    test_random_fill(&random, c.before, shape.num_slots * slot_size(&c));
+    assert_int_equal(run_update(&c), GDNCP_OK);
+    assert_memory_equal(c.update.states.data, c.before, pool_bytes(&c));
+    test_arena_free(&c.arena);
 }
 
 static void nothing_to_do(void **state)
@@ -134,12 +187,12 @@ static void threads_do_not_change_bits(void **state)
     test_random_t random = test_random_start(__func__, 4);
 
     (void)state;
-    for (int64_t round = 0; round < 6; round++) {
+    for (int64_t round = 0; round < test_size(6, 2); round++) {
         int64_t cu_seqlens[MAX_SEQUENCES + 1];
         update_shape_t shape = random_shape(&random, round, cu_seqlens);
         update_case_t c;
 
-        shape.channels += 500;
+        shape.channels += test_size(500, 0);
         start_case(&random, &shape, &c);
         const tested_op_t op = op_of(&c);
 
@@ -174,8 +227,12 @@ static void a_workspace_is_reused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_shapes),         cmocka_unit_test(many_channels),
-        cmocka_unit_test(nothing_to_do),         cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(random_shapes),
+        cmocka_unit_test(many_channels),
+        cmocka_unit_test(a_nan_is_forgotten),
+        cmocka_unit_test(sequences_without_tokens_keep_their_slot),
+        cmocka_unit_test(nothing_to_do),
+        cmocka_unit_test(threads_do_not_change_bits),
         cmocka_unit_test(a_workspace_is_reused),
     };
 

@@ -5,7 +5,7 @@ static const int64_t offsets[] = {0, 2, 5};
 
 enum { NUM_SLOTS = 6, WIDTH = 4, ROWS = 5 };
 
-static void start_error_case(update_case_t *c)
+static void start_good_case(bool has_initial_state, update_case_t *c)
 {
     test_random_t random = test_random_start(__func__, 1);
     const update_shape_t shape = {.dtype = GDNCP_BF16,
@@ -15,15 +15,20 @@ static void start_error_case(update_case_t *c)
                                   .slot_rows = ROWS,
                                   .num_slots = NUM_SLOTS,
                                   .bias = true,
-                                  .has_initial_state = true,
+                                  .has_initial_state = has_initial_state,
                                   .accepted = true,
                                   .cu_seqlens = offsets,
                                   .num_sequences = 2};
 
     start_case(&random, &shape, c);
-    c->has_initial_state[0] = 1;
-    c->has_initial_state[1] = 1;
+}
+
+/* All lists are there and all their numbers are read. */
+static void start_error_case(update_case_t *c)
+{
+    start_good_case(true, c);
     for (int64_t n = 0; n < 2; n++) {
+        c->has_initial_state[n] = 1;
         ((int64_t *)c->update.num_accepted.data)[n] = 1 + n;
     }
 }
@@ -123,6 +128,32 @@ static void slots_have_rows_enough(void **state)
     test_arena_free(&c.arena);
 }
 
+#ifdef GDNCP_TEST_ON_DEVICE
+
+/* The host does not see the numbers: a sequence with one out of range is a pad. */
+static void numbers_out_of_range_are_pads(void **state)
+{
+    static const int64_t slots[] = {NUM_SLOTS, INT64_MAX, INT64_MIN};
+    static const int64_t accepted[] = {0, -1, ROWS - WIDTH + 3, INT64_MAX, INT64_MIN};
+
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        update_case_t c;
+
+        start_good_case(false, &c);
+        if (i < 3) {
+            ((int64_t *)c.update.slots.data)[1] = slots[i];
+        } else {
+            ((int64_t *)c.update.num_accepted.data)[1] = accepted[i - 3];
+        }
+        c.slots[1] = -1; /* as the reference sees it */
+        check_update(&c);
+        test_arena_free(&c.arena);
+    }
+}
+
+#else
+
 static void numbers_in_lists_are_checked(void **state)
 {
     update_case_t c;
@@ -154,6 +185,8 @@ static void numbers_in_lists_are_checked(void **state)
     assert_int_equal(call(&c), GDNCP_OK);
     test_arena_free(&c.arena);
 }
+
+#endif
 
 static void other_arguments_are_checked(void **state)
 {
@@ -187,7 +220,11 @@ int main(void)
         cmocka_unit_test(tensors_are_checked),
         cmocka_unit_test(the_list_of_slots_is_checked),
         cmocka_unit_test(slots_have_rows_enough),
+#ifdef GDNCP_TEST_ON_DEVICE
+        cmocka_unit_test(numbers_out_of_range_are_pads),
+#else
         cmocka_unit_test(numbers_in_lists_are_checked),
+#endif
         cmocka_unit_test(other_arguments_are_checked),
     };
 

@@ -66,10 +66,10 @@ static inline void fill_lists(test_random_t *random, update_case_t *c)
         const bool is_pad = test_random_uniform(random) < s->pads;
         const bool is_new = s->has_initial_state && test_random_int(random, 0, 2) == 0;
 
-        c->slots[n] = is_empty ? 1000000 : is_pad ? -1 - n : order[n];
+        c->slots[n] = is_empty ? nonsense(n) : is_pad ? -1 - n : order[n];
         c->has_initial_state[n] = is_new ? 0 : (int8_t)(n % 2 == 0 ? 1 : -1);
         c->num_accepted[n] =
-            is_empty || is_pad || is_new ? 1000 * n : test_random_int(random, 1, most);
+            is_empty || is_pad || is_new ? nonsense(n) : test_random_int(random, 1, most);
     }
 }
 

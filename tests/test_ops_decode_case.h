@@ -6,6 +6,12 @@
 #include "random.h"
 #include "test_ops_check.h"
 
+/* A number that is not to be read: one that would be good, or one that leads nowhere. */
+static inline int64_t nonsense(int64_t n)
+{
+    return n % 2 == 0 ? 1 : INT32_MAX;
+}
+
 /* A list of numbers, I32 or I64. */
 static inline gdncp_tensor_t index_tensor(test_arena_t *arena, gdncp_dtype_t dtype, int ndim,
                                           const int64_t *shape, const int64_t *values)

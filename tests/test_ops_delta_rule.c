@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "op_case.h"
+
 static const char *const golden[] = {
     "rule_basic",          "rule_correlated_keys",      "rule_d60",
     "rule_gva_odd_length", "rule_negative_eigenvalues", "rule_no_decay_initial_state",
@@ -57,9 +59,13 @@ static void golden_files_in_16_bits(void **state)
  * sides of the chunk's and the padding's borders. */
 static void random_packs(void **state)
 {
-    static const rule_dims_t dims[] = {{1, 1, 24, 48}, {2, 4, 60, 100}, {1, 3, 96, 192},
-                                       {2, 2, 8, 8},   {1, 2, 2, 1},    {1, 1, 256, 256},
-                                       {1, 1, 300, 40}};
+    const rule_dims_t dims[] = {{1, 1, 24, 48},
+                                {2, 4, 60, 100},
+                                {1, 3, 96, 192},
+                                {2, 2, 8, 8},
+                                {1, 2, 2, 1},
+                                {1, 1, 256, 256},
+                                {1, 1, test_size(300, 200), 40}};
     static const int64_t lengths[] = {0, 1, 63, 64, 65, 0, 15, 16, 17, 130};
     static const double mean_g[] = {-0.05, -1.0, -0.2, -4.0, -0.3, -0.01, -0.1};
     test_random_t random = test_random_start(__func__, 11);
@@ -83,7 +89,7 @@ static void random_shapes(void **state)
     test_random_t random = test_random_start(__func__, 12);
 
     (void)state;
-    for (int round = 0; round < 20; round++) {
+    for (int64_t round = 0; round < test_size(20, 8); round++) {
         const int64_t key_heads = test_random_int(&random, 1, 3);
         const rule_dims_t dims = {key_heads, key_heads * test_random_int(&random, 1, 3),
                                   test_random_int(&random, 2, 70), test_random_int(&random, 2, 70)};
@@ -105,7 +111,7 @@ static void random_shapes(void **state)
                 rule_case.k[i] *= (float)(0.5 / sqrt((double)dims.key_dim));
             }
         }
-        snprintf(what, sizeof what, "round %d: Hk %d Hv %d dk %d dv %d T %d", round,
+        snprintf(what, sizeof what, "round %d: Hk %d Hv %d dk %d dv %d T %d", (int)round,
                  (int)dims.num_key_heads, (int)dims.num_value_heads, (int)dims.key_dim,
                  (int)dims.value_dim, (int)rule_case.num_tokens);
         check_against_reference(what, &rule_case, GDNCP_F32, round % 3 == 0 ? 5 : 0,
@@ -134,11 +140,13 @@ static void strides_do_not_change_bits(void **state)
     rule_case_free(&rule_case);
 }
 
-/* More chunks than the backward keeps at once, so that it starts from states at block borders. */
+/* More chunks than the backward keeps at once, so that it starts from states at block borders; on
+ * the device, so many that forward cuts sequences into pieces. */
 static void sequences_of_several_blocks(void **state)
 {
     static const rule_dims_t dims = {1, 2, 16, 12};
-    static const int64_t lengths[] = {4096 * 2 + 65, 4096, 4097};
+    const int64_t lengths[] = {test_size(4096 * 2, 3072) + 65, test_size(4096, 700),
+                               test_size(4097, 513)};
     test_random_t random = test_random_start(__func__, 14);
     rule_case_t rule_case = rule_case_make(&dims, lengths, 3);
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "op_case.h"
 #include "threads.h"
 
 /* M and U, or D, of the sequences of a case, poisoned until written. */
@@ -169,7 +170,7 @@ static void segments_merge_to_one_run(void **state)
 {
     static const rule_dims_t dims[] = {{1, 2, 32, 32}, {2, 4, 60, 24}, {1, 1, 24, 100}};
     static const double mean_g[] = {-0.005, -0.05, -0.5};
-    static const int64_t lengths[] = {400};
+    const int64_t lengths[] = {test_size(400, 200)};
     test_random_t random = test_random_start(__func__, 31);
 
     (void)state;
@@ -181,7 +182,7 @@ static void segments_merge_to_one_run(void **state)
             whole.group_size = 3;
             whole.group_phase = 2;
         }
-        for (int64_t num_segments = 1; num_segments <= 16; num_segments *= 2) {
+        for (int64_t num_segments = 1; num_segments <= test_size(16, 4); num_segments *= 2) {
             rule_case_t segments = cut(&whole, &random, num_segments);
 
             check_merged_summaries(&whole, &segments);

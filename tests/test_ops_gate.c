@@ -271,7 +271,7 @@ static void nan_is_passed_on(void **state)
 static void threads_do_not_change_bits(void **state)
 {
     test_random_t random = test_random_start(__func__, 7);
-    gate_case_t c = start_case(&random, GDNCP_F32, 5000, 12, 1, false);
+    gate_case_t c = start_case(&random, GDNCP_F32, test_size(5000, 500), 12, 1, false);
     const tested_op_t op = op_of(&c);
 
     (void)state;

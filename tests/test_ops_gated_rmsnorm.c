@@ -150,7 +150,8 @@ static void results_match_the_reference(void **state)
 
     (void)state;
     for (int i = 0; i < 60; i++) {
-        const int64_t shape[3] = {i % 4 == 0 ? i / 4 : test_random_int(&random, 1, 200),
+        const int64_t shape[3] = {i % 4 == 0 ? i / 4
+                                             : test_random_int(&random, 1, test_size(200, 30)),
                                   test_random_int(&random, 1, 5), test_random_int(&random, 2, 200)};
         const norm_dtypes_t mixed = {
             .x = test_random_int(&random, 0, 1) == 0 ? GDNCP_F32 : dtypes[i % 3],
@@ -158,6 +159,22 @@ static void results_match_the_reference(void **state)
             .z = dtypes[i % 3]};
         norm_case_t c = start_mixed_case(&random, &mixed, shape, test_random_int(&random, 0, 5),
                                          i % 2 == 0 ? 1e-6f : 0.5f);
+
+        check_against_reference(&c);
+        test_arena_free(&c.arena);
+    }
+}
+
+/* A kernel may cut them into pieces. */
+static void rows_may_be_wide(void **state)
+{
+    static const gdncp_dtype_t dtypes[] = {GDNCP_F32, GDNCP_BF16};
+    test_random_t random = test_random_start(__func__, 7);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const int64_t shape[3] = {21, 2, 601 + 3 * i};
+        norm_case_t c = start_case(&random, dtypes[i], shape, 2, 1e-6f);
 
         check_against_reference(&c);
         test_arena_free(&c.arena);
@@ -186,7 +203,7 @@ static void large_gates_saturate(void **state)
 
 static void threads_do_not_change_bits(void **state)
 {
-    static const int64_t shape[3] = {5000, 3, 40};
+    const int64_t shape[3] = {test_size(5000, 100), 3, 40};
     test_random_t random = test_random_start(__func__, 4);
     norm_case_t c = start_case(&random, GDNCP_F32, shape, 1, 1e-6f);
     const tested_op_t op = op_of(&c);
@@ -259,6 +276,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reference_gradients_are_finite_differences),
         cmocka_unit_test(results_match_the_reference),
+        cmocka_unit_test(rows_may_be_wide),
         cmocka_unit_test(large_gates_saturate),
         cmocka_unit_test(threads_do_not_change_bits),
         cmocka_unit_test(a_workspace_is_reused),

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "compare.h"
+#include "gdncp/device.h"
 #include "gdncp/ops.h"
 #include "linear_reference.h"
 #include "op_case.h"
@@ -130,9 +131,15 @@ static void reference_gradients_are_finite_differences(void **state)
 /* Sizes on both sides of the tiles' borders, and none. */
 static void results_match_the_reference(void **state)
 {
+#ifdef GDNCP_TEST_ON_DEVICE
+    static const int64_t sizes[][3] = {{1, 1, 1},    {63, 33, 65}, {64, 32, 64},
+                                       {65, 290, 3}, {17, 5, 290}, {290, 31, 16},
+                                       {0, 8, 8},    {5, 0, 8},    {5, 8, 0}};
+#else
     static const int64_t sizes[][3] = {
         {1, 1, 1},      {63, 100, 257}, {64, 256, 256}, {65, 257, 300}, {513, 30, 70},
         {600, 520, 33}, {7, 13, 1030},  {0, 8, 8},      {5, 0, 8},      {5, 8, 0}};
+#endif
     static const gdncp_dtype_t dtypes[] = {GDNCP_F32, GDNCP_BF16, GDNCP_F16};
     test_random_t random = test_random_start(__func__, 62);
 
@@ -173,29 +180,48 @@ static void gradients_accumulate(void **state)
     }
 }
 
+static bool is_on_gpu(void)
+{
+#ifdef GDNCP_TEST_ON_DEVICE
+    gdncp_device_info_t info;
+
+    assert_int_equal(gdncp_device_describe(GDNCP_DEVICE_CUDA, &info), GDNCP_OK);
+    return strcmp(info.name, "emulated") != 0;
+#else
+    return false;
+#endif
+}
+
 /* Each token's row is the same bits in whatever company it is computed: a rank that holds a part
- * of the tokens gets what one that holds all of them gets. */
+ * of the tokens gets what one that holds all of them gets. cuBLASLt, on a GPU, does not promise it.
+ */
 static void rows_do_not_depend_on_their_neighbours(void **state)
 {
-    static const int64_t first = 37;
-    static const int64_t count = 101;
+    if (is_on_gpu()) {
+        skip();
+    }
+    const int64_t first = test_size(37, 7);
+    const int64_t count = test_size(101, 67);
+    const int64_t inputs = test_size(300, 90);
+    const int64_t outputs = test_size(270, 70);
     test_random_t random = test_random_start(__func__, 64);
-    linear_case_t all = start_case(&random, GDNCP_F32, 600, 300, 270, 0);
-    linear_case_t part = start_case(&random, GDNCP_F32, count, 300, 270, 0);
+    linear_case_t all = start_case(&random, GDNCP_F32, test_size(600, 90), inputs, outputs, 0);
+    linear_case_t part = start_case(&random, GDNCP_F32, count, inputs, outputs, 0);
     gdncp_tensor_t y = part.y;
     gdncp_tensor_t grad_x = part.grad_x;
 
     (void)state;
-    memcpy(part.x.data, (float *)all.x.data + first * 300, (size_t)count * 300 * sizeof(float));
-    memcpy(part.grad_y.data, (float *)all.grad_y.data + first * 270,
-           (size_t)count * 270 * sizeof(float));
+    memcpy(part.x.data, (float *)all.x.data + first * inputs,
+           (size_t)(count * inputs) * sizeof(float));
+    memcpy(part.grad_y.data, (float *)all.grad_y.data + first * outputs,
+           (size_t)(count * outputs) * sizeof(float));
     part.weight = all.weight;
     assert_int_equal(forward(&all), GDNCP_OK);
     assert_int_equal(forward(&part), GDNCP_OK);
     assert_int_equal(backward_data(&all), GDNCP_OK);
     assert_int_equal(backward_data(&part), GDNCP_OK);
-    y.data = (float *)all.y.data + first * 270;
-    grad_x.data = (float *)all.grad_x.data + first * 300;
+    y.data = (float *)all.y.data + first * outputs;
+    grad_x.data = (float *)all.grad_x.data + first * inputs;
     assert_tensor_bits_equal("y", &part.y, &y);
     assert_tensor_bits_equal("grad_x", &part.grad_x, &grad_x);
     test_arena_free(&all.arena);
@@ -204,7 +230,7 @@ static void rows_do_not_depend_on_their_neighbours(void **state)
 
 static void threads_do_not_change_bits(void **state)
 {
-    static const int64_t sizes[] = {700, 300, 530};
+    const int64_t sizes[] = {test_size(700, 70), test_size(300, 40), test_size(530, 90)};
     test_random_t random = test_random_start(__func__, 65);
     linear_case_t c = start_case(&random, GDNCP_BF16, sizes[0], sizes[1], sizes[2], 0);
     const linear_case_t alone = c;
@@ -235,6 +261,7 @@ static void a_workspace_is_reused(void **state)
     linear_case_t c = start_case(&random, GDNCP_BF16, 70, 30, 40, 0);
     gdncp_memory_usage_t usage = {0};
     gdncp_workspace_t *workspace = NULL;
+    int64_t allocations = 0;
 
     (void)state;
     test_set_num_threads(2);
@@ -247,8 +274,11 @@ static void a_workspace_is_reused(void **state)
             GDNCP_OK);
         assert_int_equal(gdncp_linear_backward_weight(&c.grad_y, &c.x, &c.grad_weight, workspace),
                          GDNCP_OK);
+        allocations = i == 0 ? usage.num_allocations : allocations;
     }
-    assert_int_equal(usage.num_allocations, 2);
+    /* The workspace, and its memory where a product needs scratch. */
+    assert_in_range(allocations, 1, 2);
+    assert_int_equal(usage.num_allocations, allocations);
     gdncp_workspace_destroy(workspace);
     gdncp_memory_track(NULL);
     assert_int_equal(usage.current_bytes, 0);

@@ -123,6 +123,66 @@ static void forms_are_checked(void **state)
     test_arena_free(&single.arena);
 }
 
+#ifdef GDNCP_TEST_ON_DEVICE
+
+/* The host does not see the numbers: those out of range are pads. */
+static void numbers_out_of_range_are_pads(void **state)
+{
+    static const int64_t wrong[] = {NUM_SLOTS, INT64_MAX, INT64_MIN};
+    test_random_t random = test_random_start(__func__, 1);
+
+    (void)state;
+    for (int64_t i = 0; i < 3; i++) {
+        step_case_t c = start_error_case(i == 0 ? 0 : ROW);
+        int64_t *const slots = c.step.slots.data;
+        const int64_t entry = test_random_int(&random, 0, c.step.slots.ndim == 1 ? 1 : 2);
+
+        /* The reference takes a pad. */
+        slots[entry] = wrong[i];
+        c.slots[entry] = -1;
+        check_step(&c);
+        test_arena_free(&c.arena);
+    }
+}
+
+static void accepted_tokens_out_of_range_are_pads(void **state)
+{
+    static const int64_t wrong[] = {0, -1, ROW + 1, INT64_MAX, INT64_MIN};
+
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        step_case_t c = start_error_case(ROW);
+
+        ((int64_t *)c.step.num_accepted.data)[1] = wrong[i];
+        c.num_accepted[1] = 1;
+        c.slots[ROW] = -1;
+        check_step(&c);
+        test_arena_free(&c.arena);
+    }
+}
+
+static void wide_keys_are_not_supported(void **state)
+{
+    test_random_t random = test_random_start(__func__, 1);
+    const step_shape_t shape = {.dtype = GDNCP_F32,
+                                .index_dtype = GDNCP_I64,
+                                .num_key_heads = 1,
+                                .num_value_heads = 1,
+                                .dk = 257,
+                                .dv = 4,
+                                .num_slots = 2,
+                                .cu_seqlens = offsets,
+                                .num_sequences = 2};
+    step_case_t c = start_case(&random, &shape);
+
+    (void)state;
+    assert_argument_error(call(&c), GDNCP_ERR_NOT_SUPPORTED, "k");
+    assert_tensor_untouched("o", &c.o);
+    test_arena_free(&c.arena);
+}
+
+#else
+
 static void numbers_in_lists_are_checked(void **state)
 {
     step_case_t c = start_error_case(ROW);
@@ -193,6 +253,8 @@ static void one_slot_a_sequence_is_its_own(void **state)
     test_arena_free(&c.arena);
 }
 
+#endif
+
 static void other_arguments_are_checked(void **state)
 {
     step_case_t c = start_error_case(ROW);
@@ -230,8 +292,14 @@ int main(void)
         cmocka_unit_test(states_have_the_shape_of_the_heads),
         cmocka_unit_test(lists_of_slots_are_checked),
         cmocka_unit_test(forms_are_checked),
+#ifdef GDNCP_TEST_ON_DEVICE
+        cmocka_unit_test(numbers_out_of_range_are_pads),
+        cmocka_unit_test(accepted_tokens_out_of_range_are_pads),
+        cmocka_unit_test(wide_keys_are_not_supported),
+#else
         cmocka_unit_test(numbers_in_lists_are_checked),
         cmocka_unit_test(one_slot_a_sequence_is_its_own),
+#endif
         cmocka_unit_test(other_arguments_are_checked),
     };
 

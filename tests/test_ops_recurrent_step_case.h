@@ -65,12 +65,12 @@ static inline void fill_slots(test_random_t *random, step_case_t *c)
     for (int64_t n = 0; n < s->num_sequences; n++) {
         const int64_t length = s->cu_seqlens[n + 1] - s->cu_seqlens[n];
 
-        c->num_accepted[n] = length > 0 ? test_random_int(random, 1, columns) : 1000;
+        c->num_accepted[n] = length > 0 ? test_random_int(random, 1, columns) : nonsense(n);
         for (int64_t i = 0; i < columns; i++) {
             const bool is_used =
                 length > 0 && (s->row_length == 0 || i < length || i == start_entry(c, n));
 
-            c->slots[n * columns + i] = !is_used                                ? 1000000 + i
+            c->slots[n * columns + i] = !is_used                                ? nonsense(n + i)
                                         : test_random_uniform(random) < s->pads ? -1 - i
                                                                                 : order[next++];
         }

@@ -227,7 +227,7 @@ static void golden_files(void **state)
     test_random_t random = test_random_start(__func__, 1);
 
     (void)state;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    for (int64_t i = 0; i < test_size(8, 1); i++) {
         rule_case_t rule_case;
         rule_result_t expected;
 
@@ -245,8 +245,8 @@ static void golden_files(void **state)
 
 static rule_case_t make_case(test_random_t *random)
 {
-    static const rule_dims_t dims = {2, 4, 24, 20};
-    static const int64_t lengths[] = {70, 1, 129, 0, 33};
+    const rule_dims_t dims = {test_size(2, 1), test_size(4, 2), 24, 20};
+    const int64_t lengths[] = {test_size(70, 5), 1, test_size(129, 9), 0, test_size(33, 4)};
     rule_case_t rule_case = rule_case_make(&dims, lengths, 5);
 
     rule_case_fill(&rule_case, random, -0.05);
@@ -293,7 +293,7 @@ static void rejected_tokens_leave_no_trace(void **state)
     test_random_t random = test_random_start(__func__, 4);
 
     (void)state;
-    for (int64_t columns = 2; columns < 7; columns++) {
+    for (int64_t columns = 2; columns < test_size(7, 4); columns++) {
         rule_case_t rule_case = make_case(&random);
         pool_t certain = start_pool(&rule_case, 1);
         pool_t guessed = start_pool(&rule_case, columns);

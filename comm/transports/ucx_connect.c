@@ -105,9 +105,10 @@ static ucs_status_t open_context(gdncp_ucx_t *ucx)
 
 static ucs_status_t open_worker(gdncp_ucx_t *ucx)
 {
+    /* One thread at a time, but not always the same: a courier runs the groups of streams. */
     const ucp_worker_params_t params = {
         .field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE,
-        .thread_mode = UCS_THREAD_MODE_SINGLE,
+        .thread_mode = UCS_THREAD_MODE_SERIALIZED,
     };
     const ucs_status_t status = open_context(ucx);
 

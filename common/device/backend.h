@@ -3,6 +3,7 @@
 #define GDNCP_BACKEND_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "gdncp/device.h"
 #include "gdncp/status.h"
@@ -36,6 +37,10 @@ typedef struct gdncp_backend {
      */
     gdncp_status_t (*call_host)(gdncp_stream_t stream, void (*function)(void *context),
                                 void *context);
+
+    /* The stream goes on once *flag, in pinned memory, is not 0. Whoever sets it stores with
+     * release order: what is queued later sees what came before. */
+    gdncp_status_t (*wait_flag)(gdncp_stream_t stream, const uint32_t *flag);
 
     gdncp_status_t (*stream_create)(gdncp_stream_t *stream_p);
     void (*stream_destroy)(gdncp_stream_t stream);

@@ -7,6 +7,7 @@
  * GDNCP_KERNEL(threads, blocks)  before "void name(...)": a kernel of at most that many threads a
  *                     block, at least so many blocks a multiprocessor
  * GDNCP_FN            before a function that kernels call
+ * GDNCP_UNROLL, GDNCP_ROLLED  before a loop: unroll it, or leave it as it is
  * launch(name, kernel, grid, threads, shared_bytes, stream, args...)
  *                     on the host: queue a kernel; arguments are passed by value
  * thread_index(), block_x(), block_y(), block_z(), num_threads(): int; blocks have one dimension

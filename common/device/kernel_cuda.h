@@ -10,6 +10,7 @@
 #define GDNCP_KERNEL(threads, blocks) static __global__ __launch_bounds__(threads, blocks)
 #define GDNCP_FN __device__ __forceinline__
 #define GDNCP_UNROLL _Pragma("unroll")
+#define GDNCP_ROLLED _Pragma("unroll 1")
 
 namespace GDNCP_KERNELS
 {

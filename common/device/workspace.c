@@ -4,11 +4,19 @@
 #include "error.h"
 #include "gdncp/device.h"
 
+/* A block that has become too small. On a CUDA device queued work and captured graphs may still use
+ * it, and freeing it would wait for the device, so it stays until the workspace goes. */
+typedef struct outgrown {
+    struct outgrown *next;
+    void *memory;
+} outgrown_t;
+
 struct gdncp_workspace {
     gdncp_device_kind_t device;
     gdncp_stream_t stream;
     void *memory;
     size_t bytes;
+    outgrown_t *outgrown;
 };
 
 gdncp_status_t gdncp_workspace_create(gdncp_workspace_t **workspace_p)
@@ -38,18 +46,48 @@ gdncp_status_t gdncp_workspace_create_on(gdncp_device_kind_t device, gdncp_strea
     return GDNCP_OK;
 }
 
+static gdncp_status_t set_aside(gdncp_workspace_t *workspace)
+{
+    outgrown_t *const outgrown = gdncp_memory_alloc(sizeof *outgrown);
+
+    if (outgrown == NULL) {
+        return gdncp_fail_memory("a workspace");
+    }
+    *outgrown = (outgrown_t){.next = workspace->outgrown, .memory = workspace->memory};
+    workspace->outgrown = outgrown;
+    return GDNCP_OK;
+}
+
+static gdncp_status_t grow(gdncp_workspace_t *workspace, size_t bytes)
+{
+    void *grown;
+    gdncp_status_t status = gdncp_device_alloc(workspace->device, bytes, &grown);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    if (workspace->device == GDNCP_DEVICE_CPU) {
+        gdncp_device_free(workspace->device, workspace->memory);
+    } else if (workspace->memory != NULL) {
+        status = set_aside(workspace);
+    }
+    if (status != GDNCP_OK) {
+        gdncp_device_free(workspace->device, grown);
+        return status;
+    }
+    workspace->memory = grown;
+    workspace->bytes = bytes;
+    return GDNCP_OK;
+}
+
 gdncp_status_t gdncp_workspace_reserve(gdncp_workspace_t *workspace, size_t bytes, void **memory_p)
 {
     if (bytes > workspace->bytes) {
-        void *grown;
-        const gdncp_status_t status = gdncp_device_alloc(workspace->device, bytes, &grown);
+        const gdncp_status_t status = grow(workspace, bytes);
 
         if (status != GDNCP_OK) {
             return status;
         }
-        gdncp_device_free(workspace->device, workspace->memory);
-        workspace->memory = grown;
-        workspace->bytes = bytes;
     }
     *memory_p = workspace->memory;
     return GDNCP_OK;
@@ -57,10 +95,18 @@ gdncp_status_t gdncp_workspace_reserve(gdncp_workspace_t *workspace, size_t byte
 
 void gdncp_workspace_destroy(gdncp_workspace_t *workspace)
 {
-    if (workspace != NULL) {
-        gdncp_device_free(workspace->device, workspace->memory);
-        gdncp_memory_free(workspace);
+    if (workspace == NULL) {
+        return;
     }
+    while (workspace->outgrown != NULL) {
+        outgrown_t *const outgrown = workspace->outgrown;
+
+        workspace->outgrown = outgrown->next;
+        gdncp_device_free(workspace->device, outgrown->memory);
+        gdncp_memory_free(outgrown);
+    }
+    gdncp_device_free(workspace->device, workspace->memory);
+    gdncp_memory_free(workspace);
 }
 
 gdncp_device_kind_t gdncp_workspace_device(const gdncp_workspace_t *workspace)

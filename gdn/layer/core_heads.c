@@ -4,13 +4,13 @@
  */
 #include "core_strategy.h"
 
-#include <string.h>
-
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "head_exchange.h"
 #include "head_params.h"
 #include "layer_views.h"
+#include "move_rows.h"
 #include "op_checks.h"
 #include "token_mix.h"
 #include "trace_internal.h"
@@ -22,7 +22,7 @@ typedef struct core_heads {
     gdncp_token_mix_t mix; /* my heads, all tokens */
     gdncp_head_range_t keys;
     gdncp_head_range_t values;
-    int64_t *cu_seqlens; /* [sequences + 1] */
+    gdncp_device_list_t cu_seqlens; /* [sequences + 1] */
     gdncp_head_exchange_t qkv;
     gdncp_head_exchange_t gates; /* b and a side by side, float32 for any dtype of the layer */
     gdncp_head_exchange_t o;
@@ -106,28 +106,40 @@ static void destroy(gdncp_core_strategy_t *strategy)
     gdncp_head_exchange_destroy(&heads->gates);
     gdncp_head_exchange_destroy(&heads->o);
     gdncp_workspace_destroy(heads->operator_scratch);
-    gdncp_memory_free(heads->cu_seqlens);
+    gdncp_device_list_destroy(&heads->cu_seqlens);
     gdncp_head_params_destroy(heads->params);
-    gdncp_memory_free(heads->scratch);
+    gdncp_device_free(heads->config.device, heads->scratch);
     gdncp_memory_free(heads);
+}
+
+static gdncp_status_t check(const gdncp_core_strategy_t *strategy)
+{
+    const core_heads_t *const heads = (const core_heads_t *)strategy;
+    const gdncp_head_exchange_t *const exchanges[] = {&heads->qkv, &heads->gates, &heads->o};
+    gdncp_status_t status = GDNCP_OK;
+
+    for (int i = 0; i < 3 && status == GDNCP_OK; i++) {
+        status = gdncp_head_exchange_check(exchanges[i]);
+    }
+    return status;
 }
 
 static gdncp_status_t allocate(core_heads_t *heads)
 {
+    const gdncp_layer_config_t *const config = &heads->config;
     size_t scratch_bytes;
     gdncp_status_t status;
 
     view_scratch(heads, NULL, &scratch_bytes);
-    heads->scratch = gdncp_memory_alloc(scratch_bytes);
-    if (heads->scratch == NULL) {
-        return gdncp_fail_memory("a core across ranks");
-    }
-    status =
-        gdncp_head_params_create(&heads->config.shape, heads->keys, heads->values, &heads->params);
+    status = gdncp_device_alloc(config->device, scratch_bytes, &heads->scratch);
     if (status != GDNCP_OK) {
         return status;
     }
-    return gdncp_workspace_create(&heads->operator_scratch);
+    status = gdncp_head_params_create(config, heads->keys, heads->values, &heads->params);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return gdncp_workspace_create_on(config->device, config->stream, &heads->operator_scratch);
 }
 
 static gdncp_dtype_t o_dtype(const gdncp_core_strategy_t *strategy)
@@ -140,7 +152,6 @@ static gdncp_status_t prepare(core_heads_t *heads, const gdncp_layout_t *layout,
     const gdncp_layer_shape_t *const shape = &heads->config.shape;
     const int ranks = gdncp_layout_num_ranks(layout);
     const int64_t sequences = gdncp_layout_num_sequences(layout);
-    const size_t bytes = (size_t)(sequences + 1) * sizeof(int64_t);
     gdncp_status_t status = gdncp_head_range(GDNCP_KEY_HEADS, shape->num_key_heads,
                                              shape->num_value_heads, ranks, rank, &heads->keys);
 
@@ -152,11 +163,11 @@ static gdncp_status_t prepare(core_heads_t *heads, const gdncp_layout_t *layout,
     if (status != GDNCP_OK) {
         return status;
     }
-    heads->cu_seqlens = gdncp_memory_alloc(bytes);
-    if (heads->cu_seqlens == NULL) {
-        return gdncp_fail_memory("sequences of a core");
+    status = gdncp_device_list_copy(heads->config.device, gdncp_layout_cu_seqlens(layout),
+                                    sequences + 1, heads->config.stream, &heads->cu_seqlens);
+    if (status != GDNCP_OK) {
+        return status;
     }
-    memcpy(heads->cu_seqlens, gdncp_layout_cu_seqlens(layout), bytes);
     heads->mix = (gdncp_token_mix_t){
         .tokens = gdncp_layout_num_tokens(layout),
         .key_heads = heads->keys.count,
@@ -166,8 +177,9 @@ static gdncp_status_t prepare(core_heads_t *heads, const gdncp_layout_t *layout,
         .conv_kernel_dim = shape->conv_kernel_dim,
         .dtype = heads->config.dtype,
         .allow_neg_eigval = heads->config.allow_neg_eigval,
-        .cu_seqlens = heads->cu_seqlens,
+        .cu_seqlens = &heads->cu_seqlens,
         .num_sequences = sequences,
+        .device = heads->config.device,
     };
     return allocate(heads);
 }
@@ -190,19 +202,20 @@ static gdncp_status_t connect(core_heads_t *heads, gdncp_comm_t *comm, const gdn
     const gdncp_section_t o = {GDNCP_VALUE_HEADS, shape->value_head_dim, 0};
     gdncp_status_t status = gdncp_head_exchange_create(
         comm, layout, GDNCP_TO_HEADS, dtype, shape->num_key_heads, shape->num_value_heads, qkv, 3,
-        2 * key_channels + value_channels, &heads->qkv);
+        2 * key_channels + value_channels, heads->config.device, &heads->qkv);
 
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_head_exchange_create(comm, layout, GDNCP_TO_HEADS, GDNCP_F32,
-                                        shape->num_key_heads, shape->num_value_heads, gates, 2,
-                                        2 * shape->num_value_heads, &heads->gates);
+    status = gdncp_head_exchange_create(
+        comm, layout, GDNCP_TO_HEADS, GDNCP_F32, shape->num_key_heads, shape->num_value_heads,
+        gates, 2, 2 * shape->num_value_heads, heads->config.device, &heads->gates);
     if (status != GDNCP_OK) {
         return status;
     }
     return gdncp_head_exchange_create(comm, layout, GDNCP_FROM_HEADS, dtype, shape->num_key_heads,
-                                      shape->num_value_heads, &o, 1, value_channels, &heads->o);
+                                      shape->num_value_heads, &o, 1, value_channels,
+                                      heads->config.device, &heads->o);
 }
 
 static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
@@ -235,50 +248,50 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
     return GDNCP_OK;
 }
 
+/* Copy and convert all rows. */
+static gdncp_status_t convert(const core_heads_t *heads, const gdncp_tensor_t *src,
+                              const gdncp_tensor_t *dst)
+{
+    const gdncp_row_moves_t moves = {.src = *src, .dst = *dst, .count = dst->shape[0]};
+
+    return gdncp_move_rows(&moves, heads->operator_scratch);
+}
+
+/* One half of [local tokens, 2 Hv]: b, or a beside it. */
+static gdncp_tensor_t view_half(const core_heads_t *heads, float *both, bool second)
+{
+    const int64_t count = heads->config.shape.num_value_heads;
+
+    return gdncp_view_channels(heads->config.device, both + (second ? count : 0), GDNCP_F32,
+                               heads->local_tokens, count, 2 * count);
+}
+
 /* both [local tokens, 2 Hv] = b beside a. */
 static gdncp_status_t join_gates(const core_heads_t *heads, const gdncp_tensor_t *b,
                                  const gdncp_tensor_t *a, float *both)
 {
-    const int64_t count = heads->config.shape.num_value_heads;
-    const gdncp_tensor_t *const halves[] = {b, a};
+    const gdncp_tensor_t first = view_half(heads, both, false);
+    const gdncp_tensor_t second = view_half(heads, both, true);
+    const gdncp_status_t status = convert(heads, b, &first);
 
-    for (int64_t i = 0; i < 2 * heads->local_tokens; i++) {
-        const gdncp_tensor_t *const half = halves[i % 2];
-        const gdncp_status_t status =
-            gdncp_convert_to_f32(half->dtype, gdncp_view_at(half->data, half->dtype, i / 2 * count),
-                                 count, both + i * count);
-
-        if (status != GDNCP_OK) {
-            return status;
-        }
-    }
-    return GDNCP_OK;
+    return status == GDNCP_OK ? convert(heads, a, &second) : status;
 }
 
 /* The way back, for gradients. */
-static gdncp_status_t part_gates(const core_heads_t *heads, const float *both,
-                                 const gdncp_tensor_t *b, const gdncp_tensor_t *a)
+static gdncp_status_t part_gates(const core_heads_t *heads, float *both, const gdncp_tensor_t *b,
+                                 const gdncp_tensor_t *a)
 {
-    const int64_t count = heads->config.shape.num_value_heads;
-    const gdncp_tensor_t *const halves[] = {b, a};
+    const gdncp_tensor_t first = view_half(heads, both, false);
+    const gdncp_tensor_t second = view_half(heads, both, true);
+    const gdncp_status_t status = convert(heads, &first, b);
 
-    for (int64_t i = 0; i < 2 * heads->local_tokens; i++) {
-        const gdncp_tensor_t *const half = halves[i % 2];
-        const gdncp_status_t status =
-            gdncp_convert_from_f32(both + i * count, count, half->dtype,
-                                   gdncp_view_at(half->data, half->dtype, i / 2 * count));
-
-        if (status != GDNCP_OK) {
-            return status;
-        }
-    }
-    return GDNCP_OK;
+    return status == GDNCP_OK ? convert(heads, &second, a) : status;
 }
 
 static gdncp_tensor_t view_slice(const core_heads_t *heads, const gdncp_tensor_t *all)
 {
-    return gdncp_view_vector((float *)all->data + heads->values.first, GDNCP_F32,
-                             heads->values.count);
+    return gdncp_view_vector(heads->config.device, (float *)all->data + heads->values.first,
+                             GDNCP_F32, heads->values.count);
 }
 
 /* The mix's tensors over [all tokens, my channels] buffers. */
@@ -291,17 +304,19 @@ static gdncp_token_mix_tensors_t mix_tensors(const core_heads_t *heads, const sa
     const int64_t weight_shape[] = {channels, mix->conv_kernel_dim};
     void *const a = gdncp_view_at(view->gates, GDNCP_F32, mix->value_heads);
     gdncp_token_mix_tensors_t tensors = {
-        .qkv = gdncp_view_channels(view->qkv, mix->dtype, mix->tokens, channels, channels),
-        .b = gdncp_view_channels(view->gates, GDNCP_F32, mix->tokens, mix->value_heads,
+        .qkv = gdncp_view_channels(mix->device, view->qkv, mix->dtype, mix->tokens, channels,
+                                   channels),
+        .b = gdncp_view_channels(mix->device, view->gates, GDNCP_F32, mix->tokens, mix->value_heads,
                                  2 * mix->value_heads),
-        .a = gdncp_view_channels(a, GDNCP_F32, mix->tokens, mix->value_heads, 2 * mix->value_heads),
-        .conv_weight = gdncp_tensor_contiguous(conv_weight, GDNCP_F32, 2, weight_shape),
+        .a = gdncp_view_channels(mix->device, a, GDNCP_F32, mix->tokens, mix->value_heads,
+                                 2 * mix->value_heads),
+        .conv_weight = gdncp_view_contiguous(mix->device, conv_weight, GDNCP_F32, 2, weight_shape),
         .A_log = view_slice(heads, &params->A_log),
         .dt_bias = view_slice(heads, &params->dt_bias),
     };
 
     if (!gdncp_op_is_absent(&params->conv_bias)) {
-        tensors.conv_bias = gdncp_view_vector(conv_bias, GDNCP_F32, channels);
+        tensors.conv_bias = gdncp_view_vector(mix->device, conv_bias, GDNCP_F32, channels);
     }
     return tensors;
 }
@@ -318,7 +333,8 @@ static gdncp_delta_rule_t local_rule(const core_heads_t *heads, const gdncp_mixe
         .v = inputs.v,
         .g = inputs.g,
         .beta = inputs.beta,
-        .cu_seqlens = heads->cu_seqlens,
+        .cu_seqlens = heads->cu_seqlens.host,
+        .cu_seqlens_cuda = heads->cu_seqlens.cuda,
         .num_sequences = heads->mix.num_sequences,
         .group_size = group,
         .group_phase = heads->values.first - heads->keys.first * group,
@@ -330,21 +346,40 @@ static gdncp_tensor_t view_o(const core_heads_t *heads, float *data)
 {
     const gdncp_token_mix_t *const mix = &heads->mix;
 
-    return gdncp_view_heads(data, GDNCP_F32, mix->tokens, mix->value_heads, mix->value_head_dim,
-                            mix->value_heads * mix->value_head_dim);
+    return gdncp_view_heads(mix->device, data, GDNCP_F32, mix->tokens, mix->value_heads,
+                            mix->value_head_dim, mix->value_heads * mix->value_head_dim);
+}
+
+/* Between o as it travels and o as the rule has it, which is the same memory where both are
+ * float32. */
+static gdncp_status_t convert_o(const core_heads_t *heads, const scratch_view_t *scratch,
+                                bool to_wide)
+{
+    const gdncp_token_mix_t *const mix = &heads->mix;
+    const int64_t width = mix->value_heads * mix->value_head_dim;
+    const gdncp_tensor_t own =
+        gdncp_view_channels(mix->device, scratch->o, mix->dtype, mix->tokens, width, width);
+    const gdncp_tensor_t wide =
+        gdncp_view_channels(mix->device, scratch->wide_o, GDNCP_F32, mix->tokens, width, width);
+
+    if (mix->dtype == GDNCP_F32) {
+        return GDNCP_OK;
+    }
+    return to_wide ? convert(heads, &own, &wide) : convert(heads, &wide, &own);
 }
 
 /* Two exchanges in flight at once. */
-static gdncp_status_t exchange_both(gdncp_exchange_t *first, const void *first_in, void *first_out,
-                                    gdncp_exchange_t *second, const void *second_in,
-                                    void *second_out)
+static gdncp_status_t exchange_both(const core_heads_t *heads, gdncp_exchange_t *first,
+                                    const void *first_in, void *first_out, gdncp_exchange_t *second,
+                                    const void *second_in, void *second_out)
 {
-    gdncp_status_t status = gdncp_exchange_start(first, first_in, first_out, NULL);
+    const gdncp_stream_t stream = heads->config.stream;
+    gdncp_status_t status = gdncp_exchange_start(first, first_in, first_out, stream);
 
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_exchange_start(second, second_in, second_out, NULL);
+    status = gdncp_exchange_start(second, second_in, second_out, stream);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -362,9 +397,11 @@ static gdncp_status_t compute_forward(core_heads_t *heads, const gdncp_cp_core_p
         mix_tensors(heads, view, params, heads->params->conv_weight, heads->params->conv_bias);
     const gdncp_delta_rule_t rule = local_rule(heads, &view->mixed);
     const gdncp_tensor_t my_o = view_o(heads, scratch->wide_o);
-    gdncp_status_t status;
+    gdncp_status_t status = gdncp_head_params_gather(heads->params, params);
 
-    gdncp_head_params_gather(heads->params, params);
+    if (status != GDNCP_OK) {
+        return status;
+    }
     status = gdncp_token_mix_gate(&heads->mix, &tensors, &view->mixed, heads->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
@@ -380,8 +417,7 @@ static gdncp_status_t compute_forward(core_heads_t *heads, const gdncp_cp_core_p
         return status;
     }
     gdncp_trace_end("delta rule", start, 0);
-    return gdncp_convert_from_f32(scratch->wide_o, num_my_values(heads), heads->mix.dtype,
-                                  scratch->o);
+    return convert_o(heads, scratch, false);
 }
 
 static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_core_params_t *params,
@@ -396,8 +432,8 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
     if (status != GDNCP_OK) {
         return status;
     }
-    status = exchange_both(heads->qkv.forward, inputs->qkv.data, view.qkv, heads->gates.forward,
-                           scratch.local_gates, view.gates);
+    status = exchange_both(heads, heads->qkv.forward, inputs->qkv.data, view.qkv,
+                           heads->gates.forward, scratch.local_gates, view.gates);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -407,7 +443,7 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
             return status;
         }
     }
-    return gdncp_exchange_run(heads->o.forward, scratch.o, o->data, NULL);
+    return gdncp_exchange_run(heads->o.forward, scratch.o, o->data, heads->config.stream);
 }
 
 static gdncp_status_t compute_backward(core_heads_t *heads, const gdncp_cp_core_params_t *params,
@@ -431,13 +467,14 @@ static gdncp_status_t compute_backward(core_heads_t *heads, const gdncp_cp_core_
         .beta = grad_inputs.beta,
     };
     const int64_t start = gdncp_trace_begin();
-    gdncp_status_t status =
-        gdncp_convert_to_f32(heads->mix.dtype, scratch->o, num_my_values(heads), scratch->wide_o);
+    gdncp_status_t status = convert_o(heads, scratch, true);
 
+    if (status == GDNCP_OK) {
+        status = gdncp_head_params_gather(heads->params, params);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
-    gdncp_head_params_gather(heads->params, params);
     status =
         gdncp_delta_rule_backward(&rule, &my_grad_o, NULL, &rule_grads, heads->operator_scratch);
     if (status != GDNCP_OK) {
@@ -456,7 +493,8 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
     core_heads_t *const heads = (core_heads_t *)strategy;
     const saved_view_t view = view_saved(heads, (void *)saved);
     const scratch_view_t scratch = view_scratch(heads, heads->scratch, NULL);
-    gdncp_status_t status = gdncp_exchange_run(heads->o.backward, grad_o->data, scratch.o, NULL);
+    gdncp_status_t status =
+        gdncp_exchange_run(heads->o.backward, grad_o->data, scratch.o, heads->config.stream);
 
     (void)inputs; /* all that is needed of them was gathered by forward */
     if (status != GDNCP_OK) {
@@ -468,8 +506,11 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
             return status;
         }
     }
-    gdncp_head_params_scatter(heads->params, &grads->params);
-    status = exchange_both(heads->qkv.backward, scratch.grads.qkv, grads->inputs.qkv.data,
+    status = gdncp_head_params_scatter(heads->params, &grads->params);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = exchange_both(heads, heads->qkv.backward, scratch.grads.qkv, grads->inputs.qkv.data,
                            heads->gates.backward, scratch.grads.gates, scratch.local_gates);
     if (status != GDNCP_OK) {
         return status;
@@ -480,6 +521,7 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
 const gdncp_core_strategy_ops_t gdncp_core_heads = {
     .create = create,
     .destroy = destroy,
+    .check = check,
     .o_dtype = o_dtype,
     .saved_bytes = saved_bytes,
     .forward = forward,

@@ -5,6 +5,7 @@
 #include "core_strategy.h"
 
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/exchange.h"
 #include "gdncp/memory.h"
 #include "layer_views.h"
@@ -13,8 +14,9 @@
 
 typedef struct core_states {
     gdncp_core_strategy_t base;
-    gdncp_token_mix_t mix; /* all heads; sequences are the local segments */
-    int64_t *cu_seqlens;   /* [segments + 1] */
+    gdncp_layer_config_t config;
+    gdncp_token_mix_t mix;          /* all heads; sequences are the local segments */
+    gdncp_device_list_t cu_seqlens; /* [segments + 1] */
     gdncp_plan_t *halo_plan;
     gdncp_plan_t *halo_plan_back;
     gdncp_exchange_t *halo;
@@ -93,9 +95,20 @@ static void destroy(gdncp_core_strategy_t *strategy)
         states->rule->ops->destroy(states->rule);
     }
     gdncp_workspace_destroy(states->operator_scratch);
-    gdncp_memory_free(states->cu_seqlens);
-    gdncp_memory_free(states->scratch);
+    gdncp_device_list_destroy(&states->cu_seqlens);
+    gdncp_device_free(states->config.device, states->scratch);
     gdncp_memory_free(states);
+}
+
+static gdncp_status_t check(const gdncp_core_strategy_t *strategy)
+{
+    const core_states_t *const states = (const core_states_t *)strategy;
+    gdncp_status_t status = gdncp_exchange_check(states->halo);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_exchange_check(states->halo_back);
+    }
+    return status == GDNCP_OK ? states->rule->ops->check(states->rule) : status;
 }
 
 static gdncp_dtype_t o_dtype(const gdncp_core_strategy_t *strategy)
@@ -104,22 +117,33 @@ static gdncp_dtype_t o_dtype(const gdncp_core_strategy_t *strategy)
     return GDNCP_F32;
 }
 
-static gdncp_status_t prepare(core_states_t *states, const gdncp_layout_t *layout, int rank,
-                              const gdncp_layer_config_t *config)
+static gdncp_status_t list_segments(core_states_t *states, const gdncp_segment_t *segments,
+                                    int64_t count)
 {
+    const gdncp_status_t status =
+        gdncp_device_list_create(states->config.device, count + 1, &states->cu_seqlens);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    states->cu_seqlens.host[0] = 0;
+    for (int64_t i = 0; i < count; i++) {
+        states->cu_seqlens.host[i + 1] = segments[i].local_offset + segments[i].length;
+    }
+    return gdncp_device_list_upload(&states->cu_seqlens, states->config.stream);
+}
+
+static gdncp_status_t prepare(core_states_t *states, const gdncp_layout_t *layout, int rank)
+{
+    const gdncp_layer_config_t *const config = &states->config;
     const gdncp_layer_shape_t *const shape = &config->shape;
     int64_t count;
     const gdncp_segment_t *const segments = gdncp_layout_rank_segments(layout, rank, &count);
     size_t scratch_bytes;
-    gdncp_status_t status;
+    gdncp_status_t status = list_segments(states, segments, count);
 
-    states->cu_seqlens = gdncp_memory_alloc((size_t)(count + 1) * sizeof(int64_t));
-    if (states->cu_seqlens == NULL) {
-        return gdncp_fail_memory("segments of a core");
-    }
-    states->cu_seqlens[0] = 0;
-    for (int64_t i = 0; i < count; i++) {
-        states->cu_seqlens[i + 1] = segments[i].local_offset + segments[i].length;
+    if (status != GDNCP_OK) {
+        return status;
     }
     states->mix = (gdncp_token_mix_t){
         .tokens = gdncp_layout_rank_tokens(layout, rank),
@@ -130,15 +154,16 @@ static gdncp_status_t prepare(core_states_t *states, const gdncp_layout_t *layou
         .conv_kernel_dim = shape->conv_kernel_dim,
         .dtype = config->dtype,
         .allow_neg_eigval = config->allow_neg_eigval,
-        .cu_seqlens = states->cu_seqlens,
+        .cu_seqlens = &states->cu_seqlens,
         .num_sequences = count,
+        .device = config->device,
     };
     view_scratch(states, NULL, &scratch_bytes);
-    states->scratch = gdncp_memory_alloc(scratch_bytes);
-    if (states->scratch == NULL) {
-        return gdncp_fail_memory("gradients of a core");
+    status = gdncp_device_alloc(config->device, scratch_bytes, &states->scratch);
+    if (status != GDNCP_OK) {
+        return status;
     }
-    status = gdncp_workspace_create(&states->operator_scratch);
+    status = gdncp_workspace_create_on(config->device, config->stream, &states->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -162,16 +187,17 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
     if (states == NULL) {
         status = gdncp_fail_memory("a core across ranks");
     } else {
-        *states = (core_states_t){.base = {.ops = &gdncp_core_states}};
-        status = prepare(states, layout, gdncp_comm_rank(comm), config);
+        *states = (core_states_t){.base = {.ops = &gdncp_core_states}, .config = *config};
+        status = prepare(states, layout, gdncp_comm_rank(comm));
     }
     /* Also where this rank could not prepare: the others must not wait for it. */
     status = gdncp_comm_agree(comm, status);
     if (status == GDNCP_OK) {
-        status = gdncp_exchange_create(comm, states->halo_plan, &states->halo);
+        status = gdncp_exchange_create_on(comm, states->halo_plan, config->device, &states->halo);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_exchange_create(comm, states->halo_plan_back, &states->halo_back);
+        status = gdncp_exchange_create_on(comm, states->halo_plan_back, config->device,
+                                          &states->halo_back);
     }
     if (status == GDNCP_OK) {
         status = gdncp_rule_states.create(comm, layout, &rule_config, &states->rule);
@@ -189,7 +215,7 @@ static gdncp_tensor_t view_window(const core_states_t *states, void *data)
     const int64_t shape[] = {states->mix.num_sequences, states->mix.conv_kernel_dim - 1,
                              gdncp_token_mix_channels(&states->mix)};
 
-    return gdncp_tensor_contiguous(data, states->mix.dtype, 3, shape);
+    return gdncp_view_contiguous(states->mix.device, data, states->mix.dtype, 3, shape);
 }
 
 static gdncp_token_mix_tensors_t mix_tensors(const core_states_t *states,
@@ -216,7 +242,8 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
     const saved_view_t view = view_saved(states, saved, NULL);
     const gdncp_token_mix_tensors_t tensors = mix_tensors(states, params, inputs, view.window);
     const gdncp_cp_rule_inputs_t rule_inputs = gdncp_mixed_inputs(&states->mix, &view.mixed);
-    gdncp_status_t status = gdncp_exchange_start(states->halo, inputs->qkv.data, view.window, NULL);
+    gdncp_status_t status =
+        gdncp_exchange_start(states->halo, inputs->qkv.data, view.window, states->config.stream);
 
     if (status != GDNCP_OK) {
         return status;
@@ -268,12 +295,14 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
     if (status != GDNCP_OK) {
         return status;
     }
-    return gdncp_exchange_run(states->halo_back, scratch.window, grads->inputs.qkv.data, NULL);
+    return gdncp_exchange_run(states->halo_back, scratch.window, grads->inputs.qkv.data,
+                              states->config.stream);
 }
 
 const gdncp_core_strategy_ops_t gdncp_core_states = {
     .create = create,
     .destroy = destroy,
+    .check = check,
     .o_dtype = o_dtype,
     .saved_bytes = saved_bytes,
     .forward = forward,

@@ -17,6 +17,8 @@ typedef struct gdncp_core_strategy_ops {
                              const gdncp_layer_config_t *config,
                              gdncp_core_strategy_t **strategy_p);
     void (*destroy)(gdncp_core_strategy_t *strategy);
+    /* As gdncp_cp_core_check(). */
+    gdncp_status_t (*check)(const gdncp_core_strategy_t *strategy);
     /* The dtype of o and of its gradient: float32 where o stays on its rank, else what travels. */
     gdncp_dtype_t (*o_dtype)(const gdncp_core_strategy_t *strategy);
     /* Bytes of the memory that forward fills for backward. */
@@ -51,6 +53,8 @@ static inline gdncp_cp_rule_config_t gdncp_rule_config_of(const gdncp_layer_conf
         .dtype = GDNCP_F32,
         .strategy = config->strategy,
         .qk_l2norm = true,
+        .device = config->device,
+        .stream = config->stream,
     };
 }
 

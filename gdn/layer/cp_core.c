@@ -3,6 +3,7 @@
 
 #include "core_strategy.h"
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "gdncp/ops.h"
 #include "layer_checks.h"
@@ -82,6 +83,17 @@ static gdncp_status_t check_config(gdncp_comm_t *comm, const gdncp_layout_t *lay
     return GDNCP_OK;
 }
 
+static gdncp_status_t allocate(gdncp_cp_core_t *core)
+{
+    const gdncp_layer_config_t *const config = &core->config;
+    const size_t bytes = (size_t)(core->num_tokens * value_channels(core)) * sizeof(float);
+    const gdncp_status_t status = gdncp_device_alloc(config->device, bytes, &core->grad_o);
+
+    return status == GDNCP_OK
+               ? gdncp_workspace_create_on(config->device, config->stream, &core->operator_scratch)
+               : status;
+}
+
 gdncp_status_t gdncp_cp_core_create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
                                     const gdncp_layer_config_t *config, gdncp_cp_core_t **core_p)
 {
@@ -97,10 +109,7 @@ gdncp_status_t gdncp_cp_core_create(gdncp_comm_t *comm, const gdncp_layout_t *la
             .config = *config,
             .num_tokens = gdncp_layout_rank_tokens(layout, gdncp_comm_rank(comm)),
         };
-        core->grad_o =
-            gdncp_memory_alloc((size_t)(core->num_tokens * value_channels(core)) * sizeof(float));
-        status = core->grad_o != NULL ? gdncp_workspace_create(&core->operator_scratch)
-                                      : gdncp_fail_memory("gradients of a core");
+        status = allocate(core);
     }
     status = gdncp_comm_agree(comm, status);
     if (status != GDNCP_OK) {
@@ -121,13 +130,19 @@ free_core:
 void gdncp_cp_core_destroy(gdncp_cp_core_t *core)
 {
     if (core != NULL) {
+        gdncp_stream_synchronize(core->config.device, core->config.stream);
         if (core->strategy != NULL) {
             core->strategy->ops->destroy(core->strategy);
         }
         gdncp_workspace_destroy(core->operator_scratch);
-        gdncp_memory_free(core->grad_o);
+        gdncp_device_free(core->config.device, core->grad_o);
         gdncp_memory_free(core);
     }
+}
+
+gdncp_status_t gdncp_cp_core_check(const gdncp_cp_core_t *core)
+{
+    return core->strategy->ops->check(core->strategy);
 }
 
 int64_t gdncp_cp_core_saved_bytes(const gdncp_cp_core_t *core)
@@ -141,7 +156,7 @@ int64_t gdncp_cp_core_saved_bytes(const gdncp_cp_core_t *core)
 gdncp_status_t gdncp_cp_core_saved_create(const gdncp_cp_core_t *core,
                                           gdncp_cp_core_saved_t **saved_p)
 {
-    return gdncp_saved_block_create(core, gdncp_cp_core_saved_bytes(core),
+    return gdncp_saved_block_create(core, core->config.device, gdncp_cp_core_saved_bytes(core),
                                     (gdncp_saved_block_t **)saved_p);
 }
 
@@ -263,8 +278,8 @@ static gdncp_tensor_t view_heads(const gdncp_cp_core_t *core, gdncp_dtype_t dtyp
 {
     const gdncp_layer_shape_t *const shape = &core->config.shape;
 
-    return gdncp_view_heads(data, dtype, core->num_tokens, shape->num_value_heads,
-                            shape->value_head_dim, value_channels(core));
+    return gdncp_view_heads(core->config.device, data, dtype, core->num_tokens,
+                            shape->num_value_heads, shape->value_head_dim, value_channels(core));
 }
 
 /* A caller's [T, Hv dv] tensor by heads. */

@@ -2,6 +2,7 @@
 #include "gdncp/layer.h"
 
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "layer_checks.h"
 #include "op_checks.h"
@@ -57,9 +58,15 @@ free_rule:
 void gdncp_cp_rule_destroy(gdncp_cp_rule_t *rule)
 {
     if (rule != NULL) {
+        gdncp_stream_synchronize(rule->config.device, rule->config.stream);
         rule->strategy->ops->destroy(rule->strategy);
         gdncp_memory_free(rule);
     }
+}
+
+gdncp_status_t gdncp_cp_rule_check(const gdncp_cp_rule_t *rule)
+{
+    return rule->strategy->ops->check(rule->strategy);
 }
 
 int64_t gdncp_cp_rule_saved_bytes(const gdncp_cp_rule_t *rule)
@@ -70,7 +77,7 @@ int64_t gdncp_cp_rule_saved_bytes(const gdncp_cp_rule_t *rule)
 gdncp_status_t gdncp_cp_rule_saved_create(const gdncp_cp_rule_t *rule,
                                           gdncp_cp_rule_saved_t **saved_p)
 {
-    return gdncp_saved_block_create(rule, gdncp_cp_rule_saved_bytes(rule),
+    return gdncp_saved_block_create(rule, rule->config.device, gdncp_cp_rule_saved_bytes(rule),
                                     (gdncp_saved_block_t **)saved_p);
 }
 

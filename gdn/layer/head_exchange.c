@@ -5,7 +5,8 @@ gdncp_status_t gdncp_head_exchange_create(gdncp_comm_t *comm, const gdncp_layout
                                           gdncp_head_direction_t direction, gdncp_dtype_t dtype,
                                           int64_t num_key_heads, int64_t num_value_heads,
                                           const gdncp_section_t *sections, int64_t num_sections,
-                                          int64_t channels, gdncp_head_exchange_t *exchange)
+                                          int64_t channels, gdncp_device_kind_t device,
+                                          gdncp_head_exchange_t *exchange)
 {
     const int rank = gdncp_comm_rank(comm);
     gdncp_status_t status =
@@ -22,11 +23,18 @@ gdncp_status_t gdncp_head_exchange_create(gdncp_comm_t *comm, const gdncp_layout
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_exchange_create(comm, exchange->plan, &exchange->forward);
+    status = gdncp_exchange_create_on(comm, exchange->plan, device, &exchange->forward);
     if (status != GDNCP_OK) {
         return status;
     }
-    return gdncp_exchange_create(comm, exchange->plan_back, &exchange->backward);
+    return gdncp_exchange_create_on(comm, exchange->plan_back, device, &exchange->backward);
+}
+
+gdncp_status_t gdncp_head_exchange_check(const gdncp_head_exchange_t *exchange)
+{
+    const gdncp_status_t status = gdncp_exchange_check(exchange->forward);
+
+    return status == GDNCP_OK ? gdncp_exchange_check(exchange->backward) : status;
 }
 
 void gdncp_head_exchange_destroy(gdncp_head_exchange_t *exchange)

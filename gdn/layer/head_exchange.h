@@ -21,14 +21,18 @@ typedef struct gdncp_head_exchange {
 typedef enum gdncp_head_direction { GDNCP_TO_HEADS, GDNCP_FROM_HEADS } gdncp_head_direction_t;
 
 /*
- * Collective. sections tile the channels of the local buffer. Zero *exchange first; on an error
- * gdncp_head_exchange_destroy() frees what there is.
+ * Collective. sections tile the channels of the local buffer, which is memory of the device. Zero
+ * *exchange first; on an error gdncp_head_exchange_destroy() frees what there is.
  */
 gdncp_status_t gdncp_head_exchange_create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
                                           gdncp_head_direction_t direction, gdncp_dtype_t dtype,
                                           int64_t num_key_heads, int64_t num_value_heads,
                                           const gdncp_section_t *sections, int64_t num_sections,
-                                          int64_t channels, gdncp_head_exchange_t *exchange);
+                                          int64_t channels, gdncp_device_kind_t device,
+                                          gdncp_head_exchange_t *exchange);
+/* What has gone wrong in earlier runs: see gdncp_exchange_check(). */
+gdncp_status_t gdncp_head_exchange_check(const gdncp_head_exchange_t *exchange);
+
 void gdncp_head_exchange_destroy(gdncp_head_exchange_t *exchange);
 
 #endif

@@ -14,20 +14,24 @@ typedef struct gdncp_head_params {
     float *conv_bias;   /* [my channels] */
     float *grad_conv_weight;
     float *grad_conv_bias;
+    gdncp_device_kind_t device;
+    gdncp_stream_t stream;
 } gdncp_head_params_t;
 
-gdncp_status_t gdncp_head_params_create(const gdncp_layer_shape_t *shape, gdncp_head_range_t keys,
+/* Of the shape, device and stream of a config. */
+gdncp_status_t gdncp_head_params_create(const gdncp_layer_config_t *config, gdncp_head_range_t keys,
                                         gdncp_head_range_t values, gdncp_head_params_t **params_p);
 void gdncp_head_params_destroy(gdncp_head_params_t *params);
 
 /* Copy my rows of conv_weight and, where given, conv_bias. */
-void gdncp_head_params_gather(gdncp_head_params_t *params, const gdncp_cp_core_params_t *all);
+gdncp_status_t gdncp_head_params_gather(const gdncp_head_params_t *params,
+                                        const gdncp_cp_core_params_t *all);
 
 /*
  * Complete this rank's contribution to the gradients: my rows of conv_weight and conv_bias are put
  * in their place. A_log and dt_bias have been written at my heads. All else becomes zero.
  */
-void gdncp_head_params_scatter(const gdncp_head_params_t *params,
-                               const gdncp_cp_core_params_t *all);
+gdncp_status_t gdncp_head_params_scatter(const gdncp_head_params_t *params,
+                                         const gdncp_cp_core_params_t *all);
 
 #endif

@@ -2,6 +2,7 @@
 #include "gdncp/layer.h"
 
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "gdncp/ops.h"
 #include "layer_checks.h"
@@ -71,6 +72,7 @@ static gdncp_status_t prepare(gdncp_layer_t *layer, const gdncp_layer_config_t *
 {
     const gdncp_layer_shape_t *const shape = &config->shape;
     const int64_t values = shape->num_value_heads * shape->value_head_dim;
+    gdncp_status_t status;
     size_t bytes;
 
     *layer = (gdncp_layer_t){
@@ -80,11 +82,8 @@ static gdncp_status_t prepare(gdncp_layer_t *layer, const gdncp_layer_config_t *
                      shape->num_value_heads, shape->num_value_heads},
     };
     view_activations(layer, NULL, &bytes);
-    layer->scratch = gdncp_memory_alloc(bytes);
-    if (layer->scratch == NULL) {
-        return gdncp_fail_memory("gradients of a layer");
-    }
-    return gdncp_workspace_create(&layer->operator_scratch);
+    status = gdncp_workspace_create_on(config->device, config->stream, &layer->operator_scratch);
+    return status == GDNCP_OK ? gdncp_device_alloc(config->device, bytes, &layer->scratch) : status;
 }
 
 gdncp_status_t gdncp_layer_create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
@@ -125,9 +124,14 @@ void gdncp_layer_destroy(gdncp_layer_t *layer)
     if (layer != NULL) {
         gdncp_cp_core_destroy(layer->core);
         gdncp_workspace_destroy(layer->operator_scratch);
-        gdncp_memory_free(layer->scratch);
+        gdncp_device_free(layer->config.device, layer->scratch);
         gdncp_memory_free(layer);
     }
+}
+
+gdncp_status_t gdncp_layer_check(const gdncp_layer_t *layer)
+{
+    return gdncp_cp_core_check(layer->core);
 }
 
 int64_t gdncp_layer_saved_bytes(const gdncp_layer_t *layer)
@@ -148,9 +152,11 @@ gdncp_status_t gdncp_layer_saved_create(const gdncp_layer_t *layer, gdncp_layer_
         return gdncp_fail_memory("saved activations");
     }
     view_activations(layer, NULL, &bytes);
-    *saved = (gdncp_layer_saved_t){.block = {.owner = layer, .memory = gdncp_memory_alloc(bytes)}};
-    status = saved->block.memory != NULL ? gdncp_cp_core_saved_create(layer->core, &saved->core)
-                                         : gdncp_fail_memory("saved activations");
+    *saved = (gdncp_layer_saved_t){.block = {.owner = layer, .device = layer->config.device}};
+    status = gdncp_device_alloc(layer->config.device, bytes, &saved->block.memory);
+    if (status == GDNCP_OK) {
+        status = gdncp_cp_core_saved_create(layer->core, &saved->core);
+    }
     if (status != GDNCP_OK) {
         gdncp_layer_saved_destroy(saved);
         return status;
@@ -163,20 +169,21 @@ void gdncp_layer_saved_destroy(gdncp_layer_saved_t *saved)
 {
     if (saved != NULL) {
         gdncp_cp_core_saved_destroy(saved->core);
-        gdncp_memory_free(saved->block.memory);
+        gdncp_device_free(saved->block.device, saved->block.memory);
         gdncp_memory_free(saved);
     }
 }
 
 /* [rows, columns] over contiguous memory. */
-static gdncp_tensor_t matrix(void *data, gdncp_dtype_t dtype, int64_t rows, int64_t columns)
+static gdncp_tensor_t matrix(const gdncp_layer_t *layer, void *data, gdncp_dtype_t dtype,
+                             int64_t rows, int64_t columns)
 {
-    return gdncp_view_channels(data, dtype, rows, columns, columns);
+    return gdncp_view_channels(layer->config.device, data, dtype, rows, columns, columns);
 }
 
 static gdncp_tensor_t part(const gdncp_layer_t *layer, const activations_t *view, int index)
 {
-    return matrix(view->parts[index], part_dtype(layer, index), layer->num_tokens,
+    return matrix(layer, view->parts[index], part_dtype(layer, index), layer->num_tokens,
                   layer->channels[index]);
 }
 
@@ -201,7 +208,7 @@ static gdncp_tensor_t part_weight(const gdncp_layer_t *layer, const gdncp_tensor
     }
     const int64_t hidden = layer->config.shape.hidden_size;
 
-    return matrix(gdncp_view_at(weight->data, weight->dtype, first * hidden), weight->dtype,
+    return matrix(layer, gdncp_view_at(weight->data, weight->dtype, first * hidden), weight->dtype,
                   layer->channels[index], hidden);
 }
 
@@ -261,7 +268,8 @@ gdncp_status_t gdncp_layer_forward(gdncp_layer_t *layer, const gdncp_layer_param
     }
     const activations_t view = view_activations(layer, saved->block.memory, NULL);
     const gdncp_cp_core_inputs_t inputs = core_inputs(layer, &view);
-    const gdncp_tensor_t y = matrix(view.y, GDNCP_F32, layer->num_tokens, layer->channels[PART_Z]);
+    const gdncp_tensor_t y =
+        matrix(layer, view.y, GDNCP_F32, layer->num_tokens, layer->channels[PART_Z]);
     int64_t start = gdncp_trace_begin();
 
     for (int i = 0; i < NUM_PARTS; i++) {
@@ -357,8 +365,8 @@ gdncp_status_t gdncp_layer_backward(gdncp_layer_t *layer, const gdncp_layer_para
     const gdncp_cp_core_grads_t core_grads = {.inputs = core_inputs(layer, &grad_view),
                                               .params = grads->core};
     const int64_t values = layer->channels[PART_Z];
-    const gdncp_tensor_t y = matrix(view.y, GDNCP_F32, layer->num_tokens, values);
-    const gdncp_tensor_t grad_y = matrix(grad_view.y, GDNCP_F32, layer->num_tokens, values);
+    const gdncp_tensor_t y = matrix(layer, view.y, GDNCP_F32, layer->num_tokens, values);
+    const gdncp_tensor_t grad_y = matrix(layer, grad_view.y, GDNCP_F32, layer->num_tokens, values);
 
     status = out_proj_backward(layer, params, &y, grad_output, &grad_y, grads);
     if (status != GDNCP_OK) {

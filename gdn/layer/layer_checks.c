@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 
 static const char *const strategy_names[] = {
@@ -72,7 +73,11 @@ static gdncp_status_t check_config(const gdncp_cp_rule_config_t *config)
                           "strategy: expected a value of gdncp_strategy_t, got %d",
                           (int)config->strategy);
     }
-    return GDNCP_OK;
+    if (config->device == GDNCP_DEVICE_CPU && config->stream != NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "stream: expected NULL on a CPU, got %p",
+                          config->stream);
+    }
+    return gdncp_device_check(config->device);
 }
 
 gdncp_status_t gdncp_check_level(gdncp_comm_t *comm, const gdncp_layout_t *layout,
@@ -92,19 +97,20 @@ gdncp_status_t gdncp_check_level(gdncp_comm_t *comm, const gdncp_layout_t *layou
     return check_config(config);
 }
 
-gdncp_status_t gdncp_saved_block_create(const void *owner, int64_t bytes,
-                                        gdncp_saved_block_t **block_p)
+gdncp_status_t gdncp_saved_block_create(const void *owner, gdncp_device_kind_t device,
+                                        int64_t bytes, gdncp_saved_block_t **block_p)
 {
     gdncp_saved_block_t *const block = gdncp_memory_alloc(sizeof *block);
 
     if (block == NULL) {
         return gdncp_fail_memory("saved activations");
     }
-    *block = (gdncp_saved_block_t){.owner = owner, .memory = gdncp_memory_alloc((size_t)bytes)};
-    if (block->memory == NULL) {
+    *block = (gdncp_saved_block_t){.owner = owner, .device = device};
+    const gdncp_status_t status = gdncp_device_alloc(device, (size_t)bytes, &block->memory);
+
+    if (status != GDNCP_OK) {
         gdncp_memory_free(block);
-        return gdncp_fail(GDNCP_ERR_OUT_OF_MEMORY, "out of memory: %lld bytes of saved activations",
-                          (long long)bytes);
+        return status;
     }
     *block_p = block;
     return GDNCP_OK;
@@ -113,7 +119,7 @@ gdncp_status_t gdncp_saved_block_create(const void *owner, int64_t bytes,
 void gdncp_saved_block_destroy(gdncp_saved_block_t *block)
 {
     if (block != NULL) {
-        gdncp_memory_free(block->memory);
+        gdncp_device_free(block->device, block->memory);
         gdncp_memory_free(block);
     }
 }

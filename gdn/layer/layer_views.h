@@ -19,41 +19,56 @@ static inline void *gdncp_arena_elements(gdncp_arena_t *arena, gdncp_dtype_t dty
     return gdncp_arena_floats(arena, (bytes + 3) / 4);
 }
 
+/* Memory of a device, row-major. */
+static inline gdncp_tensor_t gdncp_view_contiguous(gdncp_device_kind_t device, void *data,
+                                                   gdncp_dtype_t dtype, int ndim,
+                                                   const int64_t *shape)
+{
+    gdncp_tensor_t view = gdncp_tensor_contiguous(data, dtype, ndim, shape);
+
+    view.device = device;
+    return view;
+}
+
 /* [tokens, channels], token_stride elements from token to token. */
-static inline gdncp_tensor_t gdncp_view_channels(void *data, gdncp_dtype_t dtype, int64_t tokens,
+static inline gdncp_tensor_t gdncp_view_channels(gdncp_device_kind_t device, void *data,
+                                                 gdncp_dtype_t dtype, int64_t tokens,
                                                  int64_t channels, int64_t token_stride)
 {
     const int64_t shape[] = {tokens, channels};
-    gdncp_tensor_t view = gdncp_tensor_contiguous(data, dtype, 2, shape);
+    gdncp_tensor_t view = gdncp_view_contiguous(device, data, dtype, 2, shape);
 
     view.strides[0] = token_stride;
     return view;
 }
 
 /* [tokens, heads, dim], token_stride elements from token to token. */
-static inline gdncp_tensor_t gdncp_view_heads(void *data, gdncp_dtype_t dtype, int64_t tokens,
-                                              int64_t heads, int64_t dim, int64_t token_stride)
+static inline gdncp_tensor_t gdncp_view_heads(gdncp_device_kind_t device, void *data,
+                                              gdncp_dtype_t dtype, int64_t tokens, int64_t heads,
+                                              int64_t dim, int64_t token_stride)
 {
     const int64_t shape[] = {tokens, heads, dim};
-    gdncp_tensor_t view = gdncp_tensor_contiguous(data, dtype, 3, shape);
+    gdncp_tensor_t view = gdncp_view_contiguous(device, data, dtype, 3, shape);
 
     view.strides[0] = token_stride;
     return view;
 }
 
 /* [count] */
-static inline gdncp_tensor_t gdncp_view_vector(void *data, gdncp_dtype_t dtype, int64_t count)
+static inline gdncp_tensor_t gdncp_view_vector(gdncp_device_kind_t device, void *data,
+                                               gdncp_dtype_t dtype, int64_t count)
 {
-    return gdncp_tensor_contiguous(data, dtype, 1, &count);
+    return gdncp_view_contiguous(device, data, dtype, 1, &count);
 }
 
 /* [count, heads, rows, columns] float32 */
-static inline gdncp_tensor_t gdncp_view_states(float *data, int64_t count, int64_t heads,
-                                               int64_t rows, int64_t columns)
+static inline gdncp_tensor_t gdncp_view_states(gdncp_device_kind_t device, float *data,
+                                               int64_t count, int64_t heads, int64_t rows,
+                                               int64_t columns)
 {
     const int64_t shape[] = {count, heads, rows, columns};
 
-    return gdncp_tensor_contiguous(data, GDNCP_F32, 4, shape);
+    return gdncp_view_contiguous(device, data, GDNCP_F32, 4, shape);
 }
 
 #endif

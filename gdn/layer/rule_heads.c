@@ -4,13 +4,13 @@
  */
 #include "rule_strategy.h"
 
-#include <string.h>
-
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "gdncp/ops.h"
 #include "head_exchange.h"
 #include "layer_views.h"
+#include "move_rows.h"
 #include "op_checks.h"
 #include "trace_internal.h"
 
@@ -24,7 +24,7 @@ typedef struct rule_heads {
     int num_ranks;
     int64_t num_tokens; /* of the pack */
     int64_t num_sequences;
-    int64_t *cu_seqlens; /* [num_sequences + 1] */
+    gdncp_device_list_t cu_seqlens; /* [num_sequences + 1] */
     gdncp_head_range_t keys;
     gdncp_head_range_t values;
     gdncp_head_exchange_t exchanges[NUM_EXCHANGES];
@@ -88,15 +88,25 @@ static void destroy(gdncp_rule_strategy_t *strategy)
         gdncp_head_exchange_destroy(&heads->exchanges[i]);
     }
     gdncp_workspace_destroy(heads->operator_scratch);
-    gdncp_memory_free(heads->cu_seqlens);
-    gdncp_memory_free(heads->scratch);
+    gdncp_device_list_destroy(&heads->cu_seqlens);
+    gdncp_device_free(heads->config.device, heads->scratch);
     gdncp_memory_free(heads);
+}
+
+static gdncp_status_t check(const gdncp_rule_strategy_t *strategy)
+{
+    const rule_heads_t *const heads = (const rule_heads_t *)strategy;
+    gdncp_status_t status = GDNCP_OK;
+
+    for (int i = 0; i < NUM_EXCHANGES && status == GDNCP_OK; i++) {
+        status = gdncp_head_exchange_check(&heads->exchanges[i]);
+    }
+    return status;
 }
 
 static gdncp_status_t prepare(rule_heads_t *heads, const gdncp_layout_t *layout, int rank)
 {
     const gdncp_cp_rule_config_t *const config = &heads->config;
-    const size_t bytes = (size_t)(heads->num_sequences + 1) * sizeof(int64_t);
     size_t scratch_bytes;
     gdncp_status_t status =
         gdncp_head_range(GDNCP_KEY_HEADS, config->num_key_heads, config->num_value_heads,
@@ -111,13 +121,16 @@ static gdncp_status_t prepare(rule_heads_t *heads, const gdncp_layout_t *layout,
         return status;
     }
     view_gathered(heads, NULL, true, &scratch_bytes);
-    heads->cu_seqlens = gdncp_memory_alloc(bytes);
-    heads->scratch = gdncp_memory_alloc(scratch_bytes);
-    if (heads->cu_seqlens == NULL || heads->scratch == NULL) {
-        return gdncp_fail_memory("a rule across ranks");
+    status = gdncp_device_alloc(config->device, scratch_bytes, &heads->scratch);
+    if (status != GDNCP_OK) {
+        return status;
     }
-    memcpy(heads->cu_seqlens, gdncp_layout_cu_seqlens(layout), bytes);
-    return gdncp_workspace_create(&heads->operator_scratch);
+    status = gdncp_device_list_copy(config->device, gdncp_layout_cu_seqlens(layout),
+                                    heads->num_sequences + 1, config->stream, &heads->cu_seqlens);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return gdncp_workspace_create_on(config->device, config->stream, &heads->operator_scratch);
 }
 
 static gdncp_status_t connect(rule_heads_t *heads, gdncp_comm_t *comm, const gdncp_layout_t *layout)
@@ -143,7 +156,8 @@ static gdncp_status_t connect(rule_heads_t *heads, gdncp_comm_t *comm, const gdn
             section.kind == GDNCP_KEY_HEADS ? config->num_key_heads : config->num_value_heads;
         const gdncp_status_t status = gdncp_head_exchange_create(
             comm, layout, tensors[i].direction, tensors[i].dtype, config->num_key_heads,
-            config->num_value_heads, &section, 1, count * section.head_dim, &heads->exchanges[i]);
+            config->num_value_heads, &section, 1, count * section.head_dim, config->device,
+            &heads->exchanges[i]);
 
         if (status != GDNCP_OK) {
             return status;
@@ -194,19 +208,19 @@ static gdncp_tensor_t view_mine(const rule_heads_t *heads, int exchange, void *d
     const int64_t tokens = heads->num_tokens;
 
     if (exchange == EXCHANGE_G || exchange == EXCHANGE_BETA) {
-        return gdncp_view_channels(data, GDNCP_F32, tokens, heads->values.count,
+        return gdncp_view_channels(config->device, data, GDNCP_F32, tokens, heads->values.count,
                                    heads->values.count);
     }
     const bool is_key = exchange == EXCHANGE_Q || exchange == EXCHANGE_K;
     const int64_t count = is_key ? heads->keys.count : heads->values.count;
     const int64_t dim = is_key ? config->key_head_dim : config->value_head_dim;
 
-    return gdncp_view_heads(data, config->dtype, tokens, count, dim, count * dim);
+    return gdncp_view_heads(config->device, data, config->dtype, tokens, count, dim, count * dim);
 }
 
 static gdncp_tensor_t view_my_states(const rule_heads_t *heads, float *data)
 {
-    return gdncp_view_states(data, heads->num_sequences, heads->values.count,
+    return gdncp_view_states(heads->config.device, data, heads->num_sequences, heads->values.count,
                              heads->config.key_head_dim, heads->config.value_head_dim);
 }
 
@@ -221,7 +235,8 @@ static gdncp_delta_rule_t local_rule(const rule_heads_t *heads, const gathered_v
         .v = view_mine(heads, EXCHANGE_V, view->inputs[EXCHANGE_V]),
         .g = view_mine(heads, EXCHANGE_G, view->inputs[EXCHANGE_G]),
         .beta = view_mine(heads, EXCHANGE_BETA, view->inputs[EXCHANGE_BETA]),
-        .cu_seqlens = heads->cu_seqlens,
+        .cu_seqlens = heads->cu_seqlens.host,
+        .cu_seqlens_cuda = heads->cu_seqlens.cuda,
         .num_sequences = heads->num_sequences,
         .group_size = group,
         .group_phase = heads->values.first - heads->keys.first * group,
@@ -236,20 +251,22 @@ static gdncp_delta_rule_t local_rule(const rule_heads_t *heads, const gathered_v
 }
 
 /* Copy my heads between a caller's [sequences, Hv, dk, dv] and [sequences, my heads, dk, dv]. */
-static void copy_my_states(const rule_heads_t *heads, const gdncp_tensor_t *all, float *mine,
-                           bool to_mine)
+static gdncp_status_t copy_my_states(const rule_heads_t *heads, const gdncp_tensor_t *all,
+                                     float *mine, bool to_mine)
 {
     const gdncp_cp_rule_config_t *const config = &heads->config;
     const int64_t state = config->key_head_dim * config->value_head_dim;
-    const size_t bytes = (size_t)(heads->values.count * state) * sizeof(float);
+    const int64_t width = heads->values.count * state;
+    const gdncp_tensor_t theirs = gdncp_view_channels(
+        config->device, (float *)all->data + heads->values.first * state, GDNCP_F32,
+        heads->num_sequences, width, config->num_value_heads * state);
+    const gdncp_tensor_t own =
+        gdncp_view_channels(config->device, mine, GDNCP_F32, heads->num_sequences, width, width);
+    const gdncp_row_moves_t moves = {.src = to_mine ? theirs : own,
+                                     .dst = to_mine ? own : theirs,
+                                     .count = heads->num_sequences};
 
-    for (int64_t i = 0; i < heads->num_sequences; i++) {
-        float *const theirs =
-            (float *)all->data + (i * config->num_value_heads + heads->values.first) * state;
-        float *const own = mine + i * heads->values.count * state;
-
-        memcpy(to_mine ? own : theirs, to_mine ? theirs : own, bytes);
-    }
+    return gdncp_move_rows(&moves, heads->operator_scratch);
 }
 
 /* Run the exchanges [0, NUM_INPUTS) of the inputs, or of their gradients, all in flight at once. */
@@ -262,7 +279,7 @@ static gdncp_status_t exchange_inputs(rule_heads_t *heads, bool backward, const 
         gdncp_exchange_t *const exchange =
             backward ? heads->exchanges[i].backward : heads->exchanges[i].forward;
 
-        status = gdncp_exchange_start(exchange, in[i], out[i], NULL);
+        status = gdncp_exchange_start(exchange, in[i], out[i], heads->config.stream);
         if (status != GDNCP_OK) {
             return status;
         }
@@ -294,7 +311,10 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
         return status;
     }
     if (has_initial) {
-        copy_my_states(heads, &inputs->initial_state, view.initial, true);
+        status = copy_my_states(heads, &inputs->initial_state, view.initial, true);
+        if (status != GDNCP_OK) {
+            return status;
+        }
     }
     const gdncp_delta_rule_t rule = local_rule(heads, &view, has_initial);
     const gdncp_tensor_t my_o = view_mine(heads, EXCHANGE_O, scratch.o);
@@ -311,9 +331,13 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
         gdncp_trace_end("delta rule", start, 0);
     }
     if (wants_final) {
-        copy_my_states(heads, final_state, scratch.final, false);
+        status = copy_my_states(heads, final_state, scratch.final, false);
+        if (status != GDNCP_OK) {
+            return status;
+        }
     }
-    return gdncp_exchange_run(heads->exchanges[EXCHANGE_O].forward, scratch.o, o->data, NULL);
+    return gdncp_exchange_run(heads->exchanges[EXCHANGE_O].forward, scratch.o, o->data,
+                              heads->config.stream);
 }
 
 static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
@@ -339,14 +363,17 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
     };
     void *const out[NUM_INPUTS] = {grads->q.data, grads->k.data, grads->v.data, grads->g.data,
                                    grads->beta.data};
-    gdncp_status_t status =
-        gdncp_exchange_run(heads->exchanges[EXCHANGE_O].backward, grad_o->data, scratch.o, NULL);
+    gdncp_status_t status = gdncp_exchange_run(heads->exchanges[EXCHANGE_O].backward, grad_o->data,
+                                               scratch.o, heads->config.stream);
 
     if (status != GDNCP_OK) {
         return status;
     }
     if (has_final) {
-        copy_my_states(heads, grad_final_state, scratch.final, true);
+        status = copy_my_states(heads, grad_final_state, scratch.final, true);
+        if (status != GDNCP_OK) {
+            return status;
+        }
     }
     if (wants_initial) {
         mine.initial_state = view_my_states(heads, scratch.initial);
@@ -362,7 +389,10 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
         gdncp_trace_end("delta rule backward", start, 0);
     }
     if (wants_initial) {
-        copy_my_states(heads, &grads->initial_state, scratch.initial, false);
+        status = copy_my_states(heads, &grads->initial_state, scratch.initial, false);
+        if (status != GDNCP_OK) {
+            return status;
+        }
     }
     return exchange_inputs(heads, true, (const void *const *)scratch.inputs, out);
 }
@@ -388,6 +418,7 @@ static int head_rank(const gdncp_rule_strategy_t *strategy, int64_t sequence, in
 const gdncp_rule_strategy_ops_t gdncp_rule_heads = {
     .create = create,
     .destroy = destroy,
+    .check = check,
     .saved_bytes = saved_bytes,
     .forward = forward,
     .backward = backward,

@@ -8,32 +8,28 @@
  */
 #include "rule_strategy.h"
 
-#include <string.h>
-
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "gdncp/ops.h"
 #include "layer_views.h"
+#include "move_rows.h"
 #include "op_checks.h"
 #include "op_scratch.h"
 #include "relay.h"
+#include "rule_segments.h"
 #include "trace_internal.h"
 
 typedef struct rule_states {
     gdncp_rule_strategy_t base;
     gdncp_cp_rule_config_t config;
     int rank;
-    int64_t num_sequences;
-    int64_t num_segments;   /* local */
     int64_t state_elements; /* dk dv */
-    int64_t *cu_seqlens;    /* [num_segments + 1] of the local segments */
-    int64_t *sequence_of;   /* [num_segments] */
-    bool *starts_sequence;  /* [num_segments] */
-    bool *ends_sequence;    /* [num_segments] */
-    int *first_holder;      /* [num_sequences] rank of the first token; 0 where there is none */
-    int *last_holder;       /* [num_sequences] */
-    bool *is_empty;         /* [num_sequences] */
+    gdncp_rule_segments_t segments;
     gdncp_relay_schedule_t *schedule;
+    gdncp_device_list_t forward_segments;  /* the schedule's */
+    gdncp_device_list_t backward_segments; /* the schedule's */
+    gdncp_device_list_t backward_ends;     /* the sequence each of these is the last of; -1: none */
     gdncp_relay_t *relay;
     gdncp_workspace_t *operator_scratch;
     float *outgoing; /* what this rank hands to the relay */
@@ -74,63 +70,19 @@ static gdncp_status_t merge(void *context, const float *transition, const float 
     const rule_states_t *const states = context;
     const int64_t dk = states->config.key_head_dim;
     const int64_t dv = states->config.value_head_dim;
-    const int64_t transition_shape[] = {dk, dk};
-    const int64_t state_shape[] = {dk, dv};
+    const gdncp_device_kind_t device = states->config.device;
 
     if (transition == NULL) {
-        memcpy(out, contribution, (size_t)(dk * dv) * sizeof *out);
-        return GDNCP_OK;
+        return gdncp_device_copy(device, out, contribution, (size_t)(dk * dv) * sizeof *out,
+                                 states->config.stream);
     }
-    const gdncp_tensor_t m =
-        gdncp_tensor_contiguous((void *)transition, GDNCP_F32, 2, transition_shape);
+    const gdncp_tensor_t m = gdncp_view_channels(device, (void *)transition, GDNCP_F32, dk, dk, dk);
     const gdncp_tensor_t u =
-        gdncp_tensor_contiguous((void *)contribution, GDNCP_F32, 2, state_shape);
-    const gdncp_tensor_t s = gdncp_tensor_contiguous((void *)in, GDNCP_F32, 2, state_shape);
-    const gdncp_tensor_t result = gdncp_tensor_contiguous(out, GDNCP_F32, 2, state_shape);
+        gdncp_view_channels(device, (void *)contribution, GDNCP_F32, dk, dv, dv);
+    const gdncp_tensor_t s = gdncp_view_channels(device, (void *)in, GDNCP_F32, dk, dv, dv);
+    const gdncp_tensor_t result = gdncp_view_channels(device, out, GDNCP_F32, dk, dv, dv);
 
     return gdncp_state_merge(&m, &u, &s, transposed, &result, states->operator_scratch);
-}
-
-static gdncp_status_t copy_segments(rule_states_t *states, const gdncp_layout_t *layout)
-{
-    const gdncp_segment_t *const segments =
-        gdncp_layout_rank_segments(layout, states->rank, &states->num_segments);
-    const int64_t *const all = gdncp_layout_cu_seqlens(layout);
-    const size_t count = (size_t)states->num_segments + 1;
-    const size_t sequences = (size_t)states->num_sequences;
-
-    states->cu_seqlens = gdncp_memory_alloc(count * sizeof(int64_t));
-    states->sequence_of = gdncp_memory_alloc(count * sizeof(int64_t));
-    states->starts_sequence = gdncp_memory_alloc(count * sizeof(bool));
-    states->ends_sequence = gdncp_memory_alloc(count * sizeof(bool));
-    states->first_holder = gdncp_memory_alloc(sequences * sizeof(int));
-    states->last_holder = gdncp_memory_alloc(sequences * sizeof(int));
-    states->is_empty = gdncp_memory_alloc(sequences * sizeof(bool));
-    if (states->cu_seqlens == NULL || states->sequence_of == NULL ||
-        states->starts_sequence == NULL || states->ends_sequence == NULL ||
-        states->first_holder == NULL || states->last_holder == NULL || states->is_empty == NULL) {
-        return gdncp_fail_memory("segments of a rule across ranks");
-    }
-    states->cu_seqlens[0] = 0;
-    for (int64_t i = 0; i < states->num_segments; i++) {
-        const gdncp_segment_t *const segment = &segments[i];
-        const int64_t length = all[segment->sequence + 1] - all[segment->sequence];
-
-        states->cu_seqlens[i + 1] = segment->local_offset + segment->length;
-        states->sequence_of[i] = segment->sequence;
-        states->starts_sequence[i] = segment->begin == 0;
-        states->ends_sequence[i] = segment->begin + segment->length == length;
-    }
-    for (int64_t i = 0; i < states->num_sequences; i++) {
-        int64_t length;
-        const int64_t *const chain = gdncp_layout_sequence_chain(layout, i, &length);
-        const gdncp_segment_t *const every = gdncp_layout_segments(layout);
-
-        states->is_empty[i] = length == 0;
-        states->first_holder[i] = length > 0 ? every[chain[0]].rank : 0;
-        states->last_holder[i] = length > 0 ? every[chain[length - 1]].rank : 0;
-    }
-    return GDNCP_OK;
 }
 
 static int64_t max_i64(int64_t a, int64_t b)
@@ -138,15 +90,68 @@ static int64_t max_i64(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-static gdncp_status_t prepare(rule_states_t *states, const gdncp_layout_t *layout)
+/* The schedule's segments, for operators. */
+static gdncp_status_t list_scheduled(rule_states_t *states)
 {
     const gdncp_cp_rule_config_t *const config = &states->config;
-    gdncp_status_t status = copy_segments(states, layout);
+    const gdncp_relay_schedule_t *const schedule = states->schedule;
+    const gdncp_sequence_ends_t *const last = &states->segments.last;
+    gdncp_device_list_t *const ends = &states->backward_ends;
+    gdncp_status_t status =
+        gdncp_device_list_copy(config->device, schedule->forward_segments, schedule->num_forward,
+                               config->stream, &states->forward_segments);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_device_list_copy(config->device, schedule->backward_segments,
+                                        schedule->num_backward, config->stream,
+                                        &states->backward_segments);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_device_list_create(config->device, schedule->num_backward, ends);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    for (int64_t i = 0; i < schedule->num_backward; i++) {
+        ends->host[i] = -1;
+        for (int64_t j = 0; j < last->segments.count; j++) {
+            if (last->segments.host[j] == schedule->backward_segments[i]) {
+                ends->host[i] = last->sequences.host[j];
+            }
+        }
+    }
+    return gdncp_device_list_upload(ends, config->stream);
+}
+
+static gdncp_status_t allocate(rule_states_t *states)
+{
+    const gdncp_cp_rule_config_t *const config = &states->config;
+    const gdncp_relay_schedule_t *const schedule = states->schedule;
+    const int64_t outgoing = max_i64(gdncp_relay_outgoing_elements(schedule, false),
+                                     gdncp_relay_outgoing_elements(schedule, true));
+    const int64_t incoming = gdncp_relay_incoming_elements(schedule);
+    void *memory;
+    gdncp_status_t status =
+        gdncp_device_alloc(config->device, (size_t)outgoing * sizeof(float), &memory);
 
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_workspace_create(&states->operator_scratch);
+    states->outgoing = memory;
+    status = gdncp_device_alloc(config->device, (size_t)incoming * sizeof(float), &memory);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    states->states = memory;
+    return gdncp_workspace_create_on(config->device, config->stream, &states->operator_scratch);
+}
+
+static gdncp_status_t prepare(rule_states_t *states, const gdncp_layout_t *layout)
+{
+    const gdncp_cp_rule_config_t *const config = &states->config;
+    gdncp_status_t status = gdncp_rule_segments_create(layout, states->rank, config->device,
+                                                       config->stream, &states->segments);
+
     if (status != GDNCP_OK) {
         return status;
     }
@@ -156,16 +161,8 @@ static gdncp_status_t prepare(rule_states_t *states, const gdncp_layout_t *layou
     if (status != GDNCP_OK) {
         return status;
     }
-    const int64_t outgoing = max_i64(gdncp_relay_outgoing_elements(states->schedule, false),
-                                     gdncp_relay_outgoing_elements(states->schedule, true));
-
-    states->outgoing = gdncp_memory_alloc((size_t)outgoing * sizeof(float));
-    states->states =
-        gdncp_memory_alloc((size_t)gdncp_relay_incoming_elements(states->schedule) * sizeof(float));
-    if (states->outgoing == NULL || states->states == NULL) {
-        return gdncp_fail_memory("states of a rule across ranks");
-    }
-    return GDNCP_OK;
+    status = list_scheduled(states);
+    return status == GDNCP_OK ? allocate(states) : status;
 }
 
 static void destroy(gdncp_rule_strategy_t *strategy)
@@ -178,16 +175,18 @@ static void destroy(gdncp_rule_strategy_t *strategy)
     gdncp_relay_destroy(states->relay);
     gdncp_relay_schedule_destroy(states->schedule);
     gdncp_workspace_destroy(states->operator_scratch);
-    gdncp_memory_free(states->cu_seqlens);
-    gdncp_memory_free(states->sequence_of);
-    gdncp_memory_free(states->starts_sequence);
-    gdncp_memory_free(states->ends_sequence);
-    gdncp_memory_free(states->first_holder);
-    gdncp_memory_free(states->last_holder);
-    gdncp_memory_free(states->is_empty);
-    gdncp_memory_free(states->outgoing);
-    gdncp_memory_free(states->states);
+    gdncp_rule_segments_destroy(&states->segments);
+    gdncp_device_list_destroy(&states->forward_segments);
+    gdncp_device_list_destroy(&states->backward_segments);
+    gdncp_device_list_destroy(&states->backward_ends);
+    gdncp_device_free(states->config.device, states->outgoing);
+    gdncp_device_free(states->config.device, states->states);
     gdncp_memory_free(states);
+}
+
+static gdncp_status_t check(const gdncp_rule_strategy_t *strategy)
+{
+    return gdncp_relay_check(((const rule_states_t *)strategy)->relay);
 }
 
 static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
@@ -204,7 +203,6 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
             .base = {.ops = &gdncp_rule_states},
             .config = *config,
             .rank = gdncp_comm_rank(comm),
-            .num_sequences = gdncp_layout_num_sequences(layout),
             .state_elements = config->key_head_dim * config->value_head_dim,
         };
         status = prepare(states, layout);
@@ -214,7 +212,8 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
     if (status != GDNCP_OK) {
         goto destroy_states;
     }
-    status = gdncp_relay_create(comm, states->schedule, merge, states, &states->relay);
+    status = gdncp_relay_create(comm, states->schedule, config->device, config->stream, merge,
+                                states, &states->relay);
     if (status != GDNCP_OK) {
         goto destroy_states;
     }
@@ -224,6 +223,14 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
 destroy_states:
     destroy(&states->base);
     return status;
+}
+
+static gdncp_tensor_t view_states(const rule_states_t *states, float *data, int64_t count)
+{
+    const gdncp_cp_rule_config_t *const config = &states->config;
+
+    return gdncp_view_states(config->device, data, count, config->num_value_heads,
+                             config->key_head_dim, config->value_head_dim);
 }
 
 /* The operator's view of the local segments, each starting from its row of `initial`. */
@@ -238,21 +245,13 @@ static gdncp_delta_rule_t local_rule(const rule_states_t *states,
         .v = inputs->v,
         .g = inputs->g,
         .beta = inputs->beta,
-        .initial_state = gdncp_view_states(initial, states->num_segments, config->num_value_heads,
-                                           config->key_head_dim, config->value_head_dim),
-        .cu_seqlens = states->cu_seqlens,
-        .num_sequences = states->num_segments,
+        .initial_state = view_states(states, initial, states->segments.num_segments),
+        .cu_seqlens = states->segments.cu_seqlens.host,
+        .cu_seqlens_cuda = states->segments.cu_seqlens.cuda,
+        .num_sequences = states->segments.num_segments,
         .scale = config->scale,
         .qk_l2norm = config->qk_l2norm,
     };
-}
-
-static gdncp_tensor_t view_states(const rule_states_t *states, float *data, int64_t count)
-{
-    const gdncp_cp_rule_config_t *const config = &states->config;
-
-    return gdncp_view_states(data, count, config->num_value_heads, config->key_head_dim,
-                             config->value_head_dim);
 }
 
 static float *row(const rule_states_t *states, const float *data, int64_t index)
@@ -260,47 +259,52 @@ static float *row(const rule_states_t *states, const float *data, int64_t index)
     return (float *)data + index * states->config.num_value_heads * states->state_elements;
 }
 
-static size_t row_bytes(const rule_states_t *states)
+/* [count, Hv dk dv] */
+static gdncp_tensor_t view_rows(const rule_states_t *states, float *data, int64_t count)
 {
-    return (size_t)(states->config.num_value_heads * states->state_elements) * sizeof(float);
+    const int64_t width = states->config.num_value_heads * states->state_elements;
+
+    return gdncp_view_channels(states->config.device, data, GDNCP_F32, count, width, width);
 }
 
-/* Copy rows between a caller's [sequences, ...] and the local segments that start (or end) them. */
-static void sequences_to_segments(const rule_states_t *states, const gdncp_tensor_t *sequences,
-                                  const bool *selected, float *segments)
+/* Copy states between the listed rows of two buffers. from_data == NULL: zeros. */
+static gdncp_status_t move_states(const rule_states_t *states, const float *from_data,
+                                  const gdncp_device_list_t *from, float *to_data,
+                                  const gdncp_device_list_t *to, int64_t count)
 {
-    for (int64_t i = 0; i < states->num_segments; i++) {
-        if (selected[i] && !gdncp_op_is_absent(sequences)) {
-            memcpy(row(states, segments, i), row(states, sequences->data, states->sequence_of[i]),
-                   row_bytes(states));
-        } else if (selected[i]) {
-            memset(row(states, segments, i), 0, row_bytes(states));
-        }
-    }
+    const gdncp_row_moves_t moves = {.src = view_rows(states, (float *)from_data, count),
+                                     .dst = view_rows(states, to_data, count),
+                                     .from = from,
+                                     .to = to,
+                                     .count = count};
+
+    return gdncp_move_rows(&moves, states->operator_scratch);
 }
 
-static void segments_to_sequences(const rule_states_t *states, const float *segments,
-                                  const bool *selected, const gdncp_tensor_t *sequences)
+/* From a caller's optional [sequences, ...] to the local segments at one end of them. */
+static gdncp_status_t sequences_to_segments(const rule_states_t *states,
+                                            const gdncp_tensor_t *sequences,
+                                            const gdncp_sequence_ends_t *ends, float *segments)
 {
-    for (int64_t i = 0; i < states->num_segments; i++) {
-        if (selected[i]) {
-            memcpy(row(states, sequences->data, states->sequence_of[i]), row(states, segments, i),
-                   row_bytes(states));
-        }
-    }
+    return move_states(states, gdncp_op_is_absent(sequences) ? NULL : sequences->data,
+                       &ends->sequences, segments, &ends->segments, ends->segments.count);
 }
 
-/* A sequence without tokens hands its state on as it is; rank 0 sees to it. */
-static void pass_through_empty(const rule_states_t *states, const gdncp_tensor_t *from,
-                               const gdncp_tensor_t *to)
+/* From the local segments at one end of their sequences to a caller's [sequences, ...]. A sequence
+ * without tokens hands on its state, or gradient, at the other end as it is. */
+static gdncp_status_t segments_to_sequences(const rule_states_t *states, const float *segments,
+                                            const gdncp_sequence_ends_t *ends,
+                                            const gdncp_tensor_t *other_end,
+                                            const gdncp_tensor_t *sequences)
 {
-    for (int64_t i = 0; states->rank == 0 && i < states->num_sequences; i++) {
-        if (states->is_empty[i] && gdncp_op_is_absent(from)) {
-            memset(row(states, to->data, i), 0, row_bytes(states));
-        } else if (states->is_empty[i]) {
-            memcpy(row(states, to->data, i), row(states, from->data, i), row_bytes(states));
-        }
-    }
+    const gdncp_device_list_t *const empty = &states->segments.empty;
+    const gdncp_status_t status = move_states(states, segments, &ends->segments, sequences->data,
+                                              &ends->sequences, ends->segments.count);
+
+    return status == GDNCP_OK
+               ? move_states(states, gdncp_op_is_absent(other_end) ? NULL : other_end->data, empty,
+                             sequences->data, empty, empty->count)
+               : status;
 }
 
 /* Fill `outgoing`: (M, U) of middle segments, the state at the end of first ones. */
@@ -308,23 +312,26 @@ static gdncp_status_t summarise(rule_states_t *states, const gdncp_delta_rule_t 
 {
     const gdncp_relay_schedule_t *const schedule = states->schedule;
     const gdncp_cp_rule_config_t *const config = &states->config;
-    const int64_t num_first = schedule->num_forward - schedule->num_middle;
-    const gdncp_tensor_t middle = view_states(states, states->outgoing, schedule->num_middle);
+    const gdncp_device_list_t *const segments = &states->forward_segments;
+    const int64_t num_middle = schedule->num_middle;
+    const int64_t num_first = schedule->num_forward - num_middle;
+    const gdncp_tensor_t middle = view_states(states, states->outgoing, num_middle);
     const gdncp_tensor_t first =
-        view_states(states, row(states, states->outgoing, schedule->num_middle), num_first);
+        view_states(states, row(states, states->outgoing, num_middle), num_first);
     const gdncp_tensor_t transitions = gdncp_view_states(
-        row(states, states->outgoing, schedule->num_forward), schedule->num_middle,
+        config->device, row(states, states->outgoing, schedule->num_forward), num_middle,
         config->num_value_heads, config->key_head_dim, config->key_head_dim);
     const int64_t start = gdncp_trace_begin();
     gdncp_status_t status;
 
-    status = gdncp_delta_rule_summary(rule, schedule->forward_segments, NULL, schedule->num_middle,
+    status = gdncp_delta_rule_summary(rule, segments->host, segments->cuda, num_middle,
                                       &transitions, &middle, states->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_delta_rule_summary(rule, schedule->forward_segments + schedule->num_middle, NULL,
-                                      num_first, NULL, &first, states->operator_scratch);
+    status = gdncp_delta_rule_summary(rule, segments->host + num_middle,
+                                      gdncp_device_list_at(segments, num_middle), num_first, NULL,
+                                      &first, states->operator_scratch);
     gdncp_trace_end("segment summary", start, 0);
     return status;
 }
@@ -336,11 +343,15 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
     rule_states_t *const states = (rule_states_t *)strategy;
     const saved_view_t view = view_saved(states, saved, NULL);
     const gdncp_delta_rule_t rule = local_rule(states, inputs, view.initial);
-    const gdncp_tensor_t ends = view_states(states, states->states, states->num_segments);
+    const gdncp_tensor_t ends = view_states(states, states->states, states->segments.num_segments);
     const bool wants_final = !gdncp_op_is_absent(final_state);
-    gdncp_status_t status;
+    const gdncp_sequence_ends_t *const first_ends = &states->segments.first;
+    gdncp_status_t status =
+        sequences_to_segments(states, &inputs->initial_state, first_ends, view.initial);
 
-    sequences_to_segments(states, &inputs->initial_state, states->starts_sequence, view.initial);
+    if (status != GDNCP_OK) {
+        return status;
+    }
     status = summarise(states, &rule);
     if (status != GDNCP_OK) {
         return status;
@@ -349,7 +360,11 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
     if (status != GDNCP_OK) {
         return status;
     }
-    sequences_to_segments(states, &inputs->initial_state, states->starts_sequence, view.initial);
+    /* Again: the relay has written all rows. */
+    status = sequences_to_segments(states, &inputs->initial_state, first_ends, view.initial);
+    if (status != GDNCP_OK) {
+        return status;
+    }
     const int64_t start = gdncp_trace_begin();
 
     status =
@@ -358,11 +373,9 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
         return status;
     }
     gdncp_trace_end("delta rule", start, 0);
-    if (wants_final) {
-        segments_to_sequences(states, states->states, states->ends_sequence, final_state);
-        pass_through_empty(states, &inputs->initial_state, final_state);
-    }
-    return GDNCP_OK;
+    return wants_final ? segments_to_sequences(states, states->states, &states->segments.last,
+                                               &inputs->initial_state, final_state)
+                       : GDNCP_OK;
 }
 
 /* Fill `outgoing`: D of every segment that has one before it. Its rows first hold the gradients of
@@ -375,21 +388,18 @@ static gdncp_status_t summarise_gradients(rule_states_t *states, const gdncp_del
     const bool has_final = !gdncp_op_is_absent(grad_final_state);
     const gdncp_tensor_t d = view_states(states, states->outgoing, schedule->num_backward);
     const int64_t start = gdncp_trace_begin();
+    gdncp_status_t status = GDNCP_OK;
 
-    for (int64_t i = 0; has_final && i < schedule->num_backward; i++) {
-        const int64_t segment = schedule->backward_segments[i];
-
-        if (states->ends_sequence[segment]) {
-            memcpy(row(states, states->outgoing, i),
-                   row(states, grad_final_state->data, states->sequence_of[segment]),
-                   row_bytes(states));
-        } else {
-            memset(row(states, states->outgoing, i), 0, row_bytes(states));
-        }
+    if (has_final) {
+        status = move_states(states, grad_final_state->data, &states->backward_ends,
+                             states->outgoing, NULL, schedule->num_backward);
     }
-    const gdncp_status_t status = gdncp_delta_rule_grad_summary(
-        rule, schedule->backward_segments, NULL, schedule->num_backward, grad_o,
-        has_final ? &d : NULL, &d, states->operator_scratch);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_delta_rule_grad_summary(
+        rule, states->backward_segments.host, states->backward_segments.cuda,
+        schedule->num_backward, grad_o, has_final ? &d : NULL, &d, states->operator_scratch);
 
     gdncp_trace_end("gradient summary", start, 0);
     return status;
@@ -404,7 +414,7 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
     const saved_view_t view = view_saved(states, (void *)saved, NULL);
     const gdncp_delta_rule_t rule = local_rule(states, inputs, view.initial);
     const bool wants_initial = !gdncp_op_is_absent(&grads->initial_state);
-    const gdncp_tensor_t ends = view_states(states, states->states, states->num_segments);
+    const gdncp_tensor_t ends = view_states(states, states->states, states->segments.num_segments);
     gdncp_status_t status;
 
     status = summarise_gradients(states, &rule, grad_o, grad_final_state);
@@ -415,7 +425,11 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
     if (status != GDNCP_OK) {
         return status;
     }
-    sequences_to_segments(states, grad_final_state, states->ends_sequence, states->states);
+    status =
+        sequences_to_segments(states, grad_final_state, &states->segments.last, states->states);
+    if (status != GDNCP_OK) {
+        return status;
+    }
     const int64_t start = gdncp_trace_begin();
     gdncp_delta_rule_grads_t local = {
         .q = grads->q, .k = grads->k, .v = grads->v, .g = grads->g, .beta = grads->beta};
@@ -429,31 +443,29 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
         return status;
     }
     gdncp_trace_end("delta rule backward", start, 0);
-    if (wants_initial) {
-        segments_to_sequences(states, states->states, states->starts_sequence,
-                              &grads->initial_state);
-        pass_through_empty(states, grad_final_state, &grads->initial_state);
-    }
-    return GDNCP_OK;
+    return wants_initial ? segments_to_sequences(states, states->states, &states->segments.first,
+                                                 grad_final_state, &grads->initial_state)
+                         : GDNCP_OK;
 }
 
 static int initial_state_rank(const gdncp_rule_strategy_t *strategy, int64_t sequence,
                               int64_t value_head)
 {
     (void)value_head;
-    return ((const rule_states_t *)strategy)->first_holder[sequence];
+    return ((const rule_states_t *)strategy)->segments.first.holder[sequence];
 }
 
 static int final_state_rank(const gdncp_rule_strategy_t *strategy, int64_t sequence,
                             int64_t value_head)
 {
     (void)value_head;
-    return ((const rule_states_t *)strategy)->last_holder[sequence];
+    return ((const rule_states_t *)strategy)->segments.last.holder[sequence];
 }
 
 const gdncp_rule_strategy_ops_t gdncp_rule_states = {
     .create = create,
     .destroy = destroy,
+    .check = check,
     .saved_bytes = saved_bytes,
     .forward = forward,
     .backward = backward,

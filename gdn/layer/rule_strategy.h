@@ -17,6 +17,8 @@ typedef struct gdncp_rule_strategy_ops {
                              const gdncp_cp_rule_config_t *config,
                              gdncp_rule_strategy_t **strategy_p);
     void (*destroy)(gdncp_rule_strategy_t *strategy);
+    /* As gdncp_cp_rule_check(). */
+    gdncp_status_t (*check)(const gdncp_rule_strategy_t *strategy);
     /* Bytes of the memory that forward fills for backward. */
     int64_t (*saved_bytes)(const gdncp_rule_strategy_t *strategy);
     /* As gdncp_cp_rule_forward() and gdncp_cp_rule_backward(), with arguments checked.

@@ -27,16 +27,16 @@ gdncp_cp_rule_inputs_t gdncp_mixed_inputs(const gdncp_token_mix_t *mix, const gd
     void *const v = gdncp_view_at(mixed->qkv, GDNCP_F32, 2 * key_channels);
 
     return (gdncp_cp_rule_inputs_t){
-        .q = gdncp_view_heads(mixed->qkv, GDNCP_F32, mix->tokens, mix->key_heads, mix->key_head_dim,
-                              channels),
-        .k = gdncp_view_heads(k, GDNCP_F32, mix->tokens, mix->key_heads, mix->key_head_dim,
-                              channels),
-        .v = gdncp_view_heads(v, GDNCP_F32, mix->tokens, mix->value_heads, mix->value_head_dim,
-                              channels),
-        .g = gdncp_view_channels(mixed->g, GDNCP_F32, mix->tokens, mix->value_heads,
+        .q = gdncp_view_heads(mix->device, mixed->qkv, GDNCP_F32, mix->tokens, mix->key_heads,
+                              mix->key_head_dim, channels),
+        .k = gdncp_view_heads(mix->device, k, GDNCP_F32, mix->tokens, mix->key_heads,
+                              mix->key_head_dim, channels),
+        .v = gdncp_view_heads(mix->device, v, GDNCP_F32, mix->tokens, mix->value_heads,
+                              mix->value_head_dim, channels),
+        .g = gdncp_view_channels(mix->device, mixed->g, GDNCP_F32, mix->tokens, mix->value_heads,
                                  mix->value_heads),
-        .beta = gdncp_view_channels(mixed->beta, GDNCP_F32, mix->tokens, mix->value_heads,
-                                    mix->value_heads),
+        .beta = gdncp_view_channels(mix->device, mixed->beta, GDNCP_F32, mix->tokens,
+                                    mix->value_heads, mix->value_heads),
     };
 }
 
@@ -48,7 +48,8 @@ static gdncp_conv1d_t conv_of(const gdncp_token_mix_t *mix,
         .weight = tensors->conv_weight,
         .bias = tensors->conv_bias,
         .window = tensors->window,
-        .cu_seqlens = mix->cu_seqlens,
+        .cu_seqlens = mix->cu_seqlens->host,
+        .cu_seqlens_cuda = mix->cu_seqlens->cuda,
         .num_sequences = mix->num_sequences,
         .activation = GDNCP_ACTIVATION_SILU,
     };
@@ -69,7 +70,7 @@ static gdncp_tensor_t view_qkv(const gdncp_token_mix_t *mix, const gdncp_mixed_t
 {
     const int64_t channels = gdncp_token_mix_channels(mix);
 
-    return gdncp_view_channels(mixed->qkv, GDNCP_F32, mix->tokens, channels, channels);
+    return gdncp_view_channels(mix->device, mixed->qkv, GDNCP_F32, mix->tokens, channels, channels);
 }
 
 gdncp_status_t gdncp_token_mix_gate(const gdncp_token_mix_t *mix,

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "device_list.h"
 #include "gdncp/layer.h"
 #include "gdncp/ops.h"
 #include "op_scratch.h"
@@ -21,8 +22,9 @@ typedef struct gdncp_token_mix {
     int64_t conv_kernel_dim;
     gdncp_dtype_t dtype;
     bool allow_neg_eigval;
-    const int64_t *cu_seqlens; /* [num_sequences + 1] */
+    const gdncp_device_list_t *cu_seqlens; /* [num_sequences + 1] */
     int64_t num_sequences;
+    gdncp_device_kind_t device;
 } gdncp_token_mix_t;
 
 /* Channels of the convolution: query, key, value. */

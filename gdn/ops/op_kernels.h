@@ -10,6 +10,7 @@ extern "C" {
 #endif
 
 struct gdncp_product;
+struct gdncp_row_moves;
 struct gdncp_rule_problem;
 struct gdncp_step_problem;
 struct gdncp_update_problem;
@@ -71,6 +72,7 @@ typedef struct gdncp_op_kernels {
     gdncp_status_t (*linear)(const struct gdncp_product *product, gdncp_workspace_t *workspace);
     gdncp_status_t (*recurrent_step)(const struct gdncp_step_problem *problem,
                                      const gdncp_tensor_t *o, gdncp_workspace_t *workspace);
+    gdncp_status_t (*move_rows)(const struct gdncp_row_moves *moves, gdncp_workspace_t *workspace);
     gdncp_status_t (*conv1d_update)(const struct gdncp_update_problem *problem,
                                     const gdncp_tensor_t *y, gdncp_workspace_t *workspace);
 } gdncp_op_kernels_t;

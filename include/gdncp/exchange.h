@@ -31,12 +31,30 @@ GDNCP_API gdncp_status_t gdncp_exchange_create(gdncp_comm_t *comm, const gdncp_p
                                                gdncp_exchange_t **exchange_p);
 
 /**
+ * gdncp_exchange_create() for buffers in the memory of a device, which ranks need not have alike.
+ *
+ * On GDNCP_DEVICE_CUDA a run is queued in a stream. Blocks that stay on a rank are copied on the
+ * device; what goes to others passes through pinned memory, and a thread of the communicator sends
+ * and receives it while the stream waits. So all exchanges of one communicator on a device are
+ * started in one stream, or in streams that events order, in the same order on all ranks; and while
+ * runs are queued nothing else is asked of the communicator: synchronise the stream first.
+ *
+ * A run can be captured in a CUDA graph, which is then launched alike on all ranks, as long as the
+ * exchange lives.
+ */
+GDNCP_API gdncp_status_t gdncp_exchange_create_on(gdncp_comm_t *comm, const gdncp_plan_t *plan,
+                                                  gdncp_device_kind_t device,
+                                                  gdncp_exchange_t **exchange_p);
+
+/**
  * Start one run. Collective, in the same order on all ranks.
  *
  * Messages that lie whole in the caller's buffers are sent and received where
- * they lie; others are packed in one pass. Nothing is allocated.
+ * they lie; others are packed in one pass. Nothing is allocated. On a CUDA device
+ * the whole run is queued and the call returns at once.
  *
  * @param in      [gdncp_plan_input_elements()]; unchanged, and to be left alone until the wait
+ *                (on a CUDA device: by all but what is queued in the stream after it)
  * @param out     [gdncp_plan_output_elements()]; valid after the wait. May not overlap @p in.
  * @param stream  NULL on a CPU
  *
@@ -48,14 +66,31 @@ GDNCP_API gdncp_status_t gdncp_exchange_start(gdncp_exchange_t *exchange, const 
 /** Make progress, and say whether gdncp_exchange_wait() would return at once. */
 GDNCP_API gdncp_status_t gdncp_exchange_test(gdncp_exchange_t *exchange, bool *done_p);
 
-/** Wait until @p out is complete, no longer than the communicator's time-out. */
+/**
+ * Wait until @p out is complete, no longer than the communicator's time-out.
+ *
+ * On a CUDA device it waits for nothing: what is queued in the stream after the start finds
+ * @p out complete.
+ */
 GDNCP_API gdncp_status_t gdncp_exchange_wait(gdncp_exchange_t *exchange);
 
 /** gdncp_exchange_start() and gdncp_exchange_wait(). */
 GDNCP_API gdncp_status_t gdncp_exchange_run(gdncp_exchange_t *exchange, const void *in, void *out,
                                             gdncp_stream_t stream);
 
-/** Free an exchange that is not in flight; NULL does nothing. Not collective. */
+/**
+ * GDNCP_OK, or what has gone wrong in earlier runs, after which there is no other.
+ *
+ * On a CUDA device a lost peer or a time-out is found while the stream runs. The stream goes on
+ * with outputs that mean nothing, and this call, or the next one on the exchange, tells. It knows
+ * all about runs that the caller has waited for by gdncp_stream_synchronize().
+ */
+GDNCP_API gdncp_status_t gdncp_exchange_check(const gdncp_exchange_t *exchange);
+
+/**
+ * Free an exchange that is not in flight; NULL does nothing. Not collective. On a CUDA device its
+ * runs must be done: synchronise the stream first.
+ */
 GDNCP_API void gdncp_exchange_destroy(gdncp_exchange_t *exchange);
 
 GDNCP_END_DECLS

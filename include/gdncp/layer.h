@@ -20,8 +20,16 @@
  *   with tokens or ranks.
  * - heads: all tokens of a rank's heads come together on that rank, and the output goes back.
  *
- * Everything here is collective: all ranks, same order. Errors: what the operators, plans and the
- * communicator give. After an error during a run the communicator can only be destroyed.
+ * The tensors of all calls lie on the config's device. On GDNCP_DEVICE_CUDA forward and backward
+ * queue their work in the config's stream, which must outlive the object, and return at once. They
+ * read no tensor on the host, wait for nothing and allocate nothing, but that scratch grows in the
+ * first of each; after one forward and one backward they can be captured in a CUDA graph, which all
+ * ranks launch alike and as long as the object lives. Ranks that are threads of one process need a
+ * stream each. While runs are queued the communicator is asked for nothing else.
+ *
+ * Everything here is collective, but for handles, sizes and checks: all ranks, same order. Errors:
+ * what the operators, plans and the communicator give. After an error during a run the communicator
+ * can only be destroyed.
  *
  * T = local tokens, S = sequences of the pack, Hk and Hv = key and value heads, dk and dv = head
  * dims, C = 2 Hk dk + Hv dv = conv channels, W = conv width, D = hidden size.
@@ -74,6 +82,15 @@ GDNCP_API gdncp_status_t gdncp_cp_rule_create(gdncp_comm_t *comm, const gdncp_la
                                               const gdncp_cp_rule_config_t *config,
                                               gdncp_cp_rule_t **rule_p);
 GDNCP_API void gdncp_cp_rule_destroy(gdncp_cp_rule_t *rule);
+
+/**
+ * GDNCP_OK, or what has gone wrong between the ranks in earlier runs, after which there is no
+ * other.
+ *
+ * On the CPU every run says so itself. On a CUDA device a lost peer is found while the stream runs:
+ * results are good where this is GDNCP_OK after gdncp_stream_synchronize().
+ */
+GDNCP_API gdncp_status_t gdncp_cp_rule_check(const gdncp_cp_rule_t *rule);
 
 /** What backward needs from forward. One for every forward whose backward is still to come. */
 typedef struct gdncp_cp_rule_saved gdncp_cp_rule_saved_t;
@@ -158,6 +175,8 @@ GDNCP_API gdncp_status_t gdncp_cp_core_create(gdncp_comm_t *comm, const gdncp_la
                                               const gdncp_layer_config_t *config,
                                               gdncp_cp_core_t **core_p);
 GDNCP_API void gdncp_cp_core_destroy(gdncp_cp_core_t *core);
+/** As gdncp_cp_rule_check(). */
+GDNCP_API gdncp_status_t gdncp_cp_core_check(const gdncp_cp_core_t *core);
 GDNCP_API gdncp_status_t gdncp_cp_core_saved_create(const gdncp_cp_core_t *core,
                                                     gdncp_cp_core_saved_t **saved_p);
 GDNCP_API void gdncp_cp_core_saved_destroy(gdncp_cp_core_saved_t *saved);
@@ -215,6 +234,8 @@ GDNCP_API gdncp_status_t gdncp_layer_create(gdncp_comm_t *comm, const gdncp_layo
                                             const gdncp_layer_config_t *config,
                                             gdncp_layer_t **layer_p);
 GDNCP_API void gdncp_layer_destroy(gdncp_layer_t *layer);
+/** As gdncp_cp_rule_check(). */
+GDNCP_API gdncp_status_t gdncp_layer_check(const gdncp_layer_t *layer);
 GDNCP_API gdncp_status_t gdncp_layer_saved_create(const gdncp_layer_t *layer,
                                                   gdncp_layer_saved_t **saved_p);
 GDNCP_API void gdncp_layer_saved_destroy(gdncp_layer_saved_t *saved);

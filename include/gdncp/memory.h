@@ -63,8 +63,9 @@ GDNCP_API gdncp_status_t gdncp_workspace_create_on(gdncp_device_kind_t device,
 /**
  * At least @p bytes of 64-byte aligned scratch of the workspace's device, not initialised.
  *
- * One block a workspace: a second call invalidates what the first one returned. On a CUDA device
- * growing waits until the device is idle.
+ * One block a workspace: a second call invalidates what the first one returned. On a CUDA device a
+ * block that has become too small is kept until the workspace is destroyed, for what is queued and
+ * for graphs that were captured with it.
  */
 GDNCP_API gdncp_status_t gdncp_workspace_reserve(gdncp_workspace_t *workspace, size_t bytes,
                                                  void **memory_p);

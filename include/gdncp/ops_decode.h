@@ -51,7 +51,7 @@ GDNCP_BEGIN_DECLS
  * CUDA device, any other number out of range) leaves the state after that one token unwritten.
  * Entries of a row that are neither its start nor that of a token may be anything.
  */
-typedef struct gdncp_recurrent_step {
+typedef struct gdncp_recurrent_step_t {
     gdncp_tensor_t q;            /**< [T, Hk, dk] */
     gdncp_tensor_t k;            /**< [T, Hk, dk] */
     gdncp_tensor_t v;            /**< [T, Hv, dv] */
@@ -89,7 +89,7 @@ GDNCP_API gdncp_status_t gdncp_recurrent_step(const gdncp_recurrent_step_t *step
  * of window and sequence together, but for the first row of the window. So the next call finds its
  * window whatever number of tokens is accepted then. After a call without num_accepted it is 1.
  */
-typedef struct gdncp_conv1d_update {
+typedef struct gdncp_conv1d_update_t {
     gdncp_tensor_t x;                 /**< [T, C], token stride free */
     gdncp_tensor_t weight;            /**< [C, W] F32, 1 <= W <= 8 */
     gdncp_tensor_t bias;              /**< [C] F32, optional */

@@ -1,14 +1,18 @@
-/* The backend of the emulator: memory of the host, streams that run what is queued. */
+/* The backend of the emulator: its calls, checked as a GPU's runtime would. */
 #include "kernel.h"
 
-#include <chrono>
-#include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <vector>
 
+extern "C" {
 #include "backend.h"
+}
+#include "counts.h"
+#include "device_memory.h"
+#include "pinned_memory.h"
+#include "schedule.h"
 #include "scheduler.h"
+#include "stop.h"
+#include "streams.h"
 
 namespace gdncp_emulated
 {
@@ -16,36 +20,28 @@ namespace gdncp_emulated
 namespace
 {
 
-struct stream_state {
-    std::vector<std::function<void()>> *recording; /* inside a capture */
-};
-
-struct graph_state {
-    std::vector<std::function<void()>> work;
-};
-
-thread_local stream_state default_stream;
-
-stream_state *state_of(gdncp_stream_t stream)
+/* Every call that queues or asks: none may be made by a function that the device calls. */
+void enter(const char *call)
 {
-    return stream != nullptr ? static_cast<stream_state *>(stream) : &default_stream;
+    if (stream_is_in_host_call()) {
+        stop("%s: a function queued with call_host() may use no call of the backend", call);
+    }
 }
 
-gdncp_status_t queue(gdncp_stream_t stream, std::function<void()> work)
+/* Every call that allocates, frees or waits. */
+gdncp_status_t enter_slow(const char *call)
 {
-    stream_state *const state = state_of(stream);
-
-    if (state->recording != nullptr) {
-        state->recording->push_back(std::move(work));
-    } else {
-        work();
+    enter(call);
+    if (is_forbidden()) {
+        return gdncp_fail(GDNCP_ERR_DEVICE,
+                          "%s: expected no allocation and no wait here: emulator_forbid()", call);
     }
     return GDNCP_OK;
 }
 
 gdncp_status_t check()
 {
-    return GDNCP_OK;
+    return schedule_check();
 }
 
 gdncp_status_t info(gdncp_device_info_t *result)
@@ -54,116 +50,264 @@ gdncp_status_t info(gdncp_device_info_t *result)
     strcpy(result->name, "emulated");
     result->num_multiprocessors = 4;
     result->compute_capability = 90;
-    result->shared_bytes = 227 * 1024;
+    result->shared_bytes = MAX_SHARED_BYTES;
+    result->memory_bytes = DEVICE_BYTES;
     return GDNCP_OK;
+}
+
+gdncp_status_t allocate(const char *call, gdncp_status_t (*allocator)(size_t, void **),
+                        size_t bytes, void **memory_p)
+{
+    gdncp_status_t status = enter_slow(call);
+
+    if (status == GDNCP_OK) {
+        status = stream_refuse_in_capture("an allocation");
+    }
+    if (status == GDNCP_OK) {
+        status = allocator(bytes, memory_p);
+    }
+    if (status == GDNCP_OK) {
+        count_allocation();
+    }
+    return status;
 }
 
 gdncp_status_t alloc(size_t bytes, void **memory_p)
 {
-    void *const memory =
-        bytes < SIZE_MAX / 2 ? aligned_alloc(256, (bytes + 256) / 256 * 256) : nullptr;
+    return allocate("alloc", device_alloc, bytes, memory_p);
+}
 
-    if (memory == nullptr) {
-        return gdncp_fail(GDNCP_ERR_OUT_OF_MEMORY, "out of memory: %zu bytes of the device", bytes);
+gdncp_status_t alloc_pinned(size_t bytes, void **memory_p)
+{
+    return allocate("alloc_pinned", pinned_alloc, bytes, memory_p);
+}
+
+/* In a capture the capture is spoilt and the memory stays, as CUDA does it. */
+void release(void *memory)
+{
+    if (enter_slow("free") != GDNCP_OK) {
+        stop("free: memory of the device is freed where emulator_forbid() forbids it");
     }
-    memset(memory, 0xff, bytes);
-    *memory_p = memory;
+    if (stream_wait_for_own() == GDNCP_OK) {
+        count_wait();
+        device_free(memory);
+    }
+}
+
+void release_pinned(void *memory)
+{
+    if (enter_slow("free_pinned") != GDNCP_OK) {
+        stop("free_pinned: pinned memory is freed where emulator_forbid() forbids it");
+    }
+    if (stream_refuse_in_capture("a free") == GDNCP_OK) {
+        pinned_free(memory);
+    }
+}
+
+/* Sides of a copy. */
+enum class side { DEVICE, PINNED, PAGEABLE };
+
+gdncp_status_t find_side(const char *name, const void *memory, size_t bytes, side *side_p)
+{
+    *side_p = side::DEVICE;
+    if (is_device_memory(memory)) {
+        if (device_holds(memory, bytes)) {
+            return GDNCP_OK;
+        }
+        char text[128];
+
+        return gdncp_fail(GDNCP_ERR_DEVICE,
+                          "%s: expected %zu bytes of one block of device memory, got %p, %s", name,
+                          bytes, memory, describe_address(memory, text, sizeof text));
+    }
+    *side_p = pinned_holds(memory, bytes) ? side::PINNED : side::PAGEABLE;
     return GDNCP_OK;
 }
 
 gdncp_status_t copy(void *dst, const void *src, size_t bytes, gdncp_stream_t stream)
 {
-    return queue(stream, [=] { memcpy(dst, src, bytes); });
+    side to;
+    side from;
+    work added = {};
+
+    enter("copy");
+    gdncp_status_t status = find_side("dst", dst, bytes, &to);
+
+    if (status == GDNCP_OK) {
+        status = find_side("src", src, bytes, &from);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    added.kind = work_kind::COPY;
+    added.name = "copy";
+    added.run = [=](fibre *) { memcpy(dst, src, bytes); };
+    if (to != side::PAGEABLE && from != side::PAGEABLE) {
+        added.host = static_cast<const char *>(to == side::PINNED ? dst : src);
+        added.host_bytes = to == side::PINNED || from == side::PINNED ? bytes : 0;
+        return stream_queue(stream, std::move(added));
+    }
+    status = enter_slow("copy");
+    if (status == GDNCP_OK) {
+        count_wait();
+        status = stream_queue_and_wait(stream, std::move(added));
+    }
+    return status;
 }
 
 gdncp_status_t clear(void *memory, size_t bytes, gdncp_stream_t stream)
 {
-    return queue(stream, [=] { memset(memory, 0, bytes); });
+    side where;
+    work added = {};
+
+    enter("clear");
+    const gdncp_status_t status = find_side("memory", memory, bytes, &where);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    if (where != side::DEVICE) {
+        return gdncp_fail(GDNCP_ERR_DEVICE, "memory: expected the device's, got %p of the host",
+                          memory);
+    }
+    added.kind = work_kind::CLEAR;
+    added.name = "clear";
+    added.run = [=](fibre *) { memset(memory, 0, bytes); };
+    return stream_queue(stream, std::move(added));
 }
 
 gdncp_status_t call_host(gdncp_stream_t stream, void (*function)(void *), void *context)
 {
-    return queue(stream, [=] { function(context); });
+    work added = {};
+
+    enter("call_host");
+    added.kind = work_kind::HOST_CALL;
+    added.name = "call_host";
+    added.run = [=](fibre *) { function(context); };
+    return stream_queue(stream, std::move(added));
+}
+
+gdncp_status_t wait_flag(gdncp_stream_t stream, const uint32_t *flag)
+{
+    work added = {};
+
+    enter("wait_flag");
+    if (!pinned_holds(flag, sizeof *flag)) {
+        return gdncp_fail(GDNCP_ERR_DEVICE, "flag: expected pinned memory, got %p",
+                          static_cast<const void *>(flag));
+    }
+    added.kind = work_kind::WAIT_FLAG;
+    added.name = "wait_flag";
+    added.flag = flag;
+    return stream_queue(stream, std::move(added));
 }
 
 gdncp_status_t stream_create(gdncp_stream_t *stream_p)
 {
-    *stream_p = new stream_state();
+    enter("stream_create");
+    *stream_p = stream_new();
     return GDNCP_OK;
 }
 
 void stream_destroy(gdncp_stream_t stream)
 {
-    delete static_cast<stream_state *>(stream);
+    enter("stream_destroy");
+    stream_delete(stream);
 }
 
 gdncp_status_t stream_synchronize(gdncp_stream_t stream)
 {
-    (void)stream;
-    return GDNCP_OK;
-}
+    const gdncp_status_t status = enter_slow("stream_synchronize");
 
-using instant = std::chrono::steady_clock::time_point;
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    count_wait();
+    return stream_wait(stream);
+}
 
 gdncp_status_t event_create(gdncp_event_t *event_p)
 {
-    *event_p = new instant();
+    enter("event_create");
+    *event_p = event_new();
     return GDNCP_OK;
 }
 
 void event_destroy(gdncp_event_t event)
 {
-    delete static_cast<instant *>(event);
+    enter("event_destroy");
+    event_delete(event);
 }
 
 gdncp_status_t event_record(gdncp_event_t event, gdncp_stream_t stream)
 {
-    return queue(stream,
-                 [=] { *static_cast<instant *>(event) = std::chrono::steady_clock::now(); });
+    enter("event_record");
+    return event_record_in(event, stream);
 }
 
 gdncp_status_t stream_wait_event(gdncp_stream_t stream, gdncp_event_t event)
 {
-    (void)stream;
-    (void)event;
-    return GDNCP_OK;
+    enter("stream_wait_event");
+    return stream_wait_for(stream, event);
 }
 
 gdncp_status_t event_elapsed(gdncp_event_t begin, gdncp_event_t end, float *ms_p)
 {
-    *ms_p = std::chrono::duration<float, std::milli>(*static_cast<instant *>(end) -
-                                                     *static_cast<instant *>(begin))
-                .count();
-    return GDNCP_OK;
+    enter("event_elapsed");
+    return event_time_between(begin, end, ms_p);
 }
 
 gdncp_status_t capture_begin(gdncp_stream_t stream)
 {
-    state_of(stream)->recording = new std::vector<std::function<void()>>();
-    return GDNCP_OK;
+    enter("capture_begin");
+    return stream_capture_begin(stream);
 }
 
 gdncp_status_t capture_end(gdncp_stream_t stream, void **graph_p)
 {
-    stream_state *const state = state_of(stream);
-
-    *graph_p = new graph_state{std::move(*state->recording)};
-    delete state->recording;
-    state->recording = nullptr;
-    return GDNCP_OK;
+    enter("capture_end");
+    return stream_capture_end(stream, graph_p);
 }
 
 gdncp_status_t graph_launch(void *graph, gdncp_stream_t stream)
 {
-    for (const std::function<void()> &work : static_cast<graph_state *>(graph)->work) {
-        queue(stream, work);
-    }
-    return GDNCP_OK;
+    enter("graph_launch");
+    return stream_launch(stream, graph);
 }
 
 void graph_destroy(void *graph)
 {
-    delete static_cast<graph_state *>(graph);
+    enter("graph_destroy");
+    graph_delete(graph);
+}
+
+/* What a GPU refuses to launch. */
+gdncp_status_t check_shape(const kernel_shape &shape)
+{
+    constexpr int64_t MAX_X = INT32_MAX;
+    constexpr int MAX_YZ = 65535;
+
+    if (shape.threads < 1 || shape.threads > 1024 || shape.threads % 32 != 0) {
+        return gdncp_fail(GDNCP_ERR_DEVICE,
+                          "%s: expected a launch with whole warps and at most 1024 threads a "
+                          "block, got %d threads",
+                          shape.name, shape.threads);
+    }
+    if (shape.grid.x < 1 || shape.grid.x > MAX_X || shape.grid.y < 1 || shape.grid.y > MAX_YZ ||
+        shape.grid.z < 1 || shape.grid.z > MAX_YZ) {
+        return gdncp_fail(GDNCP_ERR_DEVICE,
+                          "%s: expected a launch of at most (%lld, %d, %d) blocks, got (%lld, %d, "
+                          "%d)",
+                          shape.name, (long long)MAX_X, MAX_YZ, MAX_YZ, (long long)shape.grid.x,
+                          shape.grid.y, shape.grid.z);
+    }
+    if (shape.shared_bytes > MAX_SHARED_BYTES) {
+        return gdncp_fail(GDNCP_ERR_DEVICE,
+                          "%s: expected a launch with at most %zu bytes of shared memory a block, "
+                          "got %zu",
+                          shape.name, MAX_SHARED_BYTES, shape.shared_bytes);
+    }
+    return GDNCP_OK;
 }
 
 } /* namespace */
@@ -171,7 +315,17 @@ void graph_destroy(void *graph)
 gdncp_status_t queue_kernel(const kernel_shape &shape, gdncp_stream_t stream,
                             std::function<void()> body)
 {
-    return queue(stream, [=] { run_kernel(shape, body); });
+    const gdncp_status_t status = check_shape(shape);
+    work added = {};
+
+    enter(shape.name);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    added.kind = work_kind::KERNEL;
+    added.name = shape.name;
+    added.run = [shape, body = std::move(body)](fibre *home) { run_kernel(shape, body, home); };
+    return stream_queue(stream, std::move(added));
 }
 
 } /* namespace gdncp_emulated */
@@ -179,10 +333,26 @@ gdncp_status_t queue_kernel(const kernel_shape &shape, gdncp_stream_t stream,
 using namespace gdncp_emulated;
 
 extern "C" const gdncp_backend_t gdncp_backend_emulated = {
-    check,         info,          alloc,          free,
-    alloc,         free,          copy,           clear,
-    call_host,     stream_create, stream_destroy, stream_synchronize,
-    event_create,  event_destroy, event_record,   stream_wait_event,
-    event_elapsed, capture_begin, capture_end,    graph_launch,
+    check,
+    info,
+    alloc,
+    release,
+    alloc_pinned,
+    release_pinned,
+    copy,
+    clear,
+    call_host,
+    wait_flag,
+    stream_create,
+    stream_destroy,
+    stream_synchronize,
+    event_create,
+    event_destroy,
+    event_record,
+    stream_wait_event,
+    event_elapsed,
+    capture_begin,
+    capture_end,
+    graph_launch,
     graph_destroy,
 };

@@ -9,6 +9,8 @@
 namespace gdncp_emulated
 {
 
+constexpr size_t MAX_SHARED_BYTES = 227 * 1024; /* of one block */
+
 struct kernel_shape {
     const char *name;
     gdncp_grid grid;
@@ -41,13 +43,13 @@ void meet_warp(const char *name, void *operand, void (*perform)(void *const *ope
 /* Stops the program where an address is not `bytes` of this block's shared memory, aligned. */
 void check_shared(const char *name, const void *address, size_t bytes, size_t alignment);
 
-/* Asynchronous copies of this thread, 16 bytes each. */
-void copy_later(void *shared, const char *data);
+/* Copy `bytes` of device memory to a place of 4, 8 or 16 bytes in shared memory, of which the rest
+ * becomes zero; both are aligned to the place's size. */
+void copy_async(const char *name, void *shared, const void *global, int place_bytes, int bytes);
+
+/* Close the group of this thread's copies; wait until at most so many groups are under way. */
 void commit_copies();
 void wait_copies(int groups_under_way);
-
-/* Which order threads run in from now on, in this host thread: 0 is by number, others at random. */
-void set_schedule(uint64_t seed);
 
 } /* namespace gdncp_emulated */
 

@@ -13,6 +13,7 @@
 #define GDNCP_KERNEL(threads, blocks) static
 #define GDNCP_FN inline
 #define GDNCP_UNROLL
+#define GDNCP_ROLLED
 
 namespace GDNCP_KERNELS
 {
@@ -56,7 +57,17 @@ inline float to_float(bf16 x)
     return bits_float((uint32_t)x.bits << 16);
 }
 
-float to_float(f16 x);
+/* The exponent moves to where a float has it: exact, subnormals too. */
+inline float to_float(f16 x)
+{
+    const uint32_t size = (uint32_t)(x.bits & 0x7fff) << 13;
+    const uint32_t sign = (uint32_t)(x.bits & 0x8000) << 16;
+
+    if (size >= 0x0f800000u) { /* infinite or NaN */
+        return bits_float(sign | 0x70000000u | size);
+    }
+    return bits_float(sign | float_bits(bits_float(size) * 0x1p112f));
+}
 
 template <typename T> T from_float(float x);
 
@@ -70,7 +81,7 @@ template <> inline bf16 from_float<bf16>(float x)
     const uint32_t bits = float_bits(x);
 
     if (std::isnan(x)) {
-        return {(uint16_t)(bits >> 16 | 0x40)};
+        return {0x7fff};
     }
     return {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
@@ -79,58 +90,55 @@ template <> f16 from_float<f16>(float x);
 
 inline uint32_t to_tf32(float x)
 {
-    return std::isfinite(x) ? (float_bits(x) + 0x1000) & 0xffffe000u : float_bits(x);
+    return std::isnan(x) ? 0x7fffffffu : (float_bits(x) + 0x1000) & 0xffffe000u;
 }
 
-template <typename T> struct shuffle_operand {
-    T value;
-    T result;
-    int source;
+struct shuffle_operand {
+    uint32_t value;
+    uint32_t result;
+    int source; /* a lane */
 };
 
-template <typename T> void shuffle_lanes(void *const *operands)
-{
-    for (int i = 0; i < 32; i++) {
-        shuffle_operand<T> *const own = static_cast<shuffle_operand<T> *>(operands[i]);
-
-        own->result = static_cast<shuffle_operand<T> *>(operands[own->source])->value;
-    }
-}
+void shuffle_lanes(void *const *operands);
 
 /* Lanes that would read beyond the warp's ends keep their own value, as on a GPU. */
-template <typename T> T shuffle_from(T value, int source)
+template <typename T> T shuffle_from(const char *name, T value, int source)
 {
-    shuffle_operand<T> operand = {value, value,
-                                  source >= 0 && source < 32 ? source : thread_index() % 32};
+    shuffle_operand operand = {0, 0, source >= 0 && source < 32 ? source : thread_index() % 32};
+    T result;
 
     static_assert(sizeof(T) == 4, "shuffles move 4 bytes");
-    meet_warp("shuffle", &operand, shuffle_lanes<T>);
-    return operand.result;
+    std::memcpy(&operand.value, &value, sizeof value);
+    meet_warp(name, &operand, shuffle_lanes);
+    std::memcpy(&result, &operand.result, sizeof result);
+    return result;
 }
 
+/* The lane's number counts modulo 32. */
 template <typename T> T shuffle(T value, int lane)
 {
-    return shuffle_from(value, lane);
+    return shuffle_from("shuffle", value, lane & 31);
 }
 
 template <typename T> T shuffle_xor(T value, int mask)
 {
-    return shuffle_from(value, thread_index() % 32 ^ mask);
+    return shuffle_from("shuffle_xor", value, thread_index() % 32 ^ mask);
 }
 
 template <typename T> T shuffle_up(T value, int count)
 {
-    return shuffle_from(value, thread_index() % 32 - count);
+    return shuffle_from("shuffle_up", value, thread_index() % 32 - count);
 }
 
 template <typename T> T shuffle_down(T value, int count)
 {
-    return shuffle_from(value, thread_index() % 32 + count);
+    return shuffle_from("shuffle_down", value, thread_index() % 32 + count);
 }
 
+/* Of one lane: others see nothing else of it. */
 struct ldmatrix_operand {
     uint16_t row[8]; /* what this lane's address holds */
-    uint32_t *r;
+    uint32_t r[4];
 };
 
 void ldmatrix_lanes(void *const *operands);
@@ -144,8 +152,8 @@ inline void ldmatrix_load(const char *name, uint32_t r[4], const void *row,
 
     check_shared(name, row, 16, 16);
     std::memcpy(operand.row, row, 16);
-    operand.r = r;
     meet_warp(name, &operand, perform);
+    std::memcpy(r, operand.r, sizeof operand.r);
 }
 
 inline void ldmatrix_x4(uint32_t r[4], const void *row)
@@ -159,43 +167,42 @@ inline void ldmatrix_x4_trans(uint32_t r[4], const void *row)
 }
 
 struct mma_operand {
-    float *d;
-    const uint32_t *a;
-    const uint32_t *b;
+    float d[4];
+    uint32_t a[4];
+    uint32_t b[2];
 };
 
 void mma_bf16_lanes(void *const *operands);
 void mma_f16_lanes(void *const *operands);
 void mma_tf32_lanes(void *const *operands);
 
+inline void mma_of_warp(const char *name, float d[4], const uint32_t a[4], const uint32_t b[2],
+                        void (*perform)(void *const *))
+{
+    mma_operand operand = {{d[0], d[1], d[2], d[3]}, {a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+
+    meet_warp(name, &operand, perform);
+    std::memcpy(d, operand.d, sizeof operand.d);
+}
+
 inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
-    mma_operand operand = {d, a, b};
-
-    meet_warp("mma_bf16", &operand, mma_bf16_lanes);
+    mma_of_warp("mma_bf16", d, a, b, mma_bf16_lanes);
 }
 
 inline void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
-    mma_operand operand = {d, a, b};
-
-    meet_warp("mma_f16", &operand, mma_f16_lanes);
+    mma_of_warp("mma_f16", d, a, b, mma_f16_lanes);
 }
 
 inline void mma_tf32(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
-    mma_operand operand = {d, a, b};
-
-    meet_warp("mma_tf32", &operand, mma_tf32_lanes);
+    mma_of_warp("mma_tf32", d, a, b, mma_tf32_lanes);
 }
 
 inline void cp_async_16(void *shared, const void *global, int bytes)
 {
-    char data[16] = {0};
-
-    check_shared("cp_async_16", shared, 16, 16);
-    std::memcpy(data, global, (size_t)bytes);
-    copy_later(shared, data);
+    copy_async("cp_async_16", shared, global, 16, bytes);
 }
 
 inline void cp_async_commit()

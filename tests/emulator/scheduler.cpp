@@ -1,266 +1,394 @@
 /* Runs the blocks of a kernel: threads are fibres that wait for each other in meetings. */
-#include "kernel.h"
+#include "scheduler.h"
 
-#include <boost/context/fiber.hpp>
-#include <boost/context/fixedsize_stack.hpp>
-#include <cstdio>
-#include <cstdlib>
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <sys/mman.h>
 #include <vector>
 
-#include "scheduler.h"
+#include "async_copies.h"
+#include "block.h"
+#include "guarded.h"
+#include "ready_threads.h"
+#include "sanitizers.h"
+#include "schedule.h"
 
 namespace gdncp_emulated
 {
 
+thread_local thread_state *current_thread;
+thread_local block_state *current_block;
+
 namespace
 {
 
-constexpr size_t STACK_BYTES = 128 * 1024;
+constexpr size_t STACK_BYTES = 256 * 1024;
+/* Tops of stacks that lay a power of two apart would share the same few lines of the caches. */
+constexpr size_t STAGGER = 9 * 64;
+constexpr size_t SHARED_PAGE_BYTES = (MAX_SHARED_BYTES + PAGE - 1) / PAGE * PAGE;
 
-struct block_state;
+/* Blocks take turns with these, so that to the thread sanitizer neighbours are not the same
+ * threads, whose accesses would seem to be ordered. */
+constexpr int NUM_TEAMS = THREAD_SANITIZER ? 2 : 1;
 
-/* Who waits for each other. */
-struct meeting {
-    const char *name;
-    int arrived;
-    uint64_t round;
-    void *operands[32];
-};
+/* Threads that run a block, used again for others. */
+struct team {
+    char *stacks;
+    int num_threads;
+    thread_state threads[MAX_THREADS];
 
-struct async_copy {
-    char *to;
-    char data[16];
-};
-
-struct thread_state {
-    int index;
-    bool done;
-    block_state *block;
-    boost::context::fiber fiber;
-    boost::context::fiber back;
-    const meeting *waits_for;
-    uint64_t round;
-    std::vector<std::vector<async_copy>> groups; /* the last one is still open */
-};
-
-struct block_state {
-    const kernel_shape *shape;
-    int64_t x;
-    int y;
-    int z;
-    char *shared;
-    int num_running;
-    meeting all;
-    std::vector<meeting> warps;
-    std::vector<thread_state> threads;
-};
-
-thread_local thread_state *current;
-
-[[noreturn]] void stop(const char *what)
-{
-    fprintf(stderr, "emulator: %s, thread %d of block (%lld, %d, %d): %s\n",
-            current->block->shape->name, current->index, (long long)current->block->x,
-            current->block->y, current->block->z, what);
-    abort();
-}
-
-void yield_until(const meeting *place, uint64_t round)
-{
-    current->waits_for = place;
-    current->round = round;
-    current->back = std::move(current->back).resume();
-}
-
-bool can_run(const thread_state &thread)
-{
-    return !thread.done && (thread.waits_for == nullptr || thread.waits_for->round > thread.round);
-}
-
-void land(const std::vector<async_copy> &group)
-{
-    for (const async_copy &copy : group) {
-        memcpy(copy.to, copy.data, sizeof copy.data);
-    }
-}
-
-void run_block(block_state &block, const std::function<void()> &body)
-{
-    for (thread_state &thread : block.threads) {
-        thread_state *const self = &thread;
-
-        thread.groups.assign(1, {});
-        thread.done = false;
-        thread.waits_for = nullptr;
-        thread.fiber =
-            boost::context::fiber(std::allocator_arg, boost::context::fixedsize_stack(STACK_BYTES),
-                                  [self, &body](boost::context::fiber &&back) {
-                                      self->back = std::move(back);
-                                      body();
-                                      wait_copies(0);
-                                      self->done = true;
-                                      return std::move(self->back);
-                                  });
-    }
-    int left = (int)block.threads.size();
-
-    while (left > 0) {
-        bool progress = false;
-
-        for (thread_state &thread : block.threads) {
-            if (!can_run(thread)) {
-                continue;
-            }
-            progress = true;
-            thread.waits_for = nullptr;
-            current = &thread;
-            thread.fiber = std::move(thread.fiber).resume();
-            left -= thread.done;
+    void grow(int count)
+    {
+        if (stacks == nullptr) {
+            stacks = map_stacks(MAX_THREADS, STACK_BYTES);
         }
-        if (!progress) {
-            for (thread_state &thread : block.threads) {
-                if (!thread.done) {
-                    current = &thread;
-                    stop("waits for threads that do not come");
-                }
-            }
+        for (; num_threads < count; num_threads++) {
+            thread_state *const thread = &threads[num_threads];
+
+            thread->index = num_threads;
+            thread->copies = async_copies_create();
+            fibre_create(&thread->own, stacks + (size_t)num_threads * STACK_BYTES,
+                         STACK_BYTES - (size_t)(num_threads % 32) * STAGGER);
         }
     }
-    current = nullptr;
+
+    ~team()
+    {
+        for (int i = 0; i < num_threads; i++) {
+            fibre_destroy(&threads[i].own);
+            async_copies_destroy(threads[i].copies);
+        }
+        if (stacks != nullptr) {
+            unmap_stacks(stacks, MAX_THREADS, STACK_BYTES);
+        }
+    }
+};
+
+/* Tokens of one block, never used for another: they would order the two. */
+struct block_order {
+    char begun;
+    char barrier[2]; /* of even and odd rounds: who comes early to the next may not count */
+    char warps[MAX_THREADS / 32][2];
+};
+
+/* What a thread of the host runs kernels with. */
+struct engine {
+    team teams[NUM_TEAMS];
+    char *shared_region;      /* a guard page, pages, a guard page */
+    size_t shared_page_bytes; /* of the region's last pages, which can be used */
+    ready_threads ready;
+    block_state block;
+    block_order *order;
+    char *finished; /* token: of all threads of the kernel */
+    fibre *home;
+    const std::function<void()> *body;
+
+    engine() : teams(), shared_page_bytes(0)
+    {
+        void *const region = mmap(nullptr, SHARED_PAGE_BYTES + 2 * PAGE, PROT_NONE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+        if (region == MAP_FAILED) {
+            abort();
+        }
+        shared_region = static_cast<char *>(region);
+    }
+
+    ~engine()
+    {
+        munmap(shared_region, SHARED_PAGE_BYTES + 2 * PAGE);
+    }
+};
+
+thread_local engine *running;
+
+engine *own_engine()
+{
+    thread_local const std::unique_ptr<engine> own(new engine());
+
+    return own.get();
+}
+
+/* Says who does not come. */
+[[noreturn]] void stop_waiting(const block_state &block)
+{
+    const thread_state *waiting = nullptr;
+    int same = 0;
+    int returned = 0;
+    const char *elsewhere = nullptr;
+
+    for (int i = 0; i < block.shape->threads; i++) {
+        const thread_state *const thread = &block.threads[i];
+
+        waiting = waiting == nullptr && !thread->done ? thread : waiting;
+    }
+    for (int i = 0; i < block.shape->threads; i++) {
+        const thread_state *const thread = &block.threads[i];
+
+        if (thread->done) {
+            returned++;
+        } else if (strcmp(thread->waits_in, waiting->waits_in) == 0) {
+            same++;
+        } else {
+            elsewhere = thread->waits_in;
+        }
+    }
+    current_thread = const_cast<thread_state *>(waiting);
+    stop("waits in %s for threads that do not come: of %d threads %d wait there, %d have returned, "
+         "%d wait elsewhere%s%s",
+         waiting->waits_in, block.shape->threads, same, returned,
+         block.shape->threads - same - returned, elsewhere != nullptr ? " as in " : "",
+         elsewhere != nullptr ? elsewhere : "");
+}
+
+/* Give way to the next thread that is ready. Returns when it is this one's turn. */
+void run_next(thread_state *self)
+{
+    thread_state *const next = running->ready.take();
+
+    if (next == nullptr) {
+        stop_waiting(running->block);
+    }
+    if (next != self) {
+        current_thread = next;
+        fibre_switch(&self->own, &next->own);
+    }
+}
+
+void run_thread(void *argument)
+{
+    thread_state *const self = static_cast<thread_state *>(argument);
+
+    order_after(&running->order->begun);
+    (*running->body)();
+    async_copies_drop(self->copies);
+    order_before(running->finished);
+    self->done = true;
+    if (--running->block.num_running > 0) {
+        run_next(self);
+    } else {
+        fibre_switch(&self->own, running->home);
+    }
+}
+
+char *shared_pages(const engine *machine)
+{
+    return machine->shared_region + PAGE + SHARED_PAGE_BYTES - machine->shared_page_bytes;
+}
+
+void open_shared_memory(engine *machine, size_t page_bytes)
+{
+    if (page_bytes != machine->shared_page_bytes) {
+        mprotect(shared_pages(machine), machine->shared_page_bytes, PROT_NONE);
+        machine->shared_page_bytes = page_bytes;
+        mprotect(shared_pages(machine), page_bytes, PROT_READ | PROT_WRITE);
+    }
+}
+
+/* A block's memory as new: what the thread sanitizer knows of it is of another block. */
+guarded fresh_shared_memory(const engine *machine, size_t bytes)
+{
+    const size_t page_bytes = machine->shared_page_bytes;
+    char *const pages = shared_pages(machine);
+
+    if (THREAD_SANITIZER && page_bytes > 0) {
+        mmap(pages, page_bytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    }
+    return guarded_lend(pages, page_bytes, bytes, 128);
+}
+
+void run_block(engine *machine, team *workers)
+{
+    block_state &block = machine->block;
+    const int num_threads = block.shape->threads;
+    const guarded shared = fresh_shared_memory(machine, block.shape->shared_bytes);
+    const std::unique_ptr<block_order> order(new block_order());
+
+    machine->order = order.get();
+    block.shared = shared.begin;
+    block.num_running = num_threads;
+    block.threads = workers->threads;
+    block.all = {};
+    std::fill_n(block.warps, num_threads / 32, meeting());
+    machine->ready.clear(num_threads);
+    for (int i = 0; i < num_threads; i++) {
+        thread_state *const thread = &workers->threads[i];
+
+        thread->done = false;
+        thread->waits_in = nullptr;
+        fibre_start(&thread->own, run_thread, thread);
+        machine->ready.add(thread);
+    }
+    order_before(&order->begun);
+    current_block = &block;
+    current_thread = machine->ready.take();
+    fibre_switch(machine->home, &current_thread->own);
+    if (!guarded_is_intact(shared)) {
+        stop("has written outside of its %zu bytes of shared memory", shared.bytes);
+    }
+    guarded_take_back(shared);
+    current_thread = nullptr;
+    current_block = nullptr;
+}
+
+std::vector<int64_t> order_of_blocks(int64_t count)
+{
+    std::vector<int64_t> order((size_t)count);
+
+    for (size_t i = 0; i < order.size(); i++) {
+        order[i] = (int64_t)i;
+    }
+    for (size_t i = order.size(); schedule_is_random() && i > 1; i--) {
+        std::swap(order[i - 1], order[choose(i)]);
+    }
+    return order;
+}
+
+/* Wait until `expected` threads have come; the last one performs what they came for. */
+void meet(meeting *place, int expected, thread_state *members,
+          void (*perform)(void *const *operands))
+{
+    thread_state *const self = current_thread;
+    ready_threads &ready = running->ready;
+
+    if (++place->arrived < expected) {
+        self->waits_in = place->name;
+        run_next(self);
+        return;
+    }
+    place->arrived = 0;
+    place->round++;
+    if (perform != nullptr) {
+        perform(place->operands);
+    }
+    for (int i = 0; i < expected; i++) {
+        members[i].waits_in = nullptr;
+        if (&members[i] != self) {
+            ready.add(&members[i]);
+        }
+    }
+    maybe_let_others_run();
 }
 
 } /* namespace */
 
-void run_kernel(const kernel_shape &shape, const std::function<void()> &body)
+void maybe_let_others_run()
 {
-    block_state block = {};
+    ready_threads &ready = running->ready;
 
-    block.shape = &shape;
-    block.shared = static_cast<char *>(aligned_alloc(128, (shape.shared_bytes + 127) / 128 * 128));
-    block.threads.resize((size_t)shape.threads);
-    block.warps.resize((size_t)shape.threads / 32);
-    for (int i = 0; i < shape.threads; i++) {
-        block.threads[(size_t)i].index = i;
-        block.threads[(size_t)i].block = &block;
+    if (ready.is_random() && choose(2) == 0) {
+        ready.add(current_thread);
+        run_next(current_thread);
     }
-    for (block.z = 0; block.z < shape.grid.z; block.z++) {
-        for (block.y = 0; block.y < shape.grid.y; block.y++) {
-            for (block.x = 0; block.x < shape.grid.x; block.x++) {
-                memset(block.shared, 0xff, shape.shared_bytes);
-                run_block(block, body);
-            }
-        }
+}
+
+void run_kernel(const kernel_shape &shape, const std::function<void()> &body, fibre *home)
+{
+    engine *const machine = own_engine();
+    const std::unique_ptr<char> finished(new char());
+    const int64_t plane = shape.grid.x * shape.grid.y;
+    int64_t num_done = 0;
+
+    running = machine;
+    machine->home = home;
+    machine->body = &body;
+    machine->finished = finished.get();
+    machine->block = {};
+    machine->block.shape = &shape;
+    open_shared_memory(machine, (shape.shared_bytes + PAGE - 1) / PAGE * PAGE);
+    for (const int64_t block : order_of_blocks(plane * shape.grid.z)) {
+        team *const workers = &machine->teams[num_done++ % NUM_TEAMS];
+
+        machine->block.x = block % shape.grid.x;
+        machine->block.y = (int)(block / shape.grid.x % shape.grid.y);
+        machine->block.z = (int)(block / plane);
+        workers->grow(shape.threads);
+        run_block(machine, workers);
     }
-    free(block.shared);
+    order_after(machine->finished);
 }
 
 int thread_index()
 {
-    return current->index;
+    return current_thread->index;
 }
 
 int num_threads()
 {
-    return current->block->shape->threads;
+    return current_block->shape->threads;
 }
 
 int64_t block_x()
 {
-    return current->block->x;
+    return current_block->x;
 }
 
 int block_y()
 {
-    return current->block->y;
+    return current_block->y;
 }
 
 int block_z()
 {
-    return current->block->z;
+    return current_block->z;
 }
 
 char *shared_memory()
 {
-    return current->block->shared;
+    return current_block->shared;
 }
 
 void sync_block()
 {
-    meeting &place = current->block->all;
+    block_state *const block = current_block;
+    char *const token = &running->order->barrier[block->all.round % 2];
 
-    if (++place.arrived == current->block->shape->threads) {
-        place.arrived = 0;
-        place.round++;
-    } else {
-        yield_until(&place, place.round);
-    }
+    block->all.name = "sync_block";
+    order_before(token);
+    meet(&block->all, block->shape->threads, block->threads, nullptr);
+    order_after(token);
 }
 
 void meet_warp(const char *name, void *operand, void (*perform)(void *const *operands))
 {
-    meeting &place = current->block->warps[(size_t)current->index / 32];
+    thread_state *const self = current_thread;
+    block_state *const block = current_block;
+    const int warp = self->index / 32;
+    meeting *const place = &block->warps[warp];
 
-    if (place.arrived > 0 && strcmp(place.name, name) != 0) {
-        stop("lanes of a warp meet in different operations");
+    if (place->arrived > 0 && place->name != name && strcmp(place->name, name) != 0) {
+        stop("comes to %s while lanes of its warp wait in %s", name, place->name);
     }
-    place.name = name;
-    place.operands[current->index % 32] = operand;
-    if (++place.arrived == 32) {
-        place.arrived = 0;
-        if (perform != nullptr) {
-            perform(place.operands);
-        }
-        place.round++;
-    } else {
-        yield_until(&place, place.round);
-    }
+    place->name = name;
+    place->operands[self->index % 32] = operand;
+    meet(place, 32, block->threads + 32 * warp, perform);
 }
 
 void sync_warp()
 {
+    const int warp = current_thread->index / 32;
+    char *const token = &running->order->warps[warp][current_block->warps[warp].round % 2];
+
+    order_before(token);
     meet_warp("sync_warp", nullptr, nullptr);
+    order_after(token);
 }
 
 void check_shared(const char *name, const void *address, size_t bytes, size_t alignment)
 {
-    const char *const begin = current->block->shared;
+    const char *const begin = current_block->shared;
     const char *const at = static_cast<const char *>(address);
 
-    if (at < begin || at + bytes > begin + current->block->shape->shared_bytes) {
-        stop("address outside of shared memory");
+    if (at < begin || at + bytes > begin + current_block->shape->shared_bytes) {
+        stop("%s: %zu bytes at offset %td lie outside of its %zu bytes of shared memory", name,
+             bytes, at - begin, current_block->shape->shared_bytes);
     }
     if ((uintptr_t)address % alignment != 0) {
-        stop("address not aligned");
+        stop("%s: the address at offset %td of shared memory is not aligned to %zu bytes", name,
+             at - begin, alignment);
     }
-    (void)name;
-}
-
-void copy_later(void *shared, const char *data)
-{
-    async_copy copy;
-
-    copy.to = static_cast<char *>(shared);
-    memcpy(copy.data, data, sizeof copy.data);
-    current->groups.back().push_back(copy);
-}
-
-void commit_copies()
-{
-    current->groups.emplace_back();
-}
-
-void wait_copies(int groups_under_way)
-{
-    /* The open group is not waited for. */
-    while ((int)current->groups.size() - 1 > groups_under_way) {
-        land(current->groups.front());
-        current->groups.erase(current->groups.begin());
-    }
-}
-
-void set_schedule(uint64_t seed)
-{
-    (void)seed;
 }
 
 } /* namespace gdncp_emulated */

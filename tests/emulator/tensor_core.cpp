@@ -1,110 +1,137 @@
-/* What a warp's matrix instructions compute, from the registers of its 32 lanes. */
+/* What a warp's shuffles and matrix instructions compute, from what its 32 lanes bring. Compiled
+ * without sanitizers: it reads and writes what belongs to others while they wait. */
 #include "kernel.h"
 
-#include <cmath>
+#include <cstring>
 
 namespace gdncp_emulated
 {
 
-float to_float(f16 x)
-{
-    const int exponent = x.bits >> 10 & 31;
-    const int mantissa = x.bits & 1023;
-    const float sign = x.bits >> 15 ? -1.0f : 1.0f;
-
-    if (exponent == 31) {
-        return mantissa != 0 ? NAN : sign * INFINITY;
-    }
-    return sign * (exponent == 0 ? std::ldexp((float)mantissa, -24)
-                                 : std::ldexp((float)(mantissa + 1024), exponent - 25));
-}
-
+/* To the nearest, ties to even; a mantissa that is rounded up carries into the exponent. */
 template <> f16 from_float<f16>(float x)
 {
-    const uint16_t sign = (uint16_t)(std::signbit(x) ? 0x8000 : 0);
-    const float size = std::fabs(x);
+    const uint32_t bits = float_bits(x);
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    const uint32_t size = bits & 0x7fffffff;
 
-    if (std::isnan(x)) {
-        return {(uint16_t)(sign | 0x7e00)};
+    if (size > 0x7f800000) {
+        return {0x7fff};
     }
-    if (size >= 65520.0f) {
+    if (size >= 0x477ff000) { /* 65520 and more */
         return {(uint16_t)(sign | 0x7c00)};
     }
-    if (size < 0x1p-14f) {
-        return {(uint16_t)(sign | (uint16_t)std::nearbyint(std::ldexp(size, 24)))};
+    if (size < 0x38800000) { /* less than 2^-14: the sum leaves multiples of 2^-24 */
+        return {(uint16_t)(sign | (float_bits(bits_float(size) + 0.5f) - float_bits(0.5f)))};
     }
-    int exponent;
-    const float fraction = std::frexp(size, &exponent); /* 0.5 <= fraction < 1 */
-    const int mantissa = (int)std::nearbyint(std::ldexp(fraction, 11));
-
-    /* A mantissa rounded up to 2048 carries into the exponent. */
-    return {(uint16_t)(sign | (uint16_t)(((exponent + 13) << 10) + mantissa))};
+    return {(uint16_t)(sign | (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13)};
 }
 
 namespace
 {
 
-ldmatrix_operand *row_of(void *const *operands, int lane)
+using row8 = float __attribute__((vector_size(32)));
+using word8 = uint32_t __attribute__((vector_size(32)));
+
+template <typename T> T *of_lane(void *const *operands, int lane)
 {
-    return static_cast<ldmatrix_operand *>(operands[lane]);
+    return static_cast<T *>(operands[lane]);
 }
 
-uint16_t element(void *const *operands, int matrix, int row, int column)
-{
-    return row_of(operands, 8 * matrix + row)->row[column];
-}
-
-/* 16-bit operands: registers of two elements, low half first. */
-template <typename T> float half_of(uint32_t reg, int half)
-{
-    return to_float(T{(uint16_t)(half == 0 ? reg & 0xffff : reg >> 16)});
-}
-
-const mma_operand *lane_of(void *const *operands, int lane)
-{
-    return static_cast<const mma_operand *>(operands[lane]);
-}
-
-/* d += a b, products exact, sums in float32 in order of k. */
-template <int depth>
-void multiply(void *const *operands, const float a[16][16], const float b[16][8])
+/* d [16, 8]: each lane has two neighbours in row lane / 4, and two in row lane / 4 + 8. */
+void gather_sums(void *const *operands, row8 d[16])
 {
     for (int lane = 0; lane < 32; lane++) {
-        float *const d = lane_of(operands, lane)->d;
+        const float *const own = of_lane<const mma_operand>(operands, lane)->d;
+        float *const upper = reinterpret_cast<float *>(&d[lane / 4]) + 2 * (lane % 4);
+        float *const lower = reinterpret_cast<float *>(&d[lane / 4 + 8]) + 2 * (lane % 4);
 
-        for (int i = 0; i < 4; i++) {
-            const int row = lane / 4 + 8 * (i / 2);
-            const int column = 2 * (lane % 4) + i % 2;
-            float sum = d[i];
-
-            for (int k = 0; k < depth; k++) {
-                sum += a[row][k] * b[k][column];
-            }
-            d[i] = sum;
-        }
+        memcpy(upper, own, 2 * sizeof *own);
+        memcpy(lower, own + 2, 2 * sizeof *own);
     }
 }
 
+void scatter_sums(const row8 d[16], void *const *operands)
+{
+    for (int lane = 0; lane < 32; lane++) {
+        float *const own = of_lane<mma_operand>(operands, lane)->d;
+        const float *const upper = reinterpret_cast<const float *>(&d[lane / 4]) + 2 * (lane % 4);
+        const float *const lower =
+            reinterpret_cast<const float *>(&d[lane / 4 + 8]) + 2 * (lane % 4);
+
+        memcpy(own, upper, 2 * sizeof *own);
+        memcpy(own + 2, lower, 2 * sizeof *own);
+    }
+}
+
+/* The elements of 8 registers, which hold two each, low half first. */
+struct halves {
+    row8 low;
+    row8 high;
+};
+
+void split(bf16, const uint32_t *registers, halves *result)
+{
+    word8 words;
+
+    memcpy(&words, registers, sizeof words);
+    result->low = (row8)(words << 16);
+    result->high = (row8)(words & 0xffff0000u);
+}
+
+/* As to_float(). */
+void split(f16, const uint32_t *registers, halves *result)
+{
+    word8 words;
+
+    memcpy(&words, registers, sizeof words);
+    for (row8 *const half : {&result->low, &result->high}) {
+        const word8 sign = (words & 0x8000u) << 16;
+        const word8 size = (words & 0x7fffu) << 13;
+        const word8 special = (word8)(size >= 0x0f800000u) & (0x70000000u | size);
+        const word8 finite = (word8)(size < 0x0f800000u) & (word8)((row8)size * 0x1p112f);
+
+        *half = (row8)(sign | special | finite);
+        words >>= 16;
+    }
+}
+
+/* A register of row i holds columns 2 j and 2 j + 1 of a; one of column i the same rows of b. The
+ * products are exact in float32; sums in order of k. */
 template <typename T> void mma_16_bit(void *const *operands)
 {
-    float a[16][16];
-    float b[16][8];
+    uint32_t a[16][8];
+    uint32_t b[8][8];
+    halves rows_of_b[8];
+    row8 d[16];
 
     for (int lane = 0; lane < 32; lane++) {
-        const mma_operand *const own = lane_of(operands, lane);
+        const mma_operand *const own = of_lane<const mma_operand>(operands, lane);
         const int group = lane / 4;
-        const int pair = 2 * (lane % 4);
+        const int pair = lane % 4;
 
-        for (int half = 0; half < 2; half++) {
-            a[group][pair + half] = half_of<T>(own->a[0], half);
-            a[group + 8][pair + half] = half_of<T>(own->a[1], half);
-            a[group][pair + half + 8] = half_of<T>(own->a[2], half);
-            a[group + 8][pair + half + 8] = half_of<T>(own->a[3], half);
-            b[pair + half][group] = half_of<T>(own->b[0], half);
-            b[pair + half + 8][group] = half_of<T>(own->b[1], half);
-        }
+        a[group][pair] = own->a[0];
+        a[group + 8][pair] = own->a[1];
+        a[group][pair + 4] = own->a[2];
+        a[group + 8][pair + 4] = own->a[3];
+        b[pair][group] = own->b[0];
+        b[pair + 4][group] = own->b[1];
     }
-    multiply<16>(operands, a, b);
+    for (int j = 0; j < 8; j++) {
+        split(T(), b[j], &rows_of_b[j]);
+    }
+    gather_sums(operands, d);
+    for (int row = 0; row < 16; row++) {
+        halves own;
+        row8 sums = d[row];
+
+        split(T(), a[row], &own);
+        for (int j = 0; j < 8; j++) {
+            sums += own.low[j] * rows_of_b[j].low;
+            sums += own.high[j] * rows_of_b[j].high;
+        }
+        d[row] = sums;
+    }
+    scatter_sums(d, operands);
 }
 
 /* The bits below a tf32's mantissa are not seen. */
@@ -113,32 +140,45 @@ float tf32_of(uint32_t bits)
     return bits_float(bits & 0xffffe000u);
 }
 
-} /* namespace */
-
-void ldmatrix_lanes(void *const *operands)
+void exchange_rows(void *const *operands, bool transposed)
 {
     for (int lane = 0; lane < 32; lane++) {
-        for (int matrix = 0; matrix < 4; matrix++) {
-            const int column = 2 * (lane % 4);
+        const int first = lane / 4;
+        const int second = 2 * (lane % 4);
 
-            row_of(operands, lane)->r[matrix] =
-                (uint32_t)element(operands, matrix, lane / 4, column) |
-                (uint32_t)element(operands, matrix, lane / 4, column + 1) << 16;
+        for (int matrix = 0; matrix < 4; matrix++) {
+            const auto element = [=](int i, int j) -> uint32_t {
+                const int row = transposed ? j : i;
+                const int column = transposed ? i : j;
+
+                return of_lane<const ldmatrix_operand>(operands, 8 * matrix + row)->row[column];
+            };
+
+            of_lane<ldmatrix_operand>(operands, lane)->r[matrix] =
+                element(first, second) | element(first, second + 1) << 16;
         }
     }
 }
 
-void ldmatrix_trans_lanes(void *const *operands)
+} /* namespace */
+
+void shuffle_lanes(void *const *operands)
 {
     for (int lane = 0; lane < 32; lane++) {
-        for (int matrix = 0; matrix < 4; matrix++) {
-            const int row = 2 * (lane % 4);
+        shuffle_operand *const own = of_lane<shuffle_operand>(operands, lane);
 
-            row_of(operands, lane)->r[matrix] =
-                (uint32_t)element(operands, matrix, row, lane / 4) |
-                (uint32_t)element(operands, matrix, row + 1, lane / 4) << 16;
-        }
+        own->result = of_lane<const shuffle_operand>(operands, own->source)->value;
     }
+}
+
+void ldmatrix_lanes(void *const *operands)
+{
+    exchange_rows(operands, false);
+}
+
+void ldmatrix_trans_lanes(void *const *operands)
+{
+    exchange_rows(operands, true);
 }
 
 void mma_bf16_lanes(void *const *operands)
@@ -153,11 +193,12 @@ void mma_f16_lanes(void *const *operands)
 
 void mma_tf32_lanes(void *const *operands)
 {
-    float a[16][16];
-    float b[16][8];
+    float a[16][8];
+    row8 b[8];
+    row8 d[16];
 
     for (int lane = 0; lane < 32; lane++) {
-        const mma_operand *const own = lane_of(operands, lane);
+        const mma_operand *const own = of_lane<const mma_operand>(operands, lane);
         const int group = lane / 4;
         const int k = lane % 4;
 
@@ -168,7 +209,16 @@ void mma_tf32_lanes(void *const *operands)
         b[k][group] = tf32_of(own->b[0]);
         b[k + 4][group] = tf32_of(own->b[1]);
     }
-    multiply<8>(operands, a, b);
+    gather_sums(operands, d);
+    for (int row = 0; row < 16; row++) {
+        row8 sums = d[row];
+
+        for (int k = 0; k < 8; k++) {
+            sums += a[row][k] * b[k];
+        }
+        d[row] = sums;
+    }
+    scatter_sums(d, operands);
 }
 
 } /* namespace gdncp_emulated */

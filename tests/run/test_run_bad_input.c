@@ -175,6 +175,7 @@ static const option_case_t option_cases[] = {
     {{"FILE", "--strategy", "states,"}, {"--strategy", "'states,'"}},
     {{"FILE", "--strategy", ""}, {"--strategy"}},
     {{"FILE", "--dtype", "f16"}, {"--dtype", "f32 or bf16", "'f16'"}},
+    {{"FILE", "--device", "gpu"}, {"--device", "cpu, cuda or emulated", "'gpu'"}},
     {{"FILE", "--tokens", "0"}, {"--tokens", "'0'"}},
     {{"FILE", "--tokens", "99999999999999999999"}, {"--tokens", "99999999999999999999"}},
     {{"FILE", "--iterations", "0"}, {"--iterations", "'0'"}},

@@ -11,6 +11,7 @@
 #include "tolerances.h"
 
 static const char *transport = "ucx";
+static const char *device = "cpu";
 
 typedef struct golden {
     const char *name;
@@ -55,16 +56,16 @@ static void check_against_one_rank(const json_t *result)
 static void check_run(const char *name, int ranks, const char *layout, const char *dtype)
 {
     char text[16];
-    const char *const arguments[] = {run_golden(name), "--ranks", text,  "--layout",
-                                     layout,           "--dtype", dtype, "--transport",
-                                     transport,        "--json",  NULL};
+    const char *const arguments[] = {
+        run_golden(name), "--ranks", text,          "--layout", layout,   "--dtype", dtype,
+        "--device",       device,    "--transport", transport,  "--json", NULL};
 
     snprintf(text, sizeof text, "%d", ranks);
     run_ended_t ended = run_tool(arguments);
     json_t *const object = run_json(&ended, name);
 
     if (ended.status != 0 || !json_is_true(json_object_get(object, "ok"))) {
-        fail_msg("%s on %d ranks, %s, %s: status %d\n%s%s", name, ranks, layout, dtype,
+        fail_msg("%s on %d ranks, %s, %s, %s: status %d\n%s%s", name, ranks, layout, dtype, device,
                  ended.status, ended.out, ended.err);
     }
     assert_int_equal(json_array_size(json_object_get(object, "results")), 2);
@@ -72,7 +73,11 @@ static void check_run(const char *name, int ranks, const char *layout, const cha
         check_against_one_rank(json_array_get(json_object_get(object, "results"), 0));
     }
     assert_string_equal(json_string_value(json_object_get(object, "reference")),
-                        strcmp(dtype, "f32") == 0 ? "dump" : "one rank in f32");
+                        strcmp(dtype, "f32") == 0    ? "dump"
+                        : strcmp(device, "cpu") == 0 ? "one rank in f32"
+                                                     : "one rank in f32 on the cpu");
+    assert_string_equal(json_string_value(json_object_get(object, "device")), device);
+    assert_string_equal(json_string_value(json_object_get(object, "device_name")), device);
     assert_string_equal(json_string_value(json_object_get(object, "transport")), transport);
     assert_string_equal(ended.err, "");
     json_decref(object);
@@ -95,6 +100,44 @@ static void test_golden(void **state)
             check_run(goldens[f].name, ranks[r],
                       divides ? "dual_chunk_swap" : "dual_chunk_swap_flat", "f32");
         }
+    }
+}
+
+/* The emulator takes thousands of times as long as a GPU. Every dump, and on how many ranks changes
+ * from dump to dump and from transport to transport; both strategies are in each run. */
+static void test_emulated(void **state)
+{
+    static const int ranks[] = {2, 4, 1};
+    const size_t first = strcmp(transport, "ucx") == 0 ? 0 : 1;
+#ifdef __SANITIZE_ADDRESS__
+    const size_t step = 4;
+#else
+    const size_t step = 1;
+#endif
+
+    (void)state;
+    for (size_t f = 0; f < sizeof goldens / sizeof goldens[0]; f += step) {
+        const int count = ranks[(f + first) % 3];
+        const bool divides = goldens[f].divisor % (2 * count) == 0;
+
+        check_run(goldens[f].name, count, divides ? "dual_chunk_swap" : "dual_chunk_swap_flat",
+                  "f32");
+    }
+}
+
+static void test_emulated_bf16(void **state)
+{
+    static const char *const names[] = {"layer_qwen3_5_packed", "layer_olmo_hybrid",
+                                        "rule_gva_odd_length"};
+#ifdef __SANITIZE_ADDRESS__
+    const size_t count = 1;
+#else
+    const size_t count = sizeof names / sizeof names[0];
+#endif
+
+    (void)state;
+    for (size_t f = 0; f < count; f++) {
+        check_run(names[f], 2, "dual_chunk_swap_flat", "bf16");
     }
 }
 
@@ -131,8 +174,17 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bf16),
     };
 
+    const struct CMUnitTest emulated_tests[] = {
+        cmocka_unit_test(test_emulated),
+        cmocka_unit_test(test_emulated_bf16),
+    };
+
     if (argc > 1) {
         transport = argv[1];
+    }
+    if (argc > 2) {
+        device = argv[2];
+        return cmocka_run_group_tests(emulated_tests, run_set_up, run_tear_down);
     }
     return cmocka_run_group_tests(tests, run_set_up, run_tear_down);
 }

@@ -9,6 +9,28 @@
 #include "gdncp/tensor.h"
 #include "random.h"
 
+/* Where the program's operators run, and so where their workspaces have memory. */
+static inline gdncp_device_kind_t test_device(void)
+{
+#ifdef GDNCP_TEST_ON_DEVICE
+    return GDNCP_DEVICE_CUDA;
+#else
+    return GDNCP_DEVICE_CPU;
+#endif
+}
+
+/* A size of a test case: the second where the program runs on the device, which may be emulated. */
+static inline int64_t test_size(int64_t full, int64_t on_device)
+{
+#ifdef GDNCP_TEST_ON_DEVICE
+    (void)full;
+    return on_device;
+#else
+    (void)on_device;
+    return full;
+#endif
+}
+
 /* What a test allocates, freed together. */
 typedef struct test_arena {
     void **blocks;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "device.h"
 #include "fail.h"
 #include "gather.h"
 #include "local.h"
@@ -28,7 +29,13 @@ static gdncp_status_t run_pass(const run_job_t *job, void *instance, run_pass_t 
     } else {
         status = operation->backward(instance, local->inputs, local->outputs);
     }
+    if (status == GDNCP_OK) {
+        status = gdncp_stream_synchronize(job->mode.device, job->mode.stream);
+    }
     const int64_t end = run_clock_ns();
+    if (status == GDNCP_OK) {
+        status = operation->check(instance);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
@@ -36,7 +43,8 @@ static gdncp_status_t run_pass(const run_job_t *job, void *instance, run_pass_t 
     measured->bytes_sent[pass] = counters.bytes_sent;
     measured->messages_sent[pass] = counters.messages_sent;
     if (job->trace != NULL) {
-        run_trace_add(job->trace, gdncp_strategy_name(job->strategy), pass_names[pass], begin, end);
+        run_trace_add(job->trace, gdncp_strategy_name(job->mode.strategy), pass_names[pass], begin,
+                      end);
     }
     *ns_p = end - begin;
     return GDNCP_OK;
@@ -48,9 +56,8 @@ static gdncp_status_t run_once(const run_job_t *job, void *instance, run_local_t
 {
     int64_t mine[RUN_NUM_PASSES];
     int64_t all[RUN_MAX_RANKS][RUN_NUM_PASSES];
-    gdncp_status_t status = GDNCP_OK;
+    gdncp_status_t status = run_local_poison(job, local);
 
-    run_local_poison(job->problem, local);
     for (int pass = 0; pass < RUN_NUM_PASSES && status == GDNCP_OK; pass++) {
         status = run_pass(job, instance, (run_pass_t)pass, local, measured, &mine[pass]);
     }
@@ -99,8 +106,8 @@ static gdncp_status_t run_iterations(const run_job_t *job, void *instance, run_l
         double slowest[RUN_NUM_PASSES];
 
         if (job->progress != NULL) {
-            run_progress_show(job->progress, gdncp_strategy_name(job->strategy), i < 0 ? 1 : i + 1,
-                              job->iterations);
+            run_progress_show(job->progress, gdncp_strategy_name(job->mode.strategy),
+                              i < 0 ? 1 : i + 1, job->iterations);
         }
         status = run_once(job, instance, local, measured, slowest);
         for (int pass = 0; pass < RUN_NUM_PASSES && i >= 0 && status == GDNCP_OK; pass++) {
@@ -121,13 +128,24 @@ static gdncp_status_t gather_outputs(const run_job_t *job, const void *instance,
     gdncp_status_t status = GDNCP_OK;
 
     for (int i = 0; i < job->problem->num_outputs && status == GDNCP_OK; i++) {
-        status = run_gather(job, instance, &job->problem->outputs[i], &local->outputs[i],
-                            is_root ? outputs[i] : NULL);
+        gdncp_tensor_t part = local->outputs[i];
+
+        part.data = run_alloc(1, run_tensor_bytes(&part), job->problem->outputs[i].name);
+        part.device = GDNCP_DEVICE_CPU;
+        status = part.data != NULL
+                     ? run_device_download(&local->outputs[i], part.data, job->mode.stream)
+                     : GDNCP_ERR_OUT_OF_MEMORY;
+        status = gdncp_comm_agree(job->comm, status);
+        if (status == GDNCP_OK) {
+            status = run_gather(job, instance, &job->problem->outputs[i], &part,
+                                is_root ? outputs[i] : NULL);
+        }
+        free(part.data);
     }
     return status;
 }
 
-gdncp_status_t run_execute(const run_job_t *job, float *const *outputs, run_measured_t *measured)
+static gdncp_status_t execute(const run_job_t *job, float *const *outputs, run_measured_t *measured)
 {
     const run_operation_t *const operation = job->problem->operation;
     run_measured_t result = {0};
@@ -135,8 +153,8 @@ gdncp_status_t run_execute(const run_job_t *job, float *const *outputs, run_meas
     void *instance = NULL;
 
     gdncp_memory_track(job->usage);
-    gdncp_status_t status = operation->create(job->problem, job->dtype, job->strategy, job->comm,
-                                              job->layout, &instance);
+    gdncp_status_t status =
+        operation->create(job->problem, &job->mode, job->comm, job->layout, &instance);
     if (status != GDNCP_OK) {
         goto stop_tracking;
     }
@@ -158,10 +176,25 @@ gdncp_status_t run_execute(const run_job_t *job, float *const *outputs, run_meas
     }
 release_local:
     if (have_local) {
-        run_local_release(job->problem, &local);
+        run_local_release(job, &local);
     }
     operation->destroy(instance);
 stop_tracking:
     gdncp_memory_track(NULL);
+    return status;
+}
+
+gdncp_status_t run_execute(const run_job_t *job, float *const *outputs, run_measured_t *measured)
+{
+    run_job_t in_stream = *job;
+    const gdncp_status_t created = gdncp_stream_create(job->mode.device, &in_stream.mode.stream);
+    gdncp_status_t status = gdncp_comm_agree(job->comm, created);
+
+    if (status == GDNCP_OK) {
+        status = execute(&in_stream, outputs, measured);
+    }
+    if (created == GDNCP_OK) {
+        gdncp_stream_destroy(job->mode.device, in_stream.mode.stream);
+    }
     return status;
 }

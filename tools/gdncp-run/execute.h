@@ -15,10 +15,9 @@ typedef enum run_pass { RUN_FORWARD = 0, RUN_BACKWARD, RUN_NUM_PASSES } run_pass
 
 typedef struct run_job {
     const run_problem_t *problem;
-    gdncp_dtype_t dtype;
-    gdncp_strategy_t strategy;
-    int warm_ups;   /* not timed, before the others */
-    int iterations; /* timed */
+    run_mode_t mode; /* the stream is made in the run */
+    int warm_ups;    /* not timed, before the others */
+    int iterations;  /* timed */
     gdncp_comm_t *comm;
     const gdncp_layout_t *layout;
     gdncp_memory_usage_t *usage; /* zeroed; must outlive the communicator */

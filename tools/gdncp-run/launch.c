@@ -30,15 +30,29 @@ void run_print_error(int rank, gdncp_status_t status, const char *sentence)
     }
 }
 
+static bool all_say_the_same(const run_outcome_t *outcomes, int ranks)
+{
+    for (int r = 1; r < ranks; r++) {
+        if (strcmp(outcomes[r].sentence, outcomes[0].sentence) != 0) {
+            return false;
+        }
+    }
+    return outcomes[0].sentence[0] != '\0';
+}
+
 void run_print_failures(const run_setup_t *setup, const run_outcome_t *outcomes)
 {
+    const bool is_one = all_say_the_same(outcomes, setup->ranks);
     const char *first = NULL;
 
     for (int r = 0; r < setup->ranks; r++) {
-        if (outcomes[r].sentence[0] != '\0') {
-            run_print_error(r, outcomes[r].status, outcomes[r].sentence);
-            first = first != NULL ? first : outcomes[r].sentence;
+        if (outcomes[r].sentence[0] == '\0') {
+            continue;
         }
+        if (!is_one || r == 0) {
+            run_print_error(is_one ? -1 : r, outcomes[r].status, outcomes[r].sentence);
+        }
+        first = first != NULL ? first : outcomes[r].sentence;
     }
     if (setup->options->json) {
         run_report_json_failure(setup->options, setup->ranks,

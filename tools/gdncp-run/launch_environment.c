@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cores.h"
+#include "device.h"
 #include "launch.h"
 #include "summary.h"
 
@@ -11,7 +12,8 @@
 
 /* What must be the same on all ranks. */
 static const char *const field_names[] = {
-    "--layout", "--strategy", "--dtype", "--tokens", "--iterations", "--trace", "FILE's content",
+    "--layout", "--strategy",   "--dtype", "--device",
+    "--tokens", "--iterations", "--trace", "FILE's content",
 };
 
 enum { NUM_FIELDS = sizeof field_names / sizeof field_names[0] };
@@ -37,6 +39,7 @@ static void fill_fields(const run_setup_t *setup, char (*fields)[FIELD_BYTES])
     }
     f++;
     snprintf(fields[f++], FIELD_BYTES, "%s", gdncp_dtype_name(options->dtype));
+    snprintf(fields[f++], FIELD_BYTES, "%s", run_device_name(options->device));
     snprintf(fields[f++], FIELD_BYTES, "%" PRId64, options->tokens);
     snprintf(fields[f++], FIELD_BYTES, "%d", options->iterations);
     snprintf(fields[f++], FIELD_BYTES, "%s", options->trace != NULL ? "given" : "not given");

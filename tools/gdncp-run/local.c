@@ -3,21 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device.h"
 #include "fail.h"
 
 /* A byte that makes NaN of every floating-point type. */
 #define POISON 0xff
-
-static size_t tensor_bytes(const gdncp_tensor_t *tensor)
-{
-    return (size_t)gdncp_tensor_num_elements(tensor) * gdncp_dtype_size(tensor->dtype);
-}
+#define POISON_BYTES ((size_t)1 << 20)
 
 static gdncp_status_t create_tensor(const run_job_t *job, const run_spec_t *spec,
                                     gdncp_tensor_t *tensor)
 {
     const int rank = gdncp_comm_rank(job->comm);
-    const gdncp_dtype_t dtype = spec->narrow ? job->dtype : GDNCP_F32;
+    const gdncp_dtype_t dtype = spec->narrow ? job->mode.dtype : GDNCP_F32;
     int64_t shape[GDNCP_MAX_DIMS];
 
     memcpy(shape, spec->shape, sizeof shape);
@@ -25,26 +22,20 @@ static gdncp_status_t create_tensor(const run_job_t *job, const run_spec_t *spec
         shape[0] = gdncp_layout_rank_tokens(job->layout, rank);
     }
     *tensor = gdncp_tensor_contiguous(NULL, dtype, spec->ndim, shape);
-    /* A rank without tokens has tensors too: no data would mean an absent tensor. */
-    tensor->data = gdncp_memory_alloc(tensor_bytes(tensor) > 0 ? tensor_bytes(tensor) : 1);
-    if (tensor->data == NULL) {
-        return run_fail(GDNCP_ERR_OUT_OF_MEMORY, "out of memory: %s", spec->name);
-    }
-    memset(tensor->data, POISON, tensor_bytes(tensor));
-    return GDNCP_OK;
+    return run_device_alloc(job->mode.device, spec->name, tensor);
 }
 
+/* values: of a tensor, on the host */
 static gdncp_status_t fill_tokens(const run_input_t *input, const int64_t *positions,
-                                  const gdncp_tensor_t *tensor)
+                                  const gdncp_tensor_t *tensor, char *values)
 {
     const int64_t channels = run_spec_row(&input->spec);
     const size_t row_bytes = (size_t)channels * gdncp_dtype_size(tensor->dtype);
     gdncp_status_t status = GDNCP_OK;
 
     for (int64_t t = 0; t < tensor->shape[0] && status == GDNCP_OK; t++) {
-        status =
-            gdncp_convert_from_f32(&input->values[positions[t] * channels], channels, tensor->dtype,
-                                   (char *)tensor->data + (size_t)t * row_bytes);
+        status = gdncp_convert_from_f32(&input->values[positions[t] * channels], channels,
+                                        tensor->dtype, values + (size_t)t * row_bytes);
     }
     return status;
 }
@@ -63,13 +54,13 @@ int run_local_state_rank(const run_job_t *job, const void *instance, const run_s
 
 /* States of other ranks stay NaN: they must not be read. */
 static void fill_states(const run_job_t *job, const void *instance, const run_input_t *input,
-                        const gdncp_tensor_t *tensor)
+                        float *values)
 {
     const run_spec_t *const spec = &input->spec;
     const int64_t state_size = spec->shape[2] * spec->shape[3];
     const int rank = gdncp_comm_rank(job->comm);
-    float *const values = tensor->data;
 
+    memset(values, POISON, (size_t)run_spec_count(spec) * sizeof *values);
     for (int64_t s = 0; s < spec->shape[0] * spec->shape[1]; s++) {
         if (run_local_state_rank(job, instance, spec, s) == rank) {
             memcpy(&values[s * state_size], &input->values[s * state_size],
@@ -78,29 +69,55 @@ static void fill_states(const run_job_t *job, const void *instance, const run_in
     }
 }
 
-static gdncp_status_t fill_inputs(const run_job_t *job, const void *instance,
-                                  const int64_t *positions, const run_local_t *local)
+static gdncp_status_t fill_input(const run_job_t *job, const void *instance,
+                                 const run_input_t *input, const int64_t *positions,
+                                 const gdncp_tensor_t *tensor)
 {
     gdncp_status_t status = GDNCP_OK;
+    void *const values = run_alloc(1, run_tensor_bytes(tensor), input->spec.name);
 
-    for (int i = 0; i < job->problem->num_inputs && status == GDNCP_OK; i++) {
-        const run_input_t *const input = &job->problem->inputs[i];
-        const gdncp_tensor_t *const tensor = &local->inputs[i];
-
-        switch (input->spec.place) {
-        case RUN_TOKENS:
-            status = fill_tokens(input, positions, tensor);
-            break;
-        case RUN_PARAMETER:
-            status = gdncp_convert_from_f32(input->values, run_spec_count(&input->spec),
-                                            tensor->dtype, tensor->data);
-            break;
-        case RUN_INITIAL_STATE:
-        case RUN_FINAL_STATE:
-            fill_states(job, instance, input, tensor);
-            break;
-        }
+    if (values == NULL) {
+        return GDNCP_ERR_OUT_OF_MEMORY;
     }
+    switch (input->spec.place) {
+    case RUN_TOKENS:
+        status = fill_tokens(input, positions, tensor, values);
+        break;
+    case RUN_PARAMETER:
+        status = gdncp_convert_from_f32(input->values, run_spec_count(&input->spec), tensor->dtype,
+                                        values);
+        break;
+    case RUN_INITIAL_STATE:
+    case RUN_FINAL_STATE:
+        fill_states(job, instance, input, values);
+        break;
+    }
+    if (status == GDNCP_OK) {
+        status = run_device_upload(tensor, values, job->mode.stream);
+    }
+    free(values);
+    return status;
+}
+
+/* It is the tool's, and does not count. */
+static gdncp_status_t create_poison(const run_job_t *job, run_local_t *local)
+{
+    const int64_t count = (int64_t)POISON_BYTES;
+    char *const values = run_alloc(1, POISON_BYTES, "poison");
+    gdncp_status_t status;
+
+    if (values == NULL) {
+        return GDNCP_ERR_OUT_OF_MEMORY;
+    }
+    memset(values, POISON, POISON_BYTES);
+    local->poison = gdncp_tensor_contiguous(NULL, GDNCP_I8, 1, &count);
+    gdncp_memory_track(NULL);
+    status = run_device_alloc(job->mode.device, "poison", &local->poison);
+    gdncp_memory_track(job->usage);
+    if (status == GDNCP_OK) {
+        status = run_device_upload(&local->poison, values, job->mode.stream);
+    }
+    free(values);
     return status;
 }
 
@@ -115,7 +132,8 @@ gdncp_status_t run_local_create(const run_job_t *job, const void *instance, run_
     if (positions == NULL) {
         return GDNCP_ERR_OUT_OF_MEMORY;
     }
-    *local = (run_local_t){0};
+    *local = (run_local_t){.poison.data = NULL};
+    status = create_poison(job, local);
     for (int i = 0; i < problem->num_inputs && status == GDNCP_OK; i++) {
         status = create_tensor(job, &problem->inputs[i].spec, &local->inputs[i]);
     }
@@ -125,30 +143,50 @@ gdncp_status_t run_local_create(const run_job_t *job, const void *instance, run_
     if (status == GDNCP_OK) {
         status = gdncp_layout_rank_positions(job->layout, rank, positions);
     }
-    if (status == GDNCP_OK) {
-        status = fill_inputs(job, instance, positions, local);
+    for (int i = 0; i < problem->num_inputs && status == GDNCP_OK; i++) {
+        status = fill_input(job, instance, &problem->inputs[i], positions, &local->inputs[i]);
     }
     free(positions);
     if (status != GDNCP_OK) {
-        run_local_release(problem, local);
+        run_local_release(job, local);
     }
     return status;
 }
 
-void run_local_release(const run_problem_t *problem, run_local_t *local)
+void run_local_release(const run_job_t *job, run_local_t *local)
 {
-    for (int i = 0; i < problem->num_inputs; i++) {
-        gdncp_memory_free(local->inputs[i].data);
+    for (int i = 0; i < job->problem->num_inputs; i++) {
+        gdncp_device_free(job->mode.device, local->inputs[i].data);
     }
-    for (int i = 0; i < problem->num_outputs; i++) {
-        gdncp_memory_free(local->outputs[i].data);
+    for (int i = 0; i < job->problem->num_outputs; i++) {
+        gdncp_device_free(job->mode.device, local->outputs[i].data);
     }
-    *local = (run_local_t){0};
+    gdncp_device_free(job->mode.device, local->poison.data);
+    *local = (run_local_t){.poison.data = NULL};
 }
 
-void run_local_poison(const run_problem_t *problem, run_local_t *local)
+static gdncp_status_t poison(const run_job_t *job, const gdncp_tensor_t *source,
+                             const gdncp_tensor_t *tensor)
 {
-    for (int i = 0; i < problem->num_outputs; i++) {
-        memset(local->outputs[i].data, POISON, tensor_bytes(&local->outputs[i]));
+    const size_t bytes = run_tensor_bytes(tensor);
+    gdncp_status_t status = GDNCP_OK;
+
+    for (size_t begin = 0; begin < bytes && status == GDNCP_OK; begin += POISON_BYTES) {
+        const size_t count = bytes - begin < POISON_BYTES ? bytes - begin : POISON_BYTES;
+
+        status = gdncp_device_copy(job->mode.device, (char *)tensor->data + begin, source->data,
+                                   count, job->mode.stream);
     }
+    return status;
+}
+
+gdncp_status_t run_local_poison(const run_job_t *job, run_local_t *local)
+{
+    gdncp_status_t status = GDNCP_OK;
+
+    for (int i = 0; i < job->problem->num_outputs && status == GDNCP_OK; i++) {
+        status = poison(job, &local->poison, &local->outputs[i]);
+    }
+    return status == GDNCP_OK ? gdncp_stream_synchronize(job->mode.device, job->mode.stream)
+                              : status;
 }

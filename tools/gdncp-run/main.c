@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "device.h"
 #include "launch.h"
 #include "summary.h"
 
@@ -116,5 +117,6 @@ int main(int argc, char **argv)
     if (status != GDNCP_OK) {
         status = run_fail(status, "%s; see gdncp-run --help", run_last_error());
     }
+    run_device_select(options.device);
     return run(&options, status);
 }

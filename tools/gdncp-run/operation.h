@@ -12,14 +12,23 @@
 
 struct run_problem;
 
+/* How it is run. */
+typedef struct run_mode {
+    gdncp_dtype_t dtype;
+    gdncp_strategy_t strategy;
+    gdncp_device_kind_t device;
+    gdncp_stream_t stream;
+} run_mode_t;
+
 /* One rank's calls. The tensors are its parts of the problem's inputs and outputs, in their order;
  * forward and backward each write some of the outputs. All slots are there in every operation. */
 typedef struct run_operation {
     /* Collective. instance_p: set on success, to be destroyed before the communicator. */
-    gdncp_status_t (*create)(const struct run_problem *problem, gdncp_dtype_t dtype,
-                             gdncp_strategy_t strategy, gdncp_comm_t *comm,
-                             const gdncp_layout_t *layout, void **instance_p);
+    gdncp_status_t (*create)(const struct run_problem *problem, const run_mode_t *mode,
+                             gdncp_comm_t *comm, const gdncp_layout_t *layout, void **instance_p);
     void (*destroy)(void *instance);
+    /* What has gone wrong in calls that are done. */
+    gdncp_status_t (*check)(const void *instance);
     /* Where a state enters and leaves. An operation without states is not asked. */
     int (*initial_state_rank)(const void *instance, int64_t sequence, int64_t value_head);
     int (*final_state_rank)(const void *instance, int64_t sequence, int64_t value_head);

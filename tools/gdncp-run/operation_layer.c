@@ -21,9 +21,8 @@ static void destroy(void *opaque)
     free(instance);
 }
 
-static gdncp_status_t create(const run_problem_t *problem, gdncp_dtype_t dtype,
-                             gdncp_strategy_t strategy, gdncp_comm_t *comm,
-                             const gdncp_layout_t *layout, void **instance_p)
+static gdncp_status_t create(const run_problem_t *problem, const run_mode_t *mode,
+                             gdncp_comm_t *comm, const gdncp_layout_t *layout, void **instance_p)
 {
     gdncp_layer_config_t config = problem->layer;
     instance_t *const instance = run_alloc(1, sizeof *instance, "a layer");
@@ -31,8 +30,10 @@ static gdncp_status_t create(const run_problem_t *problem, gdncp_dtype_t dtype,
     if (instance == NULL) {
         return GDNCP_ERR_OUT_OF_MEMORY;
     }
-    config.dtype = dtype;
-    config.strategy = strategy;
+    config.dtype = mode->dtype;
+    config.strategy = mode->strategy;
+    config.device = mode->device;
+    config.stream = mode->stream;
     gdncp_status_t status = gdncp_layer_create(comm, layout, &config, &instance->layer);
     if (status == GDNCP_OK) {
         status = gdncp_layer_saved_create(instance->layer, &instance->saved);
@@ -43,6 +44,11 @@ static gdncp_status_t create(const run_problem_t *problem, gdncp_dtype_t dtype,
     }
     *instance_p = instance;
     return GDNCP_OK;
+}
+
+static gdncp_status_t check(const void *instance)
+{
+    return gdncp_layer_check(((const instance_t *)instance)->layer);
 }
 
 static int no_state_rank(const void *instance, int64_t sequence, int64_t value_head)
@@ -91,6 +97,7 @@ static gdncp_status_t backward(void *opaque, const gdncp_tensor_t *inputs,
 const run_operation_t run_layer_operation = {
     .create = create,
     .destroy = destroy,
+    .check = check,
     .initial_state_rank = no_state_rank,
     .final_state_rank = no_state_rank,
     .forward = forward,

@@ -20,9 +20,8 @@ static void destroy(void *opaque)
     free(instance);
 }
 
-static gdncp_status_t create(const run_problem_t *problem, gdncp_dtype_t dtype,
-                             gdncp_strategy_t strategy, gdncp_comm_t *comm,
-                             const gdncp_layout_t *layout, void **instance_p)
+static gdncp_status_t create(const run_problem_t *problem, const run_mode_t *mode,
+                             gdncp_comm_t *comm, const gdncp_layout_t *layout, void **instance_p)
 {
     gdncp_cp_rule_config_t config = problem->rule;
     instance_t *const instance = run_alloc(1, sizeof *instance, "a rule");
@@ -30,8 +29,10 @@ static gdncp_status_t create(const run_problem_t *problem, gdncp_dtype_t dtype,
     if (instance == NULL) {
         return GDNCP_ERR_OUT_OF_MEMORY;
     }
-    config.dtype = dtype;
-    config.strategy = strategy;
+    config.dtype = mode->dtype;
+    config.strategy = mode->strategy;
+    config.device = mode->device;
+    config.stream = mode->stream;
     gdncp_status_t status = gdncp_cp_rule_create(comm, layout, &config, &instance->rule);
     if (status == GDNCP_OK) {
         status = gdncp_cp_rule_saved_create(instance->rule, &instance->saved);
@@ -42,6 +43,11 @@ static gdncp_status_t create(const run_problem_t *problem, gdncp_dtype_t dtype,
     }
     *instance_p = instance;
     return GDNCP_OK;
+}
+
+static gdncp_status_t check(const void *instance)
+{
+    return gdncp_cp_rule_check(((const instance_t *)instance)->rule);
 }
 
 static int initial_state_rank(const void *instance, int64_t sequence, int64_t value_head)
@@ -99,6 +105,7 @@ static gdncp_status_t backward(void *opaque, const gdncp_tensor_t *inputs,
 const run_operation_t run_rule_operation = {
     .create = create,
     .destroy = destroy,
+    .check = check,
     .initial_state_rank = initial_state_rank,
     .final_state_rank = final_state_rank,
     .forward = forward,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device.h"
 #include "fail.h"
 
 #define MAX_TOKENS (INT64_C(1) << 32)
@@ -16,6 +17,7 @@ enum {
     LAYOUT,
     STRATEGY,
     DTYPE,
+    DEVICE,
     TOKENS,
     ITERATIONS,
     TRANSPORT,
@@ -30,6 +32,7 @@ static const struct option long_options[] = {
     {"layout", required_argument, NULL, LAYOUT},
     {"strategy", required_argument, NULL, STRATEGY},
     {"dtype", required_argument, NULL, DTYPE},
+    {"device", required_argument, NULL, DEVICE},
     {"tokens", required_argument, NULL, TOKENS},
     {"iterations", required_argument, NULL, ITERATIONS},
     {"transport", required_argument, NULL, TRANSPORT},
@@ -57,6 +60,8 @@ const char *run_options_help(void)
            "                    dual_chunk_swap_flat, contiguous_flat\n"
            "  --strategy LIST   states, heads or both (default states,heads)\n"
            "  --dtype NAME      f32 (default) or bf16\n"
+           "  --device NAME     where the layer runs: cpu (default), cuda, or emulated: the CUDA\n"
+           "                    kernels on the CPU, in builds for tests\n"
            "  --tokens N        tokens per batch row: the text is repeated or cut, and the errors\n"
            "                    are then against one rank in f32\n"
            "  --iterations K    time K runs after a warm-up and report the median (default 1)\n"
@@ -136,6 +141,18 @@ static gdncp_status_t parse_strategies(const char *text, run_options_t *options)
     return GDNCP_OK;
 }
 
+static gdncp_status_t parse_device(const char *text, run_device_t *device_p)
+{
+    for (int device = RUN_CPU; device <= RUN_EMULATED; device++) {
+        if (strcmp(text, run_device_name((run_device_t)device)) == 0) {
+            *device_p = (run_device_t)device;
+            return GDNCP_OK;
+        }
+    }
+    return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                    "--device: expected cpu, cuda or emulated, got '%s'", text);
+}
+
 static gdncp_status_t parse_choice(const char *option, const char *text, const char *first,
                                    const char *second, bool *is_second_p)
 {
@@ -166,6 +183,8 @@ static gdncp_status_t parse_option(int option, const char *text, run_options_t *
         status = parse_choice("--dtype", text, "f32", "bf16", &second);
         options->dtype = second ? GDNCP_BF16 : GDNCP_F32;
         return status;
+    case DEVICE:
+        return parse_device(text, &options->device);
     case TOKENS:
         return parse_integer("--tokens", text, 1, MAX_TOKENS, &options->tokens);
     case ITERATIONS:

@@ -17,6 +17,9 @@
 
 typedef enum run_request { RUN_DUMP = 0, RUN_HELP, RUN_VERSION } run_request_t;
 
+/* Where the tensors lie: RUN_EMULATED are CUDA tensors of gdncp's own emulator. */
+typedef enum run_device { RUN_CPU = 0, RUN_CUDA, RUN_EMULATED } run_device_t;
+
 typedef struct run_options {
     run_request_t request;
     const char *file; /* NULL where the command line has none */
@@ -25,6 +28,7 @@ typedef struct run_options {
     gdncp_strategy_t strategies[RUN_MAX_STRATEGIES];
     int num_strategies;
     gdncp_dtype_t dtype;
+    run_device_t device;
     int64_t tokens; /* per batch row; 0: as in the dump */
     int iterations;
     gdncp_transport_kind_t transport;

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "device.h"
 #include "fail.h"
 #include "reference.h"
 #include "summary.h"
@@ -14,8 +15,9 @@ static gdncp_status_t run_strategy(run_rank_t *rank, int s, const gdncp_layout_t
     const run_options_t *const options = rank->setup->options;
     const run_job_t job = {
         .problem = rank->setup->problem,
-        .dtype = options->dtype,
-        .strategy = options->strategies[s],
+        .mode = {.dtype = options->dtype,
+                 .strategy = options->strategies[s],
+                 .device = run_device_kind(options->device)},
         .warm_ups = 1,
         .iterations = options->iterations,
         .comm = rank->comm,
@@ -78,13 +80,19 @@ gdncp_status_t run_rank(run_rank_t *rank)
     const bool is_root = gdncp_comm_rank(rank->comm) == 0;
     run_outputs_t outputs[RUN_MAX_STRATEGIES] = {{{NULL}}};
     gdncp_layout_t *layout = NULL;
+    gdncp_status_t status = gdncp_device_check(run_device_kind(rank->setup->options->device));
+
+    status = gdncp_comm_agree(rank->comm, status);
+    if (status != GDNCP_OK) {
+        return status;
+    }
     run_summary_t *const summary = run_alloc(1, sizeof *summary, "a summary");
 
     if (summary == NULL) {
         return GDNCP_ERR_OUT_OF_MEMORY;
     }
-    gdncp_status_t status = gdncp_layout_create(rank->setup->options->layout, problem->cu_seqlens,
-                                                problem->num_sequences, ranks, &layout);
+    status = gdncp_layout_create(rank->setup->options->layout, problem->cu_seqlens,
+                                 problem->num_sequences, ranks, &layout);
     if (status != GDNCP_OK) {
         goto free_summary;
     }
@@ -95,6 +103,10 @@ gdncp_status_t run_rank(run_rank_t *rank)
     if (status == GDNCP_OK && is_root) {
         status = gdncp_comm_describe_lanes(rank->comm, ranks > 1 ? 1 : 0, summary->lanes,
                                            sizeof summary->lanes);
+    }
+    if (status == GDNCP_OK && is_root) {
+        status =
+            gdncp_device_describe(run_device_kind(rank->setup->options->device), &summary->device);
     }
     /* The others are done: rank 0 checks the results while nobody waits for it. */
     if (status == GDNCP_OK && is_root) {

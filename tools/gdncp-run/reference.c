@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "device.h"
 #include "fail.h"
 
 gdncp_status_t run_outputs_create(const run_problem_t *problem, run_outputs_t *outputs)
@@ -26,13 +27,12 @@ void run_outputs_release(run_outputs_t *outputs)
     }
 }
 
-static gdncp_status_t run_alone(const run_problem_t *problem, gdncp_dtype_t dtype,
-                                gdncp_strategy_t strategy, const run_outputs_t *outputs)
+static gdncp_status_t run_alone(const run_problem_t *problem, const run_mode_t *mode,
+                                const run_outputs_t *outputs)
 {
     gdncp_memory_usage_t usage = {0};
     run_measured_t measured;
-    run_job_t job = {
-        .problem = problem, .dtype = dtype, .strategy = strategy, .iterations = 1, .usage = &usage};
+    run_job_t job = {.problem = problem, .mode = *mode, .iterations = 1, .usage = &usage};
     gdncp_layout_t *layout = NULL;
     gdncp_status_t status = gdncp_comm_create_self(&job.comm);
 
@@ -106,15 +106,19 @@ gdncp_status_t run_check(const run_setup_t *setup, const run_outputs_t *gathered
     const run_problem_t *const problem = setup->problem;
     const run_options_t *const options = setup->options;
     const bool has_expected = run_problem_has_expected(problem);
+    /* On the CPU, whatever the device: what the kernels have in common is not to be trusted. */
+    const run_mode_t exact_mode = {.dtype = GDNCP_F32, .strategy = options->strategies[0]};
     run_outputs_t exact = {{NULL}};
     run_outputs_t alone = {{NULL}};
     gdncp_status_t status = GDNCP_OK;
 
-    summary->reference = has_expected ? "dump" : "one rank in f32";
+    summary->reference = has_expected                 ? "dump"
+                         : options->device == RUN_CPU ? "one rank in f32"
+                                                      : "one rank in f32 on the cpu";
     if (!has_expected) {
         status = run_outputs_create(problem, &exact);
         if (status == GDNCP_OK) {
-            status = run_alone(problem, GDNCP_F32, options->strategies[0], &exact);
+            status = run_alone(problem, &exact_mode, &exact);
         }
     }
     if (status == GDNCP_OK) {
@@ -127,7 +131,11 @@ gdncp_status_t run_check(const run_setup_t *setup, const run_outputs_t *gathered
     for (int s = 0; s < options->num_strategies && status == GDNCP_OK; s++) {
         run_result_t *const result = &summary->results[s];
 
-        status = run_alone(problem, options->dtype, options->strategies[s], &alone);
+        const run_mode_t mode = {.dtype = options->dtype,
+                                 .strategy = options->strategies[s],
+                                 .device = run_device_kind(options->device)};
+
+        status = run_alone(problem, &mode, &alone);
         if (status == GDNCP_OK) {
             status = compare_all(problem, &gathered[s], &alone, result->errors_one_rank);
         }

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "device.h"
 #include "fail.h"
 #include "summary.h"
 
@@ -23,10 +24,10 @@ static json_t *make_head(const run_options_t *options, int ranks, bool ok)
     if (name == NULL) { /* not UTF-8 */
         name = json_string("?");
     }
-    return json_pack("{s:o, s:i, s:s, s:s, s:b, s:s}", "file", name, "ranks", ranks, "layout",
+    return json_pack("{s:o, s:i, s:s, s:s, s:s, s:b, s:s}", "file", name, "ranks", ranks, "layout",
                      gdncp_layout_kind_name(options->layout), "dtype",
-                     gdncp_dtype_name(options->dtype), "ok", ok, "transport",
-                     gdncp_transport_name(options->transport));
+                     gdncp_dtype_name(options->dtype), "device", run_device_name(options->device),
+                     "ok", ok, "transport", gdncp_transport_name(options->transport));
 }
 
 static json_t *make_errors(const run_problem_t *problem, const run_summary_t *summary,
@@ -108,6 +109,7 @@ gdncp_status_t run_report_json(const run_setup_t *setup, const run_summary_t *su
     }
     json_object_set_new(object, "rank_tokens", tokens);
     json_object_set_new(object, "iterations", json_integer(options->iterations));
+    json_object_set_new(object, "device_name", json_string(summary->device.name));
     json_object_set_new(object, "lanes", json_string(summary->lanes));
     json_object_set_new(object, "reference", json_string(summary->reference));
     for (int s = 0; s < options->num_strategies; s++) {

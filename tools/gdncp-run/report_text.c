@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "device.h"
 #include "fail.h"
 #include "summary.h"
 
@@ -52,7 +53,11 @@ static void print_head(const run_setup_t *setup, const run_summary_t *summary, F
     fprintf(stream, " tokens each\n");
     fprintf(stream, "transport  %s (%s)\n", gdncp_transport_name(options->transport),
             summary->lanes);
-    fprintf(stream, "dtype      %s\n", gdncp_dtype_name(options->dtype));
+    fprintf(stream, "device     %s", run_device_name(options->device));
+    if (options->device == RUN_CUDA) {
+        fprintf(stream, " (%s)", summary->device.name);
+    }
+    fprintf(stream, "\ndtype      %s\n", gdncp_dtype_name(options->dtype));
     fprintf(stream, "errors     against %s%s, and against the same run on one rank\n",
             run_problem_has_expected(problem) ? "the " : "", summary->reference);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "execute.h"
+#include "gdncp/device.h"
 #include "setup.h"
 #include "verify.h"
 
@@ -20,7 +21,8 @@ typedef struct run_result {
 
 typedef struct run_summary {
     const char *reference; /* what the errors are against */
-    char lanes[256];       /* what carries data from rank 0 to rank 1 */
+    gdncp_device_info_t device;
+    char lanes[256]; /* what carries data from rank 0 to rank 1 */
     int64_t rank_tokens[RUN_MAX_RANKS];
     double tolerances[RUN_MAX_TENSORS]; /* one a reported result */
     run_result_t results[RUN_MAX_STRATEGIES];

@@ -2,9 +2,11 @@
  */
 #include "backend.h"
 
-#include <stdlib.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
+#include <cudaTypedefs.h>
 #include <cuda_runtime_api.h>
 
 #include "error.h"
@@ -59,7 +61,7 @@ static gdncp_status_t info(gdncp_device_info_t *info)
         .shared_bytes = properties.sharedMemPerBlockOptin,
         .memory_bytes = properties.totalGlobalMem,
     };
-    strncpy(info->name, properties.name, sizeof info->name - 1);
+    snprintf(info->name, sizeof info->name, "%.127s", properties.name);
     return GDNCP_OK;
 }
 
@@ -99,6 +101,39 @@ static gdncp_status_t call_host(gdncp_stream_t stream, void (*function)(void *co
 {
     return result("cudaLaunchHostFunc",
                   cudaLaunchHostFunc((cudaStream_t)stream, function, context));
+}
+
+static pthread_once_t looked_up = PTHREAD_ONCE_INIT;
+static PFN_cuStreamWaitValue32_v11070 wait_value; /* NULL: an older driver */
+
+/* The runtime has no such call; the driver's library is not linked with. */
+static void look_up_wait_value(void)
+{
+    enum cudaDriverEntryPointQueryResult found;
+    void *function = NULL;
+
+    if (cudaGetDriverEntryPointByVersion("cuStreamWaitValue32", &function, 11070, cudaEnableDefault,
+                                         &found) == cudaSuccess &&
+        found == cudaDriverEntryPointSuccess) {
+        memcpy(&wait_value, &function, sizeof function);
+    }
+}
+
+static gdncp_status_t wait_flag(gdncp_stream_t stream, const uint32_t *flag)
+{
+    pthread_once(&looked_up, look_up_wait_value);
+    if (wait_value == NULL) {
+        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
+                          "cuda: expected a driver with cuStreamWaitValue32, got an older one");
+    }
+    const CUresult error =
+        wait_value((CUstream)stream, (CUdeviceptr)(uintptr_t)flag, 1, CU_STREAM_WAIT_VALUE_GEQ);
+
+    return error == CUDA_SUCCESS ? GDNCP_OK
+                                 : gdncp_fail(GDNCP_ERR_DEVICE,
+                                              "cuStreamWaitValue32: expected to succeed, got CUDA "
+                                              "driver error %d",
+                                              (int)error);
 }
 
 static gdncp_status_t stream_create(gdncp_stream_t *stream_p)
@@ -188,6 +223,7 @@ const gdncp_backend_t gdncp_backend_cuda = {
     .copy = copy,
     .clear = clear,
     .call_host = call_host,
+    .wait_flag = wait_flag,
     .stream_create = stream_create,
     .stream_destroy = stream_destroy,
     .stream_synchronize = stream_synchronize,

@@ -5,6 +5,8 @@
 #include "gdncp/ops.h"
 #include "op_checks.h"
 
+#define GDNCP_CONV1D_MAX_WIDTH 8
+
 /* All of a convolution's arguments; sets the kernels of its device, or NULL on the CPU. */
 gdncp_status_t gdncp_conv1d_check(const gdncp_conv1d_t *conv, const gdncp_workspace_t *workspace,
                                   const gdncp_op_kernels_t **kernels_p);

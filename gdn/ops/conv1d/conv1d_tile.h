@@ -4,9 +4,9 @@
 
 #include <stdint.h>
 
+#include "conv1d_checks.h"
 #include "gdncp/ops.h"
 
-#define GDNCP_CONV1D_MAX_WIDTH 8
 #define GDNCP_CONV1D_TILE 256 /* channels worked on at a time; its rows stay in the first cache */
 
 /* One coefficient per tap and channel, oldest tap first. */

@@ -11,6 +11,8 @@
 
 #define L2NORM_EPS 1e-6
 
+size_t gdncp_rule_scratch_bytes = (size_t)1 << 30;
+
 static gdncp_status_t resolve_group(gdncp_rule_problem_t *problem)
 {
     const gdncp_delta_rule_t *const rule = problem->rule;

@@ -3,6 +3,7 @@
 #define GDNCP_DELTA_RULE_PROBLEM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "gdncp/ops.h"
@@ -31,6 +32,10 @@ typedef struct gdncp_rule_problem {
     int64_t longest; /* tokens of the longest sequence */
     float scale;
 } gdncp_rule_problem_t;
+
+/* Scratch that a call on a CUDA device takes at most, about, whatever the length of the pack. Tests
+ * set less. */
+extern size_t gdncp_rule_scratch_bytes;
 
 /* Check a rule and resolve its defaults. */
 gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool needs_q,

@@ -1,0 +1,521 @@
+/*
+ * The walk over chunks that advances states: for outputs, for summaries, and for a backward's
+ * records.
+ *
+ * A warp has 16 columns of a state, transposed, in registers, as the columns of a state never
+ * meet: S' [16, DK] in tiles. So are Y' and U' [16, 64], and each product takes one side from
+ * registers and the other from the chunk's K, Q, T, P in shared memory, which the warps of a block
+ * share. A block goes through the chunks of one piece and one value head; the next chunk's
+ * matrices arrive while it works on this one's, where there is room for both.
+ */
+#ifndef GDNCP_DELTA_RULE_WALK_CUDA_H
+#define GDNCP_DELTA_RULE_WALK_CUDA_H
+
+#include "delta_rule_records_cuda.h"
+#include "delta_rule_spans_cuda.h"
+
+namespace GDNCP_KERNELS
+{
+
+constexpr int WALK_WARPS = 8; /* of a block, at most */
+
+enum class walk_mode { outputs, summary, records };
+
+/* The states that pieces start from, [.., Hv, dk, dv]. */
+struct state_starts {
+    const float *initial;  /* of sequences; NULL: zeros */
+    const float *borders;  /* at borders */
+    const float *carry_in; /* of the sequence that began before the window, [Hv, dk, dv] */
+    int64_t num_heads;
+    int64_t size; /* dk dv */
+
+    GDNCP_FN const float *of(const walk_span &span, int head) const
+    {
+        if (!span.is_first) {
+            return borders + ((span.index - 1) * num_heads + head) * size;
+        }
+        if (!span.begins) {
+            return carry_in + head * size;
+        }
+        return initial != nullptr ? initial + (span.sequence * num_heads + head) * size : nullptr;
+    }
+};
+
+template <typename T> struct rule_walk {
+    device_rule<T> rule;
+    chunk_records<T> chunks;
+    window_pieces pieces; /* what to walk over, a block each */
+    int warps;            /* of a block */
+    int stages;           /* chunks that shared memory has room for: 1 or 2 */
+    token_rows<T> o;      /* outputs */
+    bool o_aligned;       /* rows of o begin and end at 16 bytes */
+    float *final_state;   /* [N, Hv, dk, dv] of sequences that end here; NULL: not wanted */
+    state_starts starts;
+    float *carry_out;       /* [Hv, dk, dv] of the sequence that goes on after the window */
+    walk_records<T> stored; /* records; data is NULL where none are wanted */
+
+    /* Of a summary alone, which is of sequences, or of all pieces that end at borders. */
+    bool by_piece;
+    const int64_t *sequences; /* [selected], NULL: all */
+    int m_tiles;              /* the first tiles of columns belong to M, the others to U */
+    float *transition;        /* M [selected or borders, Hv, dk, dk] */
+    float *contribution;      /* U [selected or borders, Hv, dk, dv] */
+};
+
+/* Of a chunk, in shared memory. */
+template <typename T> struct walk_stage {
+    float *gates;
+    mma_element<T> *k;         /* [64, DK] */
+    mma_element<T> *v;         /* [64, 16 warps] */
+    mma_element<T> *inverse;   /* [planes, 64, 64] */
+    mma_element<T> *q;         /* [64, DK] */
+    mma_element<T> *attention; /* [planes, 64, 64] */
+};
+
+constexpr int PAIR_LD = CHUNK + 8;
+
+/* Rows have 8 elements more than they need, see tile_mma.h. */
+template <typename T> constexpr size_t stage_bytes(int dk, int warps, bool with_outputs)
+{
+    const int pairs = chunk_records<T>::planes * CHUNK * PAIR_LD;
+    const int inputs = CHUNK * (dk + 8) + CHUNK * (TILE * warps + 8) + pairs;
+    const int outputs = with_outputs ? CHUNK * (dk + 8) + pairs : 0;
+
+    return GATE_FLOATS * sizeof(float) + (size_t)(inputs + outputs) * sizeof(mma_element<T>);
+}
+
+template <typename T, int DK>
+GDNCP_FN walk_stage<T> stage_at(int index, int warps, bool with_outputs)
+{
+    char *const place = shared_memory() + (size_t)index * stage_bytes<T>(DK, warps, with_outputs);
+    walk_stage<T> stage;
+
+    stage.gates = reinterpret_cast<float *>(place);
+    stage.k = reinterpret_cast<mma_element<T> *>(stage.gates + GATE_FLOATS);
+    stage.v = stage.k + CHUNK * (DK + 8);
+    stage.inverse = stage.v + CHUNK * (TILE * warps + 8);
+    stage.q = stage.inverse + chunk_records<T>::planes * CHUNK * PAIR_LD;
+    stage.attention = stage.q + CHUNK * (DK + 8);
+    return stage;
+}
+
+/* Where the columns of a state that a warp has come from and go to. */
+struct state_columns {
+    const float *source; /* [dk, width]; NULL: zeros, or the identity */
+    float *target;       /* [dk, width]; NULL: nowhere */
+    int width;
+    int first;
+    bool is_identity; /* starts as one, where there is no source */
+};
+
+template <int DK> GDNCP_FN void load_state(tile *state, const state_columns &columns, int dk)
+{
+    const int row = tile_column(0);
+    const int column = columns.first + tile_row(0);
+    const float *const corner = columns.source + (int64_t)row * columns.width + column;
+
+    GDNCP_UNROLL
+    for (int n = 0; n < DK / TILE; n++) {
+        GDNCP_UNROLL
+        for (int i = 0; i < 8; i++) {
+            const int down = n * TILE + i / 4 * 8 + i % 2;
+            const int right = i / 2 % 2 * 8;
+            const bool inside = row + down < dk && column + right < columns.width;
+            float value = columns.is_identity && row + down == column + right ? 1.0f : 0.0f;
+
+            if (columns.source != nullptr && inside) {
+                value = corner[(int64_t)down * columns.width + right];
+            }
+            state[n].x[i / 4][i % 4] = inside ? value : 0.0f;
+        }
+    }
+}
+
+template <int DK> GDNCP_FN void store_state(const tile *state, const state_columns &columns, int dk)
+{
+    const int row = tile_column(0);
+    const int column = columns.first + tile_row(0);
+    float *const corner = columns.target + (int64_t)row * columns.width + column;
+
+    GDNCP_UNROLL
+    for (int n = 0; n < DK / TILE; n++) {
+        GDNCP_UNROLL
+        for (int i = 0; i < 8; i++) {
+            const int down = n * TILE + i / 4 * 8 + i % 2;
+            const int right = i / 2 % 2 * 8;
+
+            if (row + down < dk && column + right < columns.width) {
+                corner[(int64_t)down * columns.width + right] = state[n].x[i / 4][i % 4];
+            }
+        }
+    }
+}
+
+/* What the block's threads copy of a chunk to shared memory. */
+template <typename T, int DK, walk_mode mode>
+GDNCP_FN void load_chunk(const rule_walk<T> &walk, const rule_chunk &chunk, int64_t slot, int head,
+                         const walk_stage<T> &stage)
+{
+    const device_rule<T> &rule = walk.rule;
+    const int64_t key_offset = (int64_t)rule.key_head(head) * rule.dk;
+    const int first_column = (block_y() * walk.warps - walk.m_tiles) * TILE;
+    const mma_element<T> *const inverse = walk.chunks.inverse_of(slot, head);
+    const float *const gates = walk.chunks.gates_of(slot, head);
+
+    for (int i = thread_index(); i < GATE_FLOATS / 4; i += num_threads()) {
+        cp_async_16(stage.gates + 4 * i, gates + 4 * i, 16);
+    }
+    copy_rows(stage.k, DK + 8, DK, rule.k.row(chunk.begin) + key_offset, rule.k.stride, 0, rule.dk,
+              chunk.count, rule.k_aligned);
+    copy_rows(stage.v, TILE * walk.warps + 8, TILE * walk.warps,
+              rule.v.row(chunk.begin) + (int64_t)head * rule.dv, rule.v.stride, first_column,
+              rule.dv, chunk.count, rule.v_aligned);
+    for (int plane = 0; plane < chunk_records<T>::planes; plane++) {
+        copy_pairs(stage.inverse + plane * CHUNK * PAIR_LD, PAIR_LD,
+                   inverse + plane * PAIR_ELEMENTS);
+        if constexpr (mode == walk_mode::outputs) {
+            copy_pairs(stage.attention + plane * CHUNK * PAIR_LD, PAIR_LD,
+                       walk.chunks.attention_of(slot, head) + plane * PAIR_ELEMENTS);
+        }
+    }
+    if constexpr (mode == walk_mode::outputs) {
+        copy_rows(stage.q, DK + 8, DK, rule.q.row(chunk.begin) + key_offset, rule.q.stride, 0,
+                  rule.dk, chunk.count, rule.k_aligned);
+    }
+}
+
+/* y = S' K' and, for outputs, o = Q S: the state enters both in two pieces. */
+template <typename T, int DK, bool with_o>
+GDNCP_FN void multiply_state(const tile *state, const walk_stage<T> &stage, tile *y, tile *o)
+{
+    constexpr int exact = mma_format<T>::exact;
+    constexpr int ld = DK + 8;
+
+    GDNCP_UNROLL
+    for (int n = 0; n < DK / TILE; n++) {
+        operand_a<T, 2> left;
+        operand_b<T, 2> right;
+
+        set_operand(left, state[n]);
+        if constexpr (with_o) {
+            set_operand(right, state[n]);
+        }
+        GDNCP_UNROLL
+        for (int t = 0; t < CHUNK_TILES; t++) {
+            operand_b<T, exact> k;
+
+            load_b_across(k, stage.k + t * TILE * ld + n * TILE, ld);
+            mma(y[t], left, k);
+            if constexpr (with_o) {
+                operand_a<T, exact> q;
+
+                load_a(q, stage.q + t * TILE * ld + n * TILE, ld);
+                mma(o[t], q, right);
+            }
+        }
+    }
+}
+
+/* u = (diag(beta) Y)' T', where y is S' K' on entry and Y' is V' - S' K' diag(from_start). */
+template <typename T>
+GDNCP_FN void solve_values(const walk_stage<T> &stage, int warps, tile *y, tile *u)
+{
+    const int v_ld = TILE * warps + 8;
+
+    GDNCP_UNROLL
+    for (int j = 0; j < CHUNK_TILES; j++) {
+        operand_a<T, 2> left;
+        tile v;
+
+        load_tile_across(v, stage.v + j * TILE * v_ld + warp() * TILE, v_ld);
+        GDNCP_UNROLL
+        for (int i = 0; i < 8; i++) {
+            const int token = j * TILE + tile_column(i / 4, i % 2);
+            const float decayed = stage.gates[FROM_START * CHUNK + token] * y[j].x[i / 4][i % 4];
+
+            y[j].x[i / 4][i % 4] =
+                stage.gates[BETA * CHUNK + token] * (v.x[i / 4][i % 4] - decayed);
+        }
+        set_operand(left, y[j]);
+        GDNCP_UNROLL
+        for (int i = j; i < CHUNK_TILES; i++) {
+            operand_b<T, 2> inverse;
+
+            load_b_across(inverse, stage.inverse + (i * PAIR_LD + j) * TILE, PAIR_LD,
+                          CHUNK * PAIR_LD);
+            mma(u[i], left, inverse);
+        }
+    }
+}
+
+/* Two elements, or the first of them; in one go where pairs are aligned. */
+template <typename T>
+GDNCP_FN void store_pair(T *place, float x0, float x1, bool both, bool aligned)
+{
+    if (aligned) {
+        *reinterpret_cast<uint32_t *>(place) = pack_floats<T>(x0, x1);
+        return;
+    }
+    place[0] = from_float<T>(x0);
+    if (both) {
+        place[1] = from_float<T>(x1);
+    }
+}
+
+GDNCP_FN void store_pair(float *place, float x0, float x1, bool both, bool aligned)
+{
+    if (aligned) {
+        *reinterpret_cast<float_pair *>(place) = {{x0, x1}};
+        return;
+    }
+    place[0] = x0;
+    if (both) {
+        place[1] = x1;
+    }
+}
+
+/* o = diag(out) o + P U, to memory. */
+template <typename T>
+GDNCP_FN void write_outputs(const rule_walk<T> &walk, const rule_chunk &chunk, int head, int first,
+                            const walk_stage<T> &stage, const tile *u, tile *o)
+{
+    const int dv = walk.rule.dv;
+
+    GDNCP_UNROLL
+    for (int t = 0; t < CHUNK_TILES; t++) {
+        GDNCP_UNROLL
+        for (int i = 0; i < 8; i++) {
+            o[t].x[i / 4][i % 4] *= stage.gates[OUT * CHUNK + t * TILE + tile_row(i / 2 % 2)];
+        }
+    }
+    GDNCP_UNROLL
+    for (int j = 0; j < CHUNK_TILES; j++) {
+        operand_b<T, 2> right;
+
+        set_operand(right, u[j]);
+        GDNCP_UNROLL
+        for (int t = j; t < CHUNK_TILES; t++) {
+            operand_a<T, 2> left;
+
+            load_a(left, stage.attention + (t * PAIR_LD + j) * TILE, PAIR_LD, CHUNK * PAIR_LD);
+            mma(o[t], left, right);
+        }
+    }
+    T *const corner =
+        walk.o.row(chunk.begin + tile_row(0)) + (int64_t)head * dv + first + tile_column(0);
+
+    GDNCP_UNROLL
+    for (int t = 0; t < CHUNK_TILES; t++) {
+        GDNCP_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const int row = t * TILE + i % 2 * 8;
+            const int column = first + tile_column(i / 2);
+
+            if (tile_row(0) + row < chunk.count && column < dv) {
+                store_pair(corner + row * walk.o.stride + i / 2 * 8, o[t].x[i / 2][i % 2 * 2],
+                           o[t].x[i / 2][i % 2 * 2 + 1], column + 1 < dv, walk.o_aligned);
+            }
+        }
+    }
+}
+
+/* S' = e^(G_C) S' + (U' diag(to_end)) K. */
+template <typename T, int DK>
+GDNCP_FN void advance_state(const walk_stage<T> &stage, const tile *u, tile *state)
+{
+    constexpr int ld = DK + 8;
+    const float total = stage.gates[GATE_TOTAL];
+
+    GDNCP_UNROLL
+    for (int n = 0; n < DK / TILE; n++) {
+        GDNCP_UNROLL
+        for (int i = 0; i < 8; i++) {
+            state[n].x[i / 4][i % 4] *= total;
+        }
+    }
+    GDNCP_UNROLL
+    for (int j = 0; j < CHUNK_TILES; j++) {
+        operand_a<T, 2> left;
+        tile decayed;
+
+        GDNCP_UNROLL
+        for (int i = 0; i < 8; i++) {
+            decayed.x[i / 4][i % 4] =
+                u[j].x[i / 4][i % 4] *
+                stage.gates[TO_END * CHUNK + j * TILE + tile_column(i / 4, i % 2)];
+        }
+        set_operand(left, decayed);
+        GDNCP_UNROLL
+        for (int n = 0; n < DK / TILE; n++) {
+            operand_b<T, mma_format<T>::exact> k;
+
+            load_b(k, stage.k + j * TILE * ld + n * TILE, ld);
+            mma(state[n], left, k);
+        }
+    }
+}
+
+template <typename T, int DK>
+GDNCP_FN void store_walk_record(const rule_walk<T> &walk, int64_t slot, int head, int first,
+                                const tile *state, const tile *u)
+{
+    if (walk.stored.data == nullptr || first >= walk.stored.rows) {
+        return;
+    }
+    const walk_record<T> record = walk.stored.at(slot - walk.chunks.first, head);
+
+    GDNCP_UNROLL
+    for (int n = 0; n < DK / TILE; n++) {
+        store_pieces(state[n], record.state + first * DK + n * TILE, DK, walk.stored.state_plane());
+    }
+    GDNCP_UNROLL
+    for (int t = 0; t < CHUNK_TILES; t++) {
+        store_pieces(u[t], record.u + first * CHUNK + t * TILE, CHUNK, walk.stored.token_plane());
+    }
+}
+
+/* One chunk, by one warp: `first` is the warp's first column of o, or of what a record has. */
+template <typename T, int DK, walk_mode mode>
+GDNCP_FN void advance_chunk(const rule_walk<T> &walk, const rule_chunk &chunk, int64_t slot,
+                            int head, int first, const walk_stage<T> &stage, tile *state)
+{
+    constexpr bool with_o = mode == walk_mode::outputs;
+    tile y[CHUNK_TILES];
+    tile u[CHUNK_TILES];
+    tile o[CHUNK_TILES];
+
+    GDNCP_UNROLL
+    for (int t = 0; t < CHUNK_TILES; t++) {
+        clear(y[t]);
+        clear(u[t]);
+        clear(o[t]);
+    }
+    multiply_state<T, DK, with_o>(state, stage, y, o);
+    solve_values(stage, walk.warps, y, u);
+    if constexpr (with_o) {
+        write_outputs(walk, chunk, head, first, stage, u, o);
+    }
+    if constexpr (mode == walk_mode::records) {
+        store_walk_record<T, DK>(walk, slot, head, first, state, u);
+    }
+    advance_state<T, DK>(stage, u, state);
+}
+
+template <typename T, walk_mode mode> GDNCP_FN walk_span find_span(const rule_walk<T> &walk)
+{
+    const int64_t index = block_x() / walk.rule.num_value_heads;
+
+    if (mode != walk_mode::summary || walk.by_piece) {
+        return span_of_piece(walk.rule.pack, walk.pieces, index);
+    }
+    return span_of_sequence(walk.rule.pack, walk.pieces.first, walk.pieces.count,
+                            walk.sequences != nullptr ? walk.sequences[index] : index, index);
+}
+
+/* A summary goes from the identity, zeros or an initial state to M and U. */
+template <typename T>
+GDNCP_FN state_columns summary_columns(const rule_walk<T> &walk, const walk_span &span, int head)
+{
+    const device_rule<T> &rule = walk.rule;
+    const int tile_index = block_y() * walk.warps + warp();
+    const int64_t item = span.index * rule.num_value_heads + head;
+    const bool begins = walk.by_piece || span.begins;
+    state_columns columns = {};
+
+    columns.width = rule.dv;
+    columns.first = (tile_index - walk.m_tiles) * TILE;
+    columns.target = walk.contribution + item * rule.dk * rule.dv;
+    if (tile_index < walk.m_tiles) {
+        columns.target = walk.transition + item * rule.dk * rule.dk;
+        columns.width = rule.dk;
+        columns.first = tile_index * TILE;
+        columns.is_identity = true;
+    }
+    /* What a window leaves unfinished is where it will be finished. */
+    columns.source = begins ? nullptr : columns.target;
+    if (begins && walk.m_tiles == 0) {
+        columns.source = walk.starts.of(span, head);
+    }
+    return columns;
+}
+
+template <typename T>
+GDNCP_FN state_columns walk_columns(const rule_walk<T> &walk, const walk_span &span, int head)
+{
+    const device_rule<T> &rule = walk.rule;
+    state_columns columns = {};
+
+    columns.width = rule.dv;
+    columns.first = (block_y() * walk.warps + warp()) * TILE;
+    columns.source = walk.starts.of(span, head);
+    if (span.is_last && !span.ends) {
+        columns.target = walk.carry_out + head * walk.starts.size;
+    } else if (span.is_last && walk.final_state != nullptr) {
+        columns.target =
+            walk.final_state + (span.sequence * rule.num_value_heads + head) * walk.starts.size;
+    }
+    return columns;
+}
+
+template <typename T, int DK, walk_mode mode>
+GDNCP_KERNEL(WALK_WARPS *WARP, 1)
+void walk_kernel(rule_walk<T> walk)
+{
+    constexpr bool with_outputs = mode == walk_mode::outputs;
+    const int head = (int)(block_x() % walk.rule.num_value_heads);
+    const walk_span span = find_span<T, mode>(walk);
+    state_columns columns;
+
+    if (span.begin >= span.end || (walk.by_piece && span.is_last)) {
+        return;
+    }
+    if constexpr (mode == walk_mode::summary) {
+        columns = summary_columns(walk, span, head);
+    } else {
+        columns = walk_columns(walk, span, head);
+    }
+    const int ahead = walk.stages - 1;
+    tile state[DK / TILE];
+
+    load_state<DK>(state, columns, walk.rule.dk);
+    for (int64_t next = span.begin - ahead; next < span.end; next++) {
+        const int64_t slot = next;
+        const int64_t loading = next + ahead;
+
+        if (loading < span.end) {
+            const rule_chunk chunk = chunk_at(span, loading);
+
+            if (chunk.count > 0) {
+                load_chunk<T, DK, mode>(
+                    walk, chunk, loading, head,
+                    stage_at<T, DK>((int)(loading % walk.stages), walk.warps, with_outputs));
+            }
+        }
+        cp_async_commit();
+        if (slot < span.begin) {
+            continue;
+        }
+        if (ahead == 1) {
+            cp_async_wait<1>();
+        } else {
+            cp_async_wait<0>();
+        }
+        sync_block();
+
+        const rule_chunk chunk = chunk_at(span, slot);
+
+        if (chunk.count > 0) {
+            advance_chunk<T, DK, mode>(
+                walk, chunk, slot, head, columns.first,
+                stage_at<T, DK>((int)(slot % walk.stages), walk.warps, with_outputs), state);
+        }
+        sync_block();
+    }
+    if (columns.target != nullptr) {
+        store_state<DK>(state, columns, walk.rule.dk);
+    }
+}
+
+} /* namespace GDNCP_KERNELS */
+
+#endif

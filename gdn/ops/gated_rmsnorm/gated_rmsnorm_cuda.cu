@@ -1,0 +1,265 @@
+/*
+ * The gated RMSNorm on a CUDA device: a warp a row.
+ *
+ * Backward, a block has a slice of the columns, whose weight gradient its threads keep for all rows
+ * of the block; slices of one row take their sums over the whole row each. Up to 256 columns are
+ * one slice, so that nothing is read twice.
+ */
+#include "head_rows.h"
+#include "op_kernels_cuda.h"
+#include "partial_sums.h"
+
+namespace GDNCP_KERNELS
+{
+
+namespace
+{
+
+struct forward_args {
+    head_rows x;
+    head_rows z;
+    const float *weight;
+    float eps;
+    head_rows y;
+};
+
+GDNCP_FN void forward_row(const forward_args &args, const head_row &row)
+{
+    const int64_t of_x = row_offset(args.x, row);
+    const int64_t of_z = row_offset(args.z, row);
+    const int64_t of_y = row_offset(args.y, row);
+    float squares = 0.0f;
+
+    for (int64_t first = first_of_lane(); first < args.x.d; first += NEXT_OF_LANE) {
+        const float_quad x = load_row(args.x, of_x, first);
+
+        GDNCP_UNROLL
+        for (int i = 0; i < QUAD; i++) {
+            squares += x.x[i] * x.x[i];
+        }
+    }
+    const float scale = rsqrtf(warp_sum(squares) / (float)args.x.d + args.eps);
+
+    for (int64_t first = first_of_lane(); first < args.x.d; first += NEXT_OF_LANE) {
+        const raw_quad raw_x = load_raw(args.x, of_x, first);
+        const raw_quad raw_z = load_raw(args.z, of_z, first);
+        const float_quad weight = load_columns(args.weight, first, args.x.d);
+        const float_quad z = widen(args.z.dtype, raw_z);
+        float_quad x = widen(args.x.dtype, raw_x);
+
+        GDNCP_UNROLL
+        for (int i = 0; i < QUAD; i++) {
+            x.x[i] = x.x[i] * scale * weight.x[i] * silu(z.x[i]);
+        }
+        store_row(args.y, of_y, first, x);
+    }
+}
+
+GDNCP_KERNEL(ROW_THREADS, 4)
+void forward_kernel(forward_args args, int64_t tokens_per_block)
+{
+    const block_rows rows = rows_of_block(args.x, tokens_per_block);
+
+    for (int i = warp(); i < rows.count; i += ROW_WARPS) {
+        forward_row(args, rows.at(i));
+    }
+}
+
+constexpr int SLICE_QUADS = 2; /* of a lane */
+constexpr int64_t SLICE = SLICE_QUADS * NEXT_OF_LANE;
+constexpr int64_t MAX_BLOCKS = 512;
+
+struct backward_args {
+    head_rows x;
+    head_rows z;
+    const float *weight;
+    float eps;
+    head_rows grad_y;
+    head_rows grad_x;
+    head_rows grad_z;
+    double *grad_weight; /* [blocks, d], parts of the sum */
+};
+
+/* Four columns of a row. */
+struct row_inputs {
+    float_quad x;
+    float_quad z;
+    float_quad grad_y;
+};
+
+GDNCP_FN row_inputs load_inputs(const backward_args &args, const head_row &row, int64_t first)
+{
+    const raw_quad x = load_raw(args.x, row_offset(args.x, row), first);
+    const raw_quad z = load_raw(args.z, row_offset(args.z, row), first);
+    const raw_quad grad_y = load_raw(args.grad_y, row_offset(args.grad_y, row), first);
+
+    return {widen(args.x.dtype, x), widen(args.z.dtype, z), widen(args.grad_y.dtype, grad_y)};
+}
+
+/* Sums over a row. */
+struct row_sums {
+    float squares;  /* of x */
+    float products; /* of x and the gradient of what multiplies it */
+};
+
+GDNCP_FN void add_to_sums(const row_inputs &in, const float_quad &weight, row_sums *sums)
+{
+    GDNCP_UNROLL
+    for (int i = 0; i < QUAD; i++) {
+        sums->squares += in.x.x[i] * in.x.x[i];
+        sums->products += in.x.x[i] * (in.grad_y.x[i] * weight.x[i] * silu(in.z.x[i]));
+    }
+}
+
+/* With n = x r and r = (mean x^2 + eps)^-1/2: grad_x = r (grad_n - mean(grad_n n) n). */
+GDNCP_FN void write_gradients(const backward_args &args, const head_row &row, int64_t first,
+                              const row_inputs &in, const float_quad &weight, float scale,
+                              float mean_product, double *grad_weight)
+{
+    float_quad grad_x;
+    float_quad grad_z;
+
+    GDNCP_UNROLL
+    for (int i = 0; i < QUAD; i++) {
+        const silu_parts gate = split_silu(in.z.x[i]);
+        const float normal = in.x.x[i] * scale;
+        const float weighted = in.grad_y.x[i] * weight.x[i];
+
+        grad_x.x[i] = scale * (weighted * gate.value - mean_product * normal);
+        grad_z.x[i] = weighted * normal * gate.slope;
+        grad_weight[i] += (double)(in.grad_y.x[i] * normal * gate.value);
+    }
+    store_row(args.grad_x, row_offset(args.grad_x, row), first, grad_x);
+    store_row(args.grad_z, row_offset(args.grad_z, row), first, grad_z);
+}
+
+GDNCP_FN void backward_row(const backward_args &args, const head_row &row, int64_t begin,
+                           const float_quad *weight, double (*grad_weight)[QUAD])
+{
+    row_inputs in[SLICE_QUADS];
+    row_sums sums = {};
+
+    GDNCP_UNROLL
+    for (int i = 0; i < SLICE_QUADS; i++) {
+        in[i] = load_inputs(args, row, begin + i * NEXT_OF_LANE);
+    }
+    GDNCP_UNROLL
+    for (int i = 0; i < SLICE_QUADS; i++) {
+        add_to_sums(in[i], weight[i], &sums);
+    }
+    for (int64_t first = first_of_lane(); first < args.x.d; first += NEXT_OF_LANE) {
+        if (first < begin || first >= begin + SLICE) {
+            add_to_sums(load_inputs(args, row, first), load_columns(args.weight, first, args.x.d),
+                        &sums);
+        }
+    }
+    const float scale = rsqrtf(warp_sum(sums.squares) / (float)args.x.d + args.eps);
+    const float mean_product = warp_sum(sums.products) * scale / (float)args.x.d;
+
+    GDNCP_UNROLL
+    for (int i = 0; i < SLICE_QUADS; i++) {
+        write_gradients(args, row, begin + i * NEXT_OF_LANE, in[i], weight[i], scale, mean_product,
+                        grad_weight[i]);
+    }
+}
+
+GDNCP_KERNEL(ROW_THREADS, 2)
+void backward_kernel(backward_args args, int64_t tokens_per_block)
+{
+    double *const shared = reinterpret_cast<double *>(shared_memory()); /* [warps, SLICE] */
+    const block_rows rows = rows_of_block(args.x, tokens_per_block);
+    const int64_t slice = (int64_t)block_y() * SLICE;
+    const int64_t begin = slice + first_of_lane();
+    float_quad weight[SLICE_QUADS];
+    double grad_weight[SLICE_QUADS][QUAD] = {};
+
+    GDNCP_UNROLL
+    for (int i = 0; i < SLICE_QUADS; i++) {
+        weight[i] = load_columns(args.weight, begin + i * NEXT_OF_LANE, args.x.d);
+    }
+    for (int i = warp(); i < rows.count; i += ROW_WARPS) {
+        backward_row(args, rows.at(i), begin, weight, grad_weight);
+    }
+    GDNCP_UNROLL
+    for (int i = 0; i < SLICE_QUADS * QUAD; i++) {
+        const int64_t column = i / QUAD * NEXT_OF_LANE + first_of_lane() + i % QUAD;
+
+        shared[warp() * SLICE + column] = grad_weight[i / QUAD][i % QUAD];
+    }
+    sync_block();
+    for (int64_t column = thread_index(); column < SLICE; column += ROW_THREADS) {
+        double sum = 0.0;
+
+        for (int i = 0; i < ROW_WARPS; i++) {
+            sum += shared[i * SLICE + column];
+        }
+        if (slice + column < args.x.d) {
+            args.grad_weight[block_x() * args.x.d + slice + column] = sum;
+        }
+    }
+}
+
+/* Few enough blocks that their partial sums are soon added up. */
+int64_t backward_tokens(const gdncp_tensor_t &x)
+{
+    const int64_t least = tokens_of_block(x);
+    const int64_t tokens = ceil_div(x.shape[0], MAX_BLOCKS);
+
+    return tokens > least ? tokens : least;
+}
+
+} /* namespace */
+
+gdncp_status_t gated_rmsnorm_forward(const gdncp_gated_rmsnorm_t *norm, const gdncp_tensor_t *y,
+                                     gdncp_workspace_t *workspace)
+{
+    const int64_t tokens = tokens_of_block(norm->x);
+    const forward_args args = {head_rows_of(norm->x), head_rows_of(norm->z),
+                               static_cast<const float *>(norm->weight.data), norm->eps,
+                               head_rows_of(*y)};
+
+    return launch("gated_rmsnorm_forward", forward_kernel, {num_blocks_of(norm->x, tokens), 1, 1},
+                  ROW_THREADS, 0, gdncp_workspace_stream(workspace), args, tokens);
+}
+
+gdncp_status_t gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
+                                      const gdncp_tensor_t *grad_y,
+                                      const gdncp_gated_rmsnorm_grads_t *grads,
+                                      gdncp_workspace_t *workspace)
+{
+    const gdncp_stream_t stream = gdncp_workspace_stream(workspace);
+    const int64_t tokens = backward_tokens(norm->x);
+    const int64_t num_blocks = num_blocks_of(norm->x, tokens);
+    const int64_t d = norm->x.shape[2];
+    void *partials;
+    gdncp_status_t status =
+        gdncp_workspace_reserve(workspace, (size_t)(num_blocks * d) * sizeof(double), &partials);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    const backward_args args = {head_rows_of(norm->x),
+                                head_rows_of(norm->z),
+                                static_cast<const float *>(norm->weight.data),
+                                norm->eps,
+                                head_rows_of(*grad_y),
+                                head_rows_of(grads->x),
+                                head_rows_of(grads->z),
+                                static_cast<double *>(partials)};
+
+    status =
+        launch("gated_rmsnorm_backward", backward_kernel, {num_blocks, (int)ceil_div(d, SLICE), 1},
+               ROW_THREADS, ROW_WARPS * SLICE * sizeof(double), stream, args, tokens);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    sum_targets targets = {};
+
+    targets.sets[0] = {static_cast<float *>(grads->weight.data), 1};
+    targets.num_sets = 1;
+    targets.width = d;
+    return sum_partials("gated_rmsnorm_backward sums", static_cast<const double *>(partials),
+                        num_blocks, targets, stream);
+}
+
+} /* namespace GDNCP_KERNELS */
