@@ -110,13 +110,15 @@ static void test_emulated(void **state)
     static const int ranks[] = {2, 4, 1};
     const size_t first = strcmp(transport, "ucx") == 0 ? 0 : 1;
 #ifdef __SANITIZE_ADDRESS__
-    const size_t step = 4;
+    const size_t begin = 2; /* a layer, and rules of odd and of many lengths */
+    const size_t step = 3;
 #else
+    const size_t begin = 0;
     const size_t step = 1;
 #endif
 
     (void)state;
-    for (size_t f = 0; f < sizeof goldens / sizeof goldens[0]; f += step) {
+    for (size_t f = begin; f < sizeof goldens / sizeof goldens[0]; f += step) {
         const int count = ranks[(f + first) % 3];
         const bool divides = goldens[f].divisor % (2 * count) == 0;
 

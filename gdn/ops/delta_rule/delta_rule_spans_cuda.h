@@ -115,6 +115,26 @@ GDNCP_FN walk_span span_of_piece(const rule_pack &pack, const window_pieces &pie
     return span;
 }
 
+/* The states that pieces start from, [.., Hv, dk, dv]. */
+struct state_starts {
+    const float *initial;  /* of sequences; NULL: zeros */
+    const float *borders;  /* at borders */
+    const float *carry_in; /* of the sequence that began before the window, [Hv, dk, dv] */
+    int64_t num_heads;
+    int64_t size; /* dk dv */
+
+    GDNCP_FN const float *of(const walk_span &span, int head) const
+    {
+        if (!span.is_first) {
+            return borders + ((span.index - 1) * num_heads + head) * size;
+        }
+        if (!span.begins) {
+            return carry_in + head * size;
+        }
+        return initial != nullptr ? initial + (span.sequence * num_heads + head) * size : nullptr;
+    }
+};
+
 } /* namespace GDNCP_KERNELS */
 
 #endif

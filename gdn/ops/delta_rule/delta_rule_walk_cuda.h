@@ -21,26 +21,6 @@ constexpr int WALK_WARPS = 8; /* of a block, at most */
 
 enum class walk_mode { outputs, summary, records };
 
-/* The states that pieces start from, [.., Hv, dk, dv]. */
-struct state_starts {
-    const float *initial;  /* of sequences; NULL: zeros */
-    const float *borders;  /* at borders */
-    const float *carry_in; /* of the sequence that began before the window, [Hv, dk, dv] */
-    int64_t num_heads;
-    int64_t size; /* dk dv */
-
-    GDNCP_FN const float *of(const walk_span &span, int head) const
-    {
-        if (!span.is_first) {
-            return borders + ((span.index - 1) * num_heads + head) * size;
-        }
-        if (!span.begins) {
-            return carry_in + head * size;
-        }
-        return initial != nullptr ? initial + (span.sequence * num_heads + head) * size : nullptr;
-    }
-};
-
 template <typename T> struct rule_walk {
     device_rule<T> rule;
     chunk_records<T> chunks;
@@ -110,21 +90,17 @@ struct state_columns {
 
 template <int DK> GDNCP_FN void load_state(tile *state, const state_columns &columns, int dk)
 {
-    const int row = tile_column(0);
-    const int column = columns.first + tile_row(0);
-    const float *const corner = columns.source + (int64_t)row * columns.width + column;
-
     GDNCP_UNROLL
     for (int n = 0; n < DK / TILE; n++) {
         GDNCP_UNROLL
         for (int i = 0; i < 8; i++) {
-            const int down = n * TILE + i / 4 * 8 + i % 2;
-            const int right = i / 2 % 2 * 8;
-            const bool inside = row + down < dk && column + right < columns.width;
-            float value = columns.is_identity && row + down == column + right ? 1.0f : 0.0f;
+            const int row = n * TILE + tile_column(i / 4, i % 2);
+            const int column = columns.first + tile_row(i / 2 % 2);
+            const bool inside = row < dk && column < columns.width;
+            float value = columns.is_identity && row == column ? 1.0f : 0.0f;
 
-            if (columns.source != nullptr && inside) {
-                value = corner[(int64_t)down * columns.width + right];
+            if (columns.source != nullptr) {
+                value = inside ? columns.source[(int64_t)row * columns.width + column] : 0.0f;
             }
             state[n].x[i / 4][i % 4] = inside ? value : 0.0f;
         }
@@ -133,19 +109,15 @@ template <int DK> GDNCP_FN void load_state(tile *state, const state_columns &col
 
 template <int DK> GDNCP_FN void store_state(const tile *state, const state_columns &columns, int dk)
 {
-    const int row = tile_column(0);
-    const int column = columns.first + tile_row(0);
-    float *const corner = columns.target + (int64_t)row * columns.width + column;
-
     GDNCP_UNROLL
     for (int n = 0; n < DK / TILE; n++) {
         GDNCP_UNROLL
         for (int i = 0; i < 8; i++) {
-            const int down = n * TILE + i / 4 * 8 + i % 2;
-            const int right = i / 2 % 2 * 8;
+            const int row = n * TILE + tile_column(i / 4, i % 2);
+            const int column = columns.first + tile_row(i / 2 % 2);
 
-            if (row + down < dk && column + right < columns.width) {
-                corner[(int64_t)down * columns.width + right] = state[n].x[i / 4][i % 4];
+            if (row < dk && column < columns.width) {
+                columns.target[(int64_t)row * columns.width + column] = state[n].x[i / 4][i % 4];
             }
         }
     }
