@@ -21,6 +21,12 @@ foreach(subject IN LISTS device_layer_tests)
     TIMEOUT 300 LABELS emulator ENVIRONMENT "${sanitizer_environment}")
 endforeach()
 
+# Any order of threads gives the same bits, and so does any alignment that is legal.
+add_test(NAME test_cuda_layer_core_schedules COMMAND test_cuda_layer_core)
+set_tests_properties(test_cuda_layer_core_schedules PROPERTIES
+  TIMEOUT 300 LABELS emulator
+  ENVIRONMENT "${sanitizer_environment};GDNCP_TEST_SCHEDULES=3;GDNCP_TEST_DEVICE_OFFSET=1")
+
 # What only layers on a device can get wrong.
 add_executable(test_cuda_layer_device test_cuda_layer_device.c)
 target_include_directories(test_cuda_layer_device PRIVATE emulator)

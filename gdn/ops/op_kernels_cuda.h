@@ -52,10 +52,10 @@ gdncp_status_t gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
                                       const gdncp_tensor_t *grad_y,
                                       const gdncp_gated_rmsnorm_grads_t *grads,
                                       gdncp_workspace_t *workspace);
-gdncp_status_t recurrent_step(const struct gdncp_step_problem *problem,
-                              const gdncp_tensor_t *o, gdncp_workspace_t *workspace);
-gdncp_status_t conv1d_update(const struct gdncp_update_problem *problem,
-                             const gdncp_tensor_t *y, gdncp_workspace_t *workspace);
+gdncp_status_t recurrent_step(const struct gdncp_step_problem *problem, const gdncp_tensor_t *o,
+                              gdncp_workspace_t *workspace);
+gdncp_status_t conv1d_update(const struct gdncp_update_problem *problem, const gdncp_tensor_t *y,
+                             gdncp_workspace_t *workspace);
 gdncp_status_t move_rows(const struct gdncp_row_moves *moves, gdncp_workspace_t *workspace);
 gdncp_status_t linear(const struct gdncp_product *product, gdncp_workspace_t *workspace);
 

@@ -112,16 +112,33 @@ bool touches_memory(work_kind kind)
     return kind == work_kind::KERNEL || kind == work_kind::COPY || kind == work_kind::CLEAR;
 }
 
-/* The stream's current work, which is gone afterwards. The device's memory is open only while work
- * that needs it runs. */
-void perform(stream_state *stream)
+/* Keeps the device's memory open from one piece of work that touches it to the next. */
+struct open_memory {
+    bool is_open = false;
+
+    void set(bool open)
+    {
+        if (open != is_open) {
+            is_open = open;
+            open ? device_open() : device_close();
+        }
+    }
+
+    ~open_memory()
+    {
+        set(false);
+    }
+};
+
+/* The stream's current work, which is gone afterwards. */
+void perform(stream_state *stream, open_memory *memory)
 {
     const work_kind kind = stream->current->kind;
     const char *const name = stream->current->name;
     fibre host;
 
-    if (touches_memory(kind)) {
-        device_open();
+    if (touches_memory(kind) || kind == work_kind::HOST_CALL) {
+        memory->set(kind != work_kind::HOST_CALL);
     }
     in_host_call = kind == work_kind::HOST_CALL;
     fibre_adopt_thread(&host);
@@ -130,11 +147,10 @@ void perform(stream_state *stream)
     in_host_call = false;
     if (touches_memory(kind)) {
         device_check(name);
-        device_close();
     }
 }
 
-void run_head(device_lock *locked, stream_state *stream)
+void run_head(device_lock *locked, stream_state *stream, open_memory *memory)
 {
     device_state &device = device_of_process();
     const work_kind kind = stream->queue.front()->kind;
@@ -145,7 +161,7 @@ void run_head(device_lock *locked, stream_state *stream)
     stream->running = true;
     locked->unlock();
     explain_faults();
-    perform(stream);
+    perform(stream, memory);
     locked->lock();
     stream->running = false;
     stream->num_done++;
@@ -160,17 +176,20 @@ void run_head(device_lock *locked, stream_state *stream)
 
 void run_until(device_lock *locked, stream_state *stream, uint64_t count)
 {
+    open_memory memory;
+
     while (stream->num_done < count) {
         const std::vector<stream_state *> candidates = candidates_for(stream);
 
         if (!candidates.empty()) {
             stream_state *const next = candidates[choose(candidates.size())];
 
-            run_head(locked, next);
+            run_head(locked, next, &memory);
             if (next != stream) {
                 forget_if_over(next);
             }
         } else {
+            memory.set(false);
             wait_for_others(locked, stream);
         }
     }

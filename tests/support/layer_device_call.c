@@ -21,11 +21,16 @@ __attribute__((constructor)) static void choose_device(void)
     setenv("GDNCP_CUDA", "emulated", 0);
 }
 
+static int number_from_environment(const char *name, int fallback)
+{
+    const char *const text = getenv(name);
+
+    return text != NULL ? atoi(text) : fallback;
+}
+
 static int num_schedules(void)
 {
-    const char *const text = getenv("GDNCP_TEST_SCHEDULES");
-
-    return text != NULL ? atoi(text) : 1;
+    return number_from_environment("GDNCP_TEST_SCHEDULES", 1);
 }
 
 /* Where there is one run, GDNCP_EMULATOR_SEED holds. */
@@ -95,11 +100,11 @@ void layer_call_begin(layer_call_t *call, const void *object, int direction)
 static void mirror(layer_call_t *call, gdncp_tensor_t *tensors, int count, bool is_output)
 {
     for (int i = 0; i < count; i++) {
-        const int64_t elements = gdncp_tensor_num_elements(&tensors[i]);
+        const size_t size = gdncp_dtype_size(tensors[i].dtype);
 
         tensors[i].device = GDNCP_DEVICE_CUDA;
         device_mirror_add(&call->mirror, &tensors[i].data,
-                          (size_t)elements * gdncp_dtype_size(tensors[i].dtype), is_output);
+                          (size_t)gdncp_tensor_num_elements(&tensors[i]) * size, size, is_output);
     }
 }
 
@@ -129,7 +134,8 @@ bool layer_call_next(layer_call_t *call)
     int *const runs_of_object = &call->place->num_runs[call->direction];
 
     if (call->num_runs == 0) {
-        device_mirror_open(&call->mirror, 0);
+        device_mirror_open(&call->mirror,
+                           (size_t)number_from_environment("GDNCP_TEST_DEVICE_OFFSET", 0));
     } else {
         end_run(call);
         if (call->status != GDNCP_OK || call->num_runs >= num_schedules()) {

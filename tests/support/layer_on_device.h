@@ -12,7 +12,8 @@
  * - What is allocated for the copies is not counted by gdncp_memory_track().
  *
  * The device is the emulator, unless GDNCP_CUDA says otherwise. With GDNCP_TEST_SCHEDULES=n each
- * run is made n times, under different orders of threads, and must give the same bits.
+ * run is made n times, under different orders of threads, and must give the same bits; with
+ * GDNCP_TEST_DEVICE_OFFSET=n tensors lie n elements beyond what allocations are aligned to.
  */
 #ifndef GDNCP_TEST_LAYER_ON_DEVICE_H
 #define GDNCP_TEST_LAYER_ON_DEVICE_H

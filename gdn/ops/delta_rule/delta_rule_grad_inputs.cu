@@ -199,7 +199,7 @@ GDNCP_FN void add_head(const inputs_arguments<T> &in, const inputs_item &item, i
         }
     }
     for (int i = warp(); i < CHUNK; i += share::warps) {
-        sum_along_row(prefix + i * PREFIX_LD, i);
+        sum_along_row(prefix + i * PREFIX_LD);
     }
     add_pair_terms(shared, grads.q, grads.k);
     sync_block();

@@ -134,12 +134,13 @@ GDNCP_FN void grad_pairs(float scale, const gates_shared &gates, const slice_sum
     }
 }
 
-/* Row i of prefix: from what there is of j < i to its sums over j < t, at t <= i. */
-GDNCP_FN void sum_along_row(float *row, int i)
+/* A row of prefix: at t its sum over j < t, which is wanted up to the diagonal and means nothing
+ * beyond. A lane has two tokens. */
+GDNCP_FN void sum_along_row(float *row)
 {
     const int token = 2 * lane();
-    const float first = token < i ? row[token] : 0.0f;
-    const float second = token + 1 < i ? row[token + 1] : 0.0f;
+    const float first = row[token];
+    const float second = row[token + 1];
     float sum = first + second;
 
     GDNCP_UNROLL

@@ -72,8 +72,8 @@ GDNCP_FN float record_value(const bf16 *place, int plane)
 }
 
 /* Walk forward over the chunks of a window, without outputs. stored.data == NULL: nothing is kept.
- * carry_in, carry_out [Hv, dk, dv] are states of the sequences that cross the window's start and its
- * end; apart, where they are two. */
+ * carry_in, carry_out [Hv, dk, dv] are states of the sequences that cross the window's start and
+ * its end; apart, where they are two. */
 template <typename T>
 gdncp_status_t walk_records_forward(const gdncp_rule_problem_t &problem,
                                     const chunk_records<T> &chunks, const walk_records<T> &stored,

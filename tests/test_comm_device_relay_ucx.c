@@ -1,0 +1,48 @@
+/* The state relay on the emulated device, over UCX between processes. */
+#include "test_comm_device_relay.h"
+
+#include "forked_ranks.h"
+
+static int forked_body(const gdncp_bootstrap_t *bootstrap, void *context)
+{
+    gdncp_comm_t *comm = NULL;
+    char problem[1024] = "";
+
+    if (gdncp_comm_create(bootstrap, NULL, &comm) != GDNCP_OK) {
+        snprintf(problem, sizeof problem, "%s", gdncp_last_error());
+    } else {
+        run_relay_rank(context, comm, problem, sizeof problem);
+    }
+    gdncp_comm_destroy(comm);
+    if (problem[0] != '\0') {
+        printf("rank %d: %s\n", bootstrap->rank, problem);
+    }
+    return problem[0] != '\0';
+}
+
+/* Two heads on three ranks, so that a chain is handed over; UCX completes no message that is not
+ * waited for. */
+static void relay_runs_over_ucx(void **state)
+{
+    static const int64_t cu_seqlens[] = {0, 18};
+    test_random_t random = test_random_start("relay on a device over UCX", 72);
+    relay_case_t test = {.heads = 2, .seed = test_random_u64(&random)};
+    gdncp_layout_t *layout = NULL;
+
+    (void)state;
+    assert_int_equal(gdncp_layout_create(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, cu_seqlens, 1, 3, &layout),
+                     GDNCP_OK);
+    test.layout = layout;
+    assert_int_equal(run_forked(3, forked_body, &test), 0);
+    gdncp_layout_destroy(layout);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(relay_runs_over_ucx),
+    };
+
+    setenv("GDNCP_CUDA", "emulated", 1);
+    return cmocka_run_group_tests_name("relay on a device over UCX", tests, NULL, NULL);
+}
