@@ -299,23 +299,19 @@ static gdncp_layout_t *striped(const dump_t *dump, int64_t width, int ranks)
 
 static void check_dump(const char *name)
 {
-    const int rank_counts[] = {1, 2, 3, 5, 8};
-    const int rank_counts_on_device[] = {4, 1, 2};
-    const int64_t num_counts = test_size(5, 3);
-    const gdncp_layout_kind_t kinds[] = {GDNCP_LAYOUT_CONTIGUOUS, GDNCP_LAYOUT_CONTIGUOUS_FLAT,
-                                         GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT};
+    const int rank_counts[] = {3, 2, 1, 5, 8};
+    const gdncp_layout_kind_t kinds[] = {GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT,
+                                         GDNCP_LAYOUT_CONTIGUOUS_FLAT, GDNCP_LAYOUT_CONTIGUOUS};
     dump_t dump = dump_open(name);
 
-    for (int64_t i = 0; i < num_counts; i++) {
-        const int ranks = (int)test_size(rank_counts[i], rank_counts_on_device[i % 3]);
-
+    for (int64_t i = 0; i < test_size(5, 2); i++) {
         for (int strategy = 0; strategy < 2; strategy++) {
             /* On the device another layout for each number of ranks. */
             for (int64_t kind = test_size(0, i); kind < test_size(3, i + 1); kind++) {
                 gdncp_layout_t *layout = NULL;
 
                 assert_int_equal(gdncp_layout_create(kinds[kind], dump.cu_seqlens,
-                                                     dump.num_sequences, ranks, &layout),
+                                                     dump.num_sequences, rank_counts[i], &layout),
                                  GDNCP_OK);
                 check_run(&dump, layout, (gdncp_strategy_t)strategy);
                 gdncp_layout_destroy(layout);

@@ -1,5 +1,6 @@
-/* Asynchronous copies land when they are waited for, or at random at once: a kernel may count on
- * neither. Until then their place in shared memory is NaN. */
+/* Asynchronous copies land when they are waited for. A GPU may have made them at any time before,
+ * so until then their place in shared memory holds neither what was there nor what comes, but NaN.
+ */
 #include "async_copies.h"
 
 #include <cstring>
@@ -9,7 +10,6 @@
 #include "block.h"
 #include "device_memory.h"
 #include "sanitizers.h"
-#include "schedule.h"
 
 namespace gdncp_emulated
 {
@@ -103,11 +103,7 @@ void copy_async(const char *name, void *shared, const void *global, int place_by
     note_read(global, (size_t)bytes);
     memcpy(copy->data, global, (size_t)bytes);
     note_write(shared, (size_t)place_bytes);
-    if (choose(2) == 0) {
-        memset(shared, 0xff, (size_t)place_bytes);
-    } else {
-        memcpy(shared, copy->data, (size_t)place_bytes);
-    }
+    memset(shared, 0xff, (size_t)place_bytes);
 }
 
 void commit_copies()
@@ -126,7 +122,6 @@ void wait_copies(int groups_under_way)
     }
     own->count -= num_landed;
     memmove(own->list, own->list + num_landed, (size_t)own->count * sizeof own->list[0]);
-    maybe_let_others_run();
 }
 
 } /* namespace gdncp_emulated */

@@ -46,9 +46,6 @@ struct block_state {
 extern thread_local thread_state *current_thread;
 extern thread_local block_state *current_block;
 
-/* Under random schedules let others go first, sometimes. */
-void maybe_let_others_run();
-
 } /* namespace gdncp_emulated */
 
 #endif

@@ -40,21 +40,19 @@ struct device_memory {
     uint64_t generation;
 };
 
-/* Never destroyed: threads may outlive main(). */
-device_memory &device()
+device_memory &reserve()
 {
-    static device_memory *const memory = [] {
-        device_memory *const made = new device_memory();
-        void *const arena = mmap(nullptr, DEVICE_BYTES, PROT_NONE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    device_memory *const made = new device_memory();
+    void *const arena =
+        mmap(nullptr, DEVICE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-        made->arena = arena != MAP_FAILED ? static_cast<char *>(arena) : nullptr;
-        made->next = made->arena;
-        return made;
-    }();
-
-    return *memory;
+    made->arena = arena != MAP_FAILED ? static_cast<char *>(arena) : nullptr;
+    made->next = made->arena;
+    return *made;
 }
+
+/* Made before there are threads, and never destroyed. */
+device_memory &memory = reserve();
 
 /* What this thread's kernels may touch. */
 struct view {
@@ -66,7 +64,7 @@ struct view {
 thread_local view seen;
 
 /* The first gap of so many pages at or after `from`, or NULL. */
-char *find_gap(const device_memory &memory, char *from, size_t bytes)
+char *find_gap(char *from, size_t bytes)
 {
     char *const end = memory.arena + DEVICE_BYTES;
     char *at = from;
@@ -86,7 +84,7 @@ char *find_gap(const device_memory &memory, char *from, size_t bytes)
 }
 
 /* The block whose pages hold an address; NULL if none. */
-const guarded *block_of(const device_memory &memory, const void *address)
+const guarded *block_of(const void *address)
 {
     char *const at = static_cast<char *>(const_cast<void *>(address));
     const auto after = memory.blocks.upper_bound(at);
@@ -103,7 +101,6 @@ const guarded *block_of(const device_memory &memory, const void *address)
 
 gdncp_status_t device_alloc(size_t bytes, void **memory_p)
 {
-    device_memory &memory = device();
     const std::lock_guard<std::mutex> locked(memory.lock);
     const size_t lent = bytes > 0 ? bytes : 1;
     char *gap = nullptr;
@@ -111,9 +108,9 @@ gdncp_status_t device_alloc(size_t bytes, void **memory_p)
     if (memory.arena != nullptr && lent < DEVICE_BYTES) {
         const size_t room = (lent + ALIGNMENT + PAGE - 1) / PAGE * PAGE + 2 * PAGE;
 
-        gap = find_gap(memory, memory.next, room);
+        gap = find_gap(memory.next, room);
         if (gap == nullptr) {
-            gap = find_gap(memory, memory.arena, room);
+            gap = find_gap(memory.arena, room);
         }
     }
     if (gap == nullptr) {
@@ -144,9 +141,8 @@ gdncp_status_t device_alloc(size_t bytes, void **memory_p)
 
 void device_free(void *freed)
 {
-    device_memory &memory = device();
     const std::lock_guard<std::mutex> locked(memory.lock);
-    const guarded *const found = block_of(memory, freed);
+    const guarded *const found = block_of(freed);
 
     if (found == nullptr || found->begin != freed) {
         stop("free: expected a block of device memory, got %p", freed);
@@ -163,7 +159,7 @@ void device_free(void *freed)
 
 bool is_device_memory(const void *address)
 {
-    const char *const arena = device().arena;
+    const char *const arena = memory.arena;
     const char *const at = static_cast<const char *>(address);
 
     return arena != nullptr && at >= arena && at < arena + DEVICE_BYTES;
@@ -171,9 +167,8 @@ bool is_device_memory(const void *address)
 
 bool device_holds(const void *address, size_t bytes)
 {
-    device_memory &memory = device();
     const std::lock_guard<std::mutex> locked(memory.lock);
-    const guarded *const block = block_of(memory, address);
+    const guarded *const block = block_of(address);
     const char *const at = static_cast<const char *>(address);
 
     return block != nullptr && at >= block->begin && at + bytes <= block->begin + block->bytes;
@@ -181,7 +176,6 @@ bool device_holds(const void *address, size_t bytes)
 
 void device_open()
 {
-    device_memory &memory = device();
     const std::lock_guard<std::mutex> locked(memory.lock);
 
     if (memory.num_open++ == 0) {
@@ -203,7 +197,6 @@ void device_open()
 
 void device_close()
 {
-    device_memory &memory = device();
     const std::lock_guard<std::mutex> locked(memory.lock);
 
     if (--memory.num_open == 0) {
@@ -215,7 +208,6 @@ void device_close()
 
 void device_check(const char *culprit)
 {
-    device_memory &memory = device();
     const std::lock_guard<std::mutex> locked(memory.lock);
 
     for (const auto &entry : memory.blocks) {
@@ -250,7 +242,6 @@ const char *describe_address(const void *address, char *text, size_t size)
         snprintf(text, size, "which is not device memory");
         return text;
     }
-    device_memory &memory = device();
     const std::unique_lock<std::mutex> locked(memory.lock, std::try_to_lock);
     const char *const at = static_cast<const char *>(address);
     const guarded *nearest = nullptr;

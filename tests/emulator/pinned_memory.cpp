@@ -22,13 +22,8 @@ struct pinned_memory {
     std::map<const char *, size_t> blocks;
 };
 
-/* Never destroyed: threads may outlive main(). */
-pinned_memory &pinned()
-{
-    static pinned_memory *const memory = new pinned_memory();
-
-    return *memory;
-}
+/* Made before there are threads, and never destroyed. */
+pinned_memory &pinned = *new pinned_memory();
 
 } /* namespace */
 
@@ -40,24 +35,24 @@ gdncp_status_t pinned_alloc(size_t bytes, void **memory_p)
         return gdncp_fail(GDNCP_ERR_OUT_OF_MEMORY, "out of memory: %zu bytes, pinned", bytes);
     }
     memset(memory, 0xff, bytes);
-    const std::lock_guard<std::mutex> locked(pinned().lock);
+    const std::lock_guard<std::mutex> locked(pinned.lock);
 
-    pinned().blocks[static_cast<const char *>(memory)] = bytes;
+    pinned.blocks[static_cast<const char *>(memory)] = bytes;
     *memory_p = memory;
     return GDNCP_OK;
 }
 
 void pinned_free(void *memory)
 {
-    std::unique_lock<std::mutex> locked(pinned().lock);
-    const auto found = pinned().blocks.find(static_cast<const char *>(memory));
+    std::unique_lock<std::mutex> locked(pinned.lock);
+    const auto found = pinned.blocks.find(static_cast<const char *>(memory));
 
-    if (found == pinned().blocks.end()) {
+    if (found == pinned.blocks.end()) {
         stop("free_pinned: expected a block of pinned memory, got %p", memory);
     }
     const size_t bytes = found->second;
 
-    pinned().blocks.erase(found);
+    pinned.blocks.erase(found);
     locked.unlock();
     if (stream_uses(static_cast<const char *>(memory), bytes)) {
         stop("pinned memory is freed while a copy of it is queued");
@@ -70,10 +65,10 @@ void pinned_free(void *memory)
 bool pinned_holds(const void *memory, size_t bytes)
 {
     const char *const at = static_cast<const char *>(memory);
-    const std::lock_guard<std::mutex> locked(pinned().lock);
-    auto after = pinned().blocks.upper_bound(at);
+    const std::lock_guard<std::mutex> locked(pinned.lock);
+    auto after = pinned.blocks.upper_bound(at);
 
-    if (after == pinned().blocks.begin()) {
+    if (after == pinned.blocks.begin()) {
         return false;
     }
     after--;

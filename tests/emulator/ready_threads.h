@@ -67,11 +67,6 @@ class ready_threads
         }
     }
 
-    bool is_random() const
-    {
-        return order != IN_TURN;
-    }
-
   private:
     enum order_kind {
         IN_TURN,       /* who came first */

@@ -28,9 +28,9 @@ constexpr size_t STACK_BYTES = 256 * 1024;
 constexpr size_t STAGGER = 9 * 64;
 constexpr size_t SHARED_PAGE_BYTES = (MAX_SHARED_BYTES + PAGE - 1) / PAGE * PAGE;
 
-/* Blocks take turns with these, so that to the thread sanitizer neighbours are not the same
- * threads, whose accesses would seem to be ordered. */
-constexpr int NUM_TEAMS = THREAD_SANITIZER ? 2 : 1;
+/* Blocks take turns with these, so that to the thread sanitizer a block's threads are others than
+ * those of the block before, whose accesses would seem to be ordered. */
+constexpr unsigned NUM_TEAMS = THREAD_SANITIZER ? 3 : 1;
 
 /* Threads that run a block, used again for others. */
 struct team {
@@ -75,6 +75,8 @@ struct block_order {
 /* What a thread of the host runs kernels with. */
 struct engine {
     team teams[NUM_TEAMS];
+    unsigned last_team;
+    uint32_t noise;           /* settles who is next */
     char *shared_region;      /* a guard page, pages, a guard page */
     size_t shared_page_bytes; /* of the region's last pages, which can be used */
     ready_threads ready;
@@ -84,7 +86,7 @@ struct engine {
     fibre *home;
     const std::function<void()> *body;
 
-    engine() : teams(), shared_page_bytes(0)
+    engine() : teams(), last_team(0), noise(0), shared_page_bytes(0)
     {
         void *const region = mmap(nullptr, SHARED_PAGE_BYTES + 2 * PAGE, PROT_NONE,
                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -243,6 +245,17 @@ void run_block(engine *machine, team *workers)
     current_block = nullptr;
 }
 
+/* Not that of the last block, and no pattern: kernels with the same blocks would fall in with it.
+ */
+team *next_team(engine *machine)
+{
+    if (NUM_TEAMS > 1) {
+        machine->noise = machine->noise * 1664525 + 1013904223;
+        machine->last_team = (machine->last_team + 1 + (machine->noise >> 31)) % NUM_TEAMS;
+    }
+    return &machine->teams[machine->last_team];
+}
+
 std::vector<int64_t> order_of_blocks(int64_t count)
 {
     std::vector<int64_t> order((size_t)count);
@@ -279,27 +292,15 @@ void meet(meeting *place, int expected, thread_state *members,
             ready.add(&members[i]);
         }
     }
-    maybe_let_others_run();
 }
 
 } /* namespace */
-
-void maybe_let_others_run()
-{
-    ready_threads &ready = running->ready;
-
-    if (ready.is_random() && choose(2) == 0) {
-        ready.add(current_thread);
-        run_next(current_thread);
-    }
-}
 
 void run_kernel(const kernel_shape &shape, const std::function<void()> &body, fibre *home)
 {
     engine *const machine = own_engine();
     const std::unique_ptr<char> finished(new char());
     const int64_t plane = shape.grid.x * shape.grid.y;
-    int64_t num_done = 0;
 
     running = machine;
     machine->home = home;
@@ -308,7 +309,7 @@ void run_kernel(const kernel_shape &shape, const std::function<void()> &body, fi
     machine->block.shape = &shape;
     open_shared_memory(machine, (shape.shared_bytes + PAGE - 1) / PAGE * PAGE);
     for (const int64_t block : order_of_blocks(plane * shape.grid.z)) {
-        team *const workers = &machine->teams[num_done++ % NUM_TEAMS];
+        team *const workers = next_team(machine);
 
         machine->block.x = block % shape.grid.x;
         machine->block.y = (int)(block / shape.grid.x % shape.grid.y);

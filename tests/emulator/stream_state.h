@@ -71,7 +71,6 @@ struct device_state {
 
 using device_lock = std::unique_lock<std::mutex>;
 
-/* Never destroyed: threads may outlive main(). */
 device_state &device_of_process();
 
 /* The functions below are called with the device locked. */

@@ -13,15 +13,12 @@ extern "C" {
 namespace gdncp_emulated
 {
 
-device_state &device_of_process()
-{
-    static device_state *const device = new device_state();
-
-    return *device;
-}
-
 namespace
 {
+
+/* Made before there are threads: the thread sanitizer does not see the lock of a local static here.
+ * Never destroyed: threads may outlive main(). */
+device_state &device = *new device_state();
 
 constexpr size_t SERVICE_STACK_BYTES = (size_t)1 << 20;
 
@@ -91,6 +88,11 @@ struct default_stream {
 thread_local default_stream own_default;
 
 } /* namespace */
+
+device_state &device_of_process()
+{
+    return device;
+}
 
 void forget_if_over(stream_state *stream)
 {

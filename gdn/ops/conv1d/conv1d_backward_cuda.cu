@@ -14,7 +14,7 @@ namespace GDNCP_KERNELS
 namespace
 {
 
-constexpr int BATCH = 4; /* tokens whose loads are under way together */
+constexpr int BATCH = 2; /* tokens whose loads are under way together */
 
 template <typename T, typename Y> struct conv_gradients {
     token_rows<const Y> y;
@@ -183,7 +183,7 @@ GDNCP_FN void write_partial(const float *values, float *to, int64_t channel, int
 }
 
 template <typename T, typename Y, int TAPS>
-GDNCP_KERNEL(CONV_THREADS, conv_blocks(TAPS))
+GDNCP_KERNEL(CONV_THREADS, sizeof(T) == 2 ? conv_blocks(TAPS) : 1)
 void backward_kernel(conv_inputs<T> in, conv_gradients<T, Y> out)
 {
     const int64_t block_channel = (int64_t)block_y() * CONV_CHANNELS;

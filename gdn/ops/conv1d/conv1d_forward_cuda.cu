@@ -7,7 +7,8 @@ namespace GDNCP_KERNELS
 namespace
 {
 
-constexpr int BATCH = 8; /* tokens whose loads are under way together */
+/* Tokens whose loads are under way together: 16 registers of them. */
+template <typename T> constexpr int BATCH = 16 / sizeof(T);
 
 template <typename Y> struct conv_output {
     token_rows<Y> y;
@@ -32,15 +33,15 @@ template <typename T, typename Y, int TAPS>
 GDNCP_FN void write_tokens(conv_walk<T, TAPS> *walk, const conv_output<Y> &out, int64_t begin,
                            int64_t end)
 {
-    for (int64_t first = begin; first < end; first += BATCH) {
-        quad<T> inputs[BATCH];
+    for (int64_t first = begin; first < end; first += BATCH<T>) {
+        quad<T> inputs[BATCH<T>];
 
         GDNCP_UNROLL
-        for (int i = 0; i < BATCH; i++) {
+        for (int i = 0; i < BATCH<T>; i++) {
             inputs[i] = walk->load(first + i, end);
         }
         GDNCP_UNROLL
-        for (int i = 0; i < BATCH; i++) {
+        for (int i = 0; i < BATCH<T>; i++) {
             if (first + i < end) {
                 walk->push(inputs[i]);
                 write_token(*walk, out, first + i);

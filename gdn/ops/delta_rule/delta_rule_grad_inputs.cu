@@ -7,8 +7,6 @@
 #include "delta_rule_grad_inputs_cuda.h"
 #include "delta_rule_grad_pairs_cuda.h"
 
-#include <cinttypes>
-
 namespace GDNCP_KERNELS
 {
 
@@ -364,10 +362,7 @@ gdncp_status_t launch_inputs(const gdncp_rule_problem_t &problem, const chunk_re
     const size_t bytes = inputs_bytes<T, DK>(arguments.stages);
 
     if (bytes > device.shared_bytes) {
-        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
-                          "k: expected a head dimension that fits %zu bytes of shared memory, "
-                          "got %" PRId64 ", which takes %zu",
-                          device.shared_bytes, problem.dk, bytes);
+        return fail_shared(problem, bytes, device);
     }
     return launch("delta_rule_grad_inputs", grad_inputs_kernel<T, DK>,
                   {chunks.num_slots * problem.num_key_heads, 1, 1}, grad_share<DK>::threads, bytes,

@@ -25,6 +25,7 @@ template <typename T> struct grad_walk_arguments {
     walk_records<T> walk;
     grad_walk_sequences sequences;
     int slices; /* of v's columns */
+    int stages; /* chunks that shared memory has room for: 1 or 2 */
 };
 
 /* A chunk in shared memory. Leading dimensions as tile_mma.h advises. */
@@ -43,12 +44,6 @@ template <typename T, int DK> struct grad_walk_shared {
     element grad_o[CHUNK * grad_ld];
     float gates[GATE_FLOATS];
 };
-
-/* Two where they fit into the memory of a block. */
-template <typename T, int DK> constexpr int num_stages()
-{
-    return 2 * sizeof(grad_walk_shared<T, DK>) <= 160 * 1024 ? 2 : 1;
-}
 
 template <typename T, int DK>
 GDNCP_FN void load_grad_chunk(const grad_walk_arguments<T> &in, const walk_span &span, int64_t slot,
@@ -256,7 +251,6 @@ template <typename T, int DK>
 GDNCP_KERNEL(THREADS, 1)
 void grad_walk_kernel(grad_walk_arguments<T> in)
 {
-    constexpr int stages = num_stages<T, DK>();
     /* Where the block walks is kept out of registers, which are for sums. */
     walk_span &span = *reinterpret_cast<walk_span *>(shared_memory());
     grad_walk_shared<T, DK> *const shared =
@@ -278,26 +272,26 @@ void grad_walk_kernel(grad_walk_arguments<T> in)
     const int64_t last = span.first_token < span.end_token ? span.end - 1 : span.begin - 1;
 
     load_state<DK>(state, columns, in.rule.dk);
-    if (stages == 2 && last >= span.begin) {
-        load_grad_chunk(in, span, last, head, column, shared[last % stages]);
+    if (in.stages == 2 && last >= span.begin) {
+        load_grad_chunk(in, span, last, head, column, shared[last % 2]);
     }
     for (int64_t slot = last; slot >= span.begin; slot--) {
-        const grad_walk_shared<T, DK> &chunk = shared[slot % stages];
+        const grad_walk_shared<T, DK> &chunk = shared[in.stages == 2 ? slot % 2 : 0];
 
-        if (stages == 1) {
+        if (in.stages == 1) {
             load_grad_chunk(in, span, slot, head, column, shared[0]);
         }
         cp_async_wait<0>();
         sync_block();
-        if (stages == 2 && slot > span.begin) {
-            load_grad_chunk(in, span, slot - 1, head, column, shared[(slot - 1) % stages]);
+        if (in.stages == 2 && slot > span.begin) {
+            load_grad_chunk(in, span, slot - 1, head, column, shared[(slot - 1) % 2]);
         }
         grad_values(chunk, state, grad_r);
         if (in.walk.data != nullptr) {
             store_grads<T, DK>(in.walk, slot - in.chunks.first, head, columns.first, state, grad_r);
         }
         grad_state(chunk, grad_r, state);
-        if (stages == 1) {
+        if (in.stages == 1) {
             sync_block();
         }
     }
@@ -314,17 +308,30 @@ gdncp_status_t launch_grad_walk(const gdncp_rule_problem_t &problem, const chunk
                                 const grad_walk_sequences &sequences, gdncp_stream_t stream)
 {
     const int slices = (int)((problem.dv + RECORD_GRAIN - 1) / RECORD_GRAIN);
+    const size_t bytes = sizeof(grad_walk_shared<T, DK>);
+    gdncp_device_info_t device;
+    const gdncp_status_t status = gdncp_device_describe(GDNCP_DEVICE_CUDA, &device);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    const int stages = SPAN_BYTES + 2 * bytes <= device.shared_bytes ? 2 : 1;
+    const size_t all = SPAN_BYTES + (size_t)stages * bytes;
+
+    if (all > device.shared_bytes) {
+        return fail_shared(problem, all, device);
+    }
     const grad_walk_arguments<T> arguments = {device_rule_of<T>(problem, true),
                                               rows_of<const T>(grad_o),
                                               rows_aligned(grad_o),
                                               chunks,
                                               walk,
                                               sequences,
-                                              slices};
+                                              slices,
+                                              stages};
 
     return launch("delta_rule_grad_walk", grad_walk_kernel<T, DK>,
-                  {sequences.count * problem.num_value_heads * slices, 1, 1}, THREADS,
-                  SPAN_BYTES + num_stages<T, DK>() * sizeof(grad_walk_shared<T, DK>), stream,
+                  {sequences.count * problem.num_value_heads * slices, 1, 1}, THREADS, all, stream,
                   arguments);
 }
 

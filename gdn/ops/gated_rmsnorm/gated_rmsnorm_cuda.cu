@@ -65,8 +65,12 @@ void forward_kernel(forward_args args, int64_t tokens_per_block)
     }
 }
 
-constexpr int SLICE_QUADS = 2; /* of a lane */
-constexpr int64_t SLICE = SLICE_QUADS * NEXT_OF_LANE;
+/* Columns of a block whose lanes have so many quads each. */
+constexpr int64_t slice_of(int quads)
+{
+    return quads * NEXT_OF_LANE;
+}
+
 constexpr int64_t MAX_BLOCKS = 512;
 
 struct backward_args {
@@ -133,22 +137,23 @@ GDNCP_FN void write_gradients(const backward_args &args, const head_row &row, in
     store_row(args.grad_z, row_offset(args.grad_z, row), first, grad_z);
 }
 
+template <int QUADS>
 GDNCP_FN void backward_row(const backward_args &args, const head_row &row, int64_t begin,
                            const float_quad *weight, double (*grad_weight)[QUAD])
 {
-    row_inputs in[SLICE_QUADS];
+    row_inputs in[QUADS];
     row_sums sums = {};
 
     GDNCP_UNROLL
-    for (int i = 0; i < SLICE_QUADS; i++) {
+    for (int i = 0; i < QUADS; i++) {
         in[i] = load_inputs(args, row, begin + i * NEXT_OF_LANE);
     }
     GDNCP_UNROLL
-    for (int i = 0; i < SLICE_QUADS; i++) {
+    for (int i = 0; i < QUADS; i++) {
         add_to_sums(in[i], weight[i], &sums);
     }
     for (int64_t first = first_of_lane(); first < args.x.d; first += NEXT_OF_LANE) {
-        if (first < begin || first >= begin + SLICE) {
+        if (first < begin || first >= begin + slice_of(QUADS)) {
             add_to_sums(load_inputs(args, row, first), load_columns(args.weight, first, args.x.d),
                         &sums);
         }
@@ -157,41 +162,43 @@ GDNCP_FN void backward_row(const backward_args &args, const head_row &row, int64
     const float mean_product = warp_sum(sums.products) * scale / (float)args.x.d;
 
     GDNCP_UNROLL
-    for (int i = 0; i < SLICE_QUADS; i++) {
+    for (int i = 0; i < QUADS; i++) {
         write_gradients(args, row, begin + i * NEXT_OF_LANE, in[i], weight[i], scale, mean_product,
                         grad_weight[i]);
     }
 }
 
-GDNCP_KERNEL(ROW_THREADS, 2)
+template <int QUADS>
+GDNCP_KERNEL(ROW_THREADS, QUADS == 1 ? 2 : 1)
 void backward_kernel(backward_args args, int64_t tokens_per_block)
 {
-    double *const shared = reinterpret_cast<double *>(shared_memory()); /* [warps, SLICE] */
+    double *const shared = reinterpret_cast<double *>(shared_memory()); /* [warps, width] */
+    constexpr int64_t width = slice_of(QUADS);
     const block_rows rows = rows_of_block(args.x, tokens_per_block);
-    const int64_t slice = (int64_t)block_y() * SLICE;
+    const int64_t slice = (int64_t)block_y() * width;
     const int64_t begin = slice + first_of_lane();
-    float_quad weight[SLICE_QUADS];
-    double grad_weight[SLICE_QUADS][QUAD] = {};
+    float_quad weight[QUADS];
+    double grad_weight[QUADS][QUAD] = {};
 
     GDNCP_UNROLL
-    for (int i = 0; i < SLICE_QUADS; i++) {
+    for (int i = 0; i < QUADS; i++) {
         weight[i] = load_columns(args.weight, begin + i * NEXT_OF_LANE, args.x.d);
     }
     for (int i = warp(); i < rows.count; i += ROW_WARPS) {
-        backward_row(args, rows.at(i), begin, weight, grad_weight);
+        backward_row<QUADS>(args, rows.at(i), begin, weight, grad_weight);
     }
     GDNCP_UNROLL
-    for (int i = 0; i < SLICE_QUADS * QUAD; i++) {
+    for (int i = 0; i < QUADS * QUAD; i++) {
         const int64_t column = i / QUAD * NEXT_OF_LANE + first_of_lane() + i % QUAD;
 
-        shared[warp() * SLICE + column] = grad_weight[i / QUAD][i % QUAD];
+        shared[warp() * width + column] = grad_weight[i / QUAD][i % QUAD];
     }
     sync_block();
-    for (int64_t column = thread_index(); column < SLICE; column += ROW_THREADS) {
+    for (int64_t column = thread_index(); column < width; column += ROW_THREADS) {
         double sum = 0.0;
 
         for (int i = 0; i < ROW_WARPS; i++) {
-            sum += shared[i * SLICE + column];
+            sum += shared[i * width + column];
         }
         if (slice + column < args.x.d) {
             args.grad_weight[block_x() * args.x.d + slice + column] = sum;
@@ -206,6 +213,15 @@ int64_t backward_tokens(const gdncp_tensor_t &x)
     const int64_t tokens = ceil_div(x.shape[0], MAX_BLOCKS);
 
     return tokens > least ? tokens : least;
+}
+
+template <int QUADS>
+gdncp_status_t launch_backward(const backward_args &args, int64_t num_blocks, int64_t tokens,
+                               gdncp_stream_t stream)
+{
+    return launch("gated_rmsnorm_backward", backward_kernel<QUADS>,
+                  {num_blocks, (int)ceil_div(args.x.d, slice_of(QUADS)), 1}, ROW_THREADS,
+                  ROW_WARPS * slice_of(QUADS) * sizeof(double), stream, args, tokens);
 }
 
 } /* namespace */
@@ -247,9 +263,8 @@ gdncp_status_t gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
                                 head_rows_of(grads->z),
                                 static_cast<double *>(partials)};
 
-    status =
-        launch("gated_rmsnorm_backward", backward_kernel, {num_blocks, (int)ceil_div(d, SLICE), 1},
-               ROW_THREADS, ROW_WARPS * SLICE * sizeof(double), stream, args, tokens);
+    status = d <= slice_of(1) ? launch_backward<1>(args, num_blocks, tokens, stream)
+                              : launch_backward<2>(args, num_blocks, tokens, stream);
     if (status != GDNCP_OK) {
         return status;
     }

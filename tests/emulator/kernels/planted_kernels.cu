@@ -157,6 +157,28 @@ GDNCP_KERNEL(THREADS, 1) void copy_barrier(bool mended, const float *in, float *
     out[t] = shared_floats()[t];
 }
 
+GDNCP_KERNEL(THREADS, 1) void copy_over(bool mended, const float *in, float *out)
+{
+    const int t = thread_index();
+    const int other = (t + 32) % THREADS;
+    float value = 0.0f;
+
+    shared_floats()[4 * t] = in[t];
+    sync_block();
+    if (mended) {
+        value = shared_floats()[4 * other];
+    }
+    sync_block();
+    cp_async_16(shared_floats() + 4 * t, in + t / 4 * 4, 16);
+    cp_async_commit();
+    sync_block();
+    if (!mended) {
+        value = shared_floats()[4 * other];
+    }
+    cp_async_wait<0>();
+    out[t] = value;
+}
+
 GDNCP_KERNEL(THREADS, 1) void copy_source(bool mended, float *in, float *out)
 {
     const int t = thread_index();
@@ -180,6 +202,18 @@ GDNCP_KERNEL(THREADS, 1) void copy_address(const float *in, float *out, int64_t 
     const int t = thread_index();
 
     cp_async_16(shared_floats() + 4 * t, in + t / 4 * 4 + offset, 16);
+    cp_async_commit();
+    cp_async_wait<0>();
+    out[t] = shared_floats()[4 * t + t % 4];
+}
+
+GDNCP_KERNEL(THREADS, 1) void copy_count(int64_t count, int bytes, const float *in, float *out)
+{
+    const int t = thread_index();
+
+    for (int64_t i = 0; i < count; i++) {
+        cp_async_16(shared_floats() + 4 * t, in + t / 4 * 4, bytes);
+    }
     cp_async_commit();
     cp_async_wait<0>();
     out[t] = shared_floats()[4 * t + t % 4];
@@ -225,12 +259,9 @@ GDNCP_KERNEL(THREADS, 1) void copy(const float *in, float *out)
 /* All threads, blocks and kernels that share a log may run at the same time. */
 GDNCP_KERNEL(1024, 1) void log_order(int number, int *log)
 {
-    if (lane() == 0) {
-        const int place = __atomic_add_fetch(log, 1, __ATOMIC_RELAXED);
+    const int place = __atomic_add_fetch(log, 1, __ATOMIC_RELAXED);
 
-        __atomic_store_n(log + place, number + 100 * (int)block_x() + 10 * warp(),
-                         __ATOMIC_RELAXED);
-    }
+    __atomic_store_n(log + place, number + 100 * (int)block_x() + 10 * warp(), __ATOMIC_RELAXED);
 }
 
 GDNCP_KERNEL(1024, 1) void nothing()
@@ -319,6 +350,11 @@ gdncp_status_t planted_copy_barrier(bool mended, const float *in, float *out, gd
                   out);
 }
 
+gdncp_status_t planted_copy_over(bool mended, const float *in, float *out, gdncp_stream_t stream)
+{
+    return launch("copy_over", copy_over, {1, 1, 1}, THREADS, 4 * FLOATS, stream, mended, in, out);
+}
+
 gdncp_status_t planted_copy_source(bool mended, float *in, float *out, gdncp_stream_t stream)
 {
     return launch("copy_source", copy_source, {1, 1, 1}, THREADS, 4 * FLOATS, stream, mended, in,
@@ -330,6 +366,13 @@ gdncp_status_t planted_copy_address(const float *in, float *out, int64_t offset,
 {
     return launch("copy_address", copy_address, {1, 1, 1}, THREADS, 4 * FLOATS, stream, in, out,
                   offset);
+}
+
+gdncp_status_t planted_copy_count(int64_t count, int bytes, const float *in, float *out,
+                                  gdncp_stream_t stream)
+{
+    return launch("copy_count", copy_count, {1, 1, 1}, THREADS, 4 * FLOATS, stream, count, bytes,
+                  in, out);
 }
 
 gdncp_status_t planted_row_address(const float *in, float *out, int64_t offset,

@@ -53,11 +53,17 @@ gdncp_status_t planted_copy_wait(bool mended, const float *in, float *out, gdncp
 /* ... another thread; no sync_block() after the wait */
 gdncp_status_t planted_copy_barrier(bool mended, const float *in, float *out,
                                     gdncp_stream_t stream);
+/* ... nobody; out[t] is what was there before, of in[t + 32], read once the copy is under way */
+gdncp_status_t planted_copy_over(bool mended, const float *in, float *out, gdncp_stream_t stream);
 /* ... itself; another thread changes the source before the wait. `in` is written. */
 gdncp_status_t planted_copy_source(bool mended, float *in, float *out, gdncp_stream_t stream);
 /* ... itself; the copy's source is `offset` elements from where it should be */
 gdncp_status_t planted_copy_address(const float *in, float *out, int64_t offset,
                                     gdncp_stream_t stream);
+
+/* ... itself; it makes the copy `count` times, and says that it has so many bytes, of 16 */
+gdncp_status_t planted_copy_count(int64_t count, int bytes, const float *in, float *out,
+                                  gdncp_stream_t stream);
 
 /* out[t] = in[t], read as 16-byte rows by ldmatrix, `offset` bytes from where they are. */
 gdncp_status_t planted_row_address(const float *in, float *out, int64_t offset,
@@ -69,7 +75,7 @@ gdncp_status_t planted_blocks(bool mended, const float *in, float *out, gdncp_st
 /* out[t] = in[t]. */
 gdncp_status_t planted_copy(const float *in, float *out, gdncp_stream_t stream);
 
-/* Each warp of each block appends number + 100 block + 10 warp to a log, of which log[0] is the
+/* Each thread of each block appends number + 100 block + 10 warp to a log, of which log[0] is the
  * count. No mistake. */
 gdncp_status_t planted_log(int number, int blocks, int warps, int *log, gdncp_stream_t stream);
 
