@@ -16,6 +16,7 @@ set(device_tests
   gated_rmsnorm
   l2norm
   linear
+  mixed_dtypes
   recurrent_step
   recurrent_step_arguments
   recurrent_step_sequences

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "backend.h"
@@ -205,6 +206,25 @@ static void what_cannot_be_captured_spoils_the_capture(void **state)
     assert_true(pinned[3] == 1.0f);
 }
 
+static void *wait_from_outside(void *status)
+{
+    *(gdncp_status_t *)status = backend->stream_synchronize(stream);
+    return NULL;
+}
+
+static void other_threads_cannot_wait_for_a_capture(void **state)
+{
+    gdncp_status_t status = GDNCP_OK;
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(backend->capture_begin(stream), GDNCP_OK);
+    assert_int_equal(pthread_create(&thread, NULL, wait_from_outside, &status), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(status, GDNCP_ERR_DEVICE);
+    check_end_fails("got a wait for a stream");
+}
+
 /* Frees cannot fail: the capture does, and the memory stays. */
 static void frees_spoil_the_capture(void **state)
 {
@@ -251,6 +271,7 @@ static void streams_join_a_capture_by_events(void **state)
     assert_int_equal(backend->call_host(other, add_one, pinned), GDNCP_OK);
     assert_int_equal(backend->event_record(event, other), GDNCP_OK);
     assert_int_equal(backend->stream_wait_event(stream, event), GDNCP_OK);
+    check_failure(backend->capture_end(other, &(void *){NULL}), "in which one has begun");
     assert_int_equal(backend->call_host(stream, add_one, pinned), GDNCP_OK);
     void *const graph = end_capture();
 
@@ -311,6 +332,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_graph_runs_as_often_as_it_is_launched, create, destroy),
         cmocka_unit_test_setup_teardown(what_cannot_be_captured_spoils_the_capture, create,
                                         destroy),
+        cmocka_unit_test_setup_teardown(other_threads_cannot_wait_for_a_capture, create, destroy),
         cmocka_unit_test_setup_teardown(frees_spoil_the_capture, create, destroy),
         cmocka_unit_test_setup_teardown(only_a_begun_capture_ends, create, destroy),
         cmocka_unit_test_setup_teardown(streams_join_a_capture_by_events, create, destroy),

@@ -220,6 +220,7 @@ static void streams_wait_for_flags(void **state)
     assert_true(look_at(&pinned[1]) == 0.0f);
     assert_int_equal(pthread_create(&thread, NULL, set_flag_soon, flag), 0);
     assert_int_equal(backend->stream_synchronize(first), GDNCP_OK);
+    assert_int_equal(__atomic_load_n(flag, __ATOMIC_ACQUIRE), 1);
     pthread_join(thread, NULL);
     assert_true(pinned[1] == 1.0f);
 
@@ -261,12 +262,51 @@ static void default_streams_belong_to_threads(void **state)
     backend->free_pinned(pinned);
 }
 
+typedef struct queued_call {
+    gdncp_stream_t stream;
+    float *pinned;
+    bool is_done; /* when the thread has freed memory */
+} queued_call_t;
+
+static void *queue_and_free(void *context)
+{
+    queued_call_t *const call = context;
+    void *memory = NULL;
+
+    if (backend->alloc(4, &memory) == GDNCP_OK &&
+        backend->call_host(call->stream, add_one, call->pinned) == GDNCP_OK) {
+        backend->free(memory);
+        call->is_done = call->pinned[0] == 1.0f;
+    }
+    return NULL;
+}
+
+/* A free waits for what its thread has queued, in whoever's stream, and for nobody else's work. */
+static void a_free_waits_for_its_thread(void **state)
+{
+    gdncp_stream_t idle = new_stream();
+    queued_call_t call = {.stream = new_stream(), .pinned = pinned_zeros()};
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(backend->call_host(idle, add_one, &call.pinned[1]), GDNCP_OK);
+    assert_int_equal(pthread_create(&thread, NULL, queue_and_free, &call), 0);
+    pthread_join(thread, NULL);
+    assert_true(call.is_done);
+    assert_true(look_at(&call.pinned[1]) == 0.0f);
+    assert_int_equal(backend->stream_synchronize(idle), GDNCP_OK);
+    backend->free_pinned(call.pinned);
+    backend->stream_destroy(idle);
+    backend->stream_destroy(call.stream);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(seeds_settle_the_order, reset),
         cmocka_unit_test_setup(host_calls_of_threads_may_wait_for_each_other, reset),
         cmocka_unit_test_setup(streams_wait_for_flags, reset),
+        cmocka_unit_test_setup(a_free_waits_for_its_thread, reset),
         cmocka_unit_test_setup(default_streams_belong_to_threads, reset),
     };
 

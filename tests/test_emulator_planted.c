@@ -132,6 +132,11 @@ static gdncp_status_t copies_without_end(bool mended, const arrays_t *a)
     return planted_copy_count(mended ? 2048 : 2049, 16, a->in, a->out, a->stream);
 }
 
+static gdncp_status_t copy_place(bool mended, const arrays_t *a)
+{
+    return planted_copy_place(mended, a->in, a->out, a->stream);
+}
+
 static gdncp_status_t row_unaligned(bool mended, const arrays_t *a)
 {
     return planted_row_address(a->in, a->out, mended ? 0 : 8, a->stream);
@@ -188,6 +193,7 @@ static const planted_t all_planted[] = {
     {"copy too long", copy_too_long, same, STOPS, "cp_async_16: expected 0..16 bytes, got 20"},
     {"copies without end", copies_without_end, same, STOPS,
      "more than 2048 copies of one thread under way"},
+    {"copy place", copy_place, same, STOPS, "its place was written before the copy was waited for"},
     {"row unaligned", row_unaligned, same, STOPS, "of shared memory is not aligned to 16 bytes"},
     {"row beside", row_beside, same, STOPS,
      "ldmatrix_x4: 16 bytes at offset 528 lie outside of its 528 bytes of shared memory"},

@@ -375,7 +375,7 @@ static void striped_tokens(void **state)
     dump_t dump = dump_open("rule_packed");
 
     (void)state;
-    for (int ranks = 2; ranks <= 4; ranks += 2) {
+    for (int ranks = 2; ranks <= test_size(4, 2); ranks += 2) {
         gdncp_layout_t *const layout = striped(&dump, width, ranks);
 
         check_run(&dump, layout, GDNCP_STRATEGY_STATES);
@@ -478,7 +478,7 @@ static void uneven_groups_and_an_empty_sequence(void **state)
         ((float *)dump.inputs[BETA].data)[i] = (float)test_random_uniform(&random);
     }
     fill_expected(&dump);
-    for (int ranks = 1; ranks <= test_size(MAX_RANKS, 3); ranks++) {
+    for (int ranks = 1; ranks <= test_size(MAX_RANKS, 2); ranks++) {
         gdncp_layout_t *layout = NULL;
 
         assert_int_equal(

@@ -9,6 +9,7 @@
 #include "gdncp/memory.h"
 #include "head_exchange.h"
 #include "head_params.h"
+#include "joined_gates.h"
 #include "layer_views.h"
 #include "move_rows.h"
 #include "op_checks.h"
@@ -248,46 +249,6 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
     return GDNCP_OK;
 }
 
-/* Copy and convert all rows. */
-static gdncp_status_t convert(const core_heads_t *heads, const gdncp_tensor_t *src,
-                              const gdncp_tensor_t *dst)
-{
-    const gdncp_row_moves_t moves = {.src = *src, .dst = *dst, .count = dst->shape[0]};
-
-    return gdncp_move_rows(&moves, heads->operator_scratch);
-}
-
-/* One half of [local tokens, 2 Hv]: b, or a beside it. */
-static gdncp_tensor_t view_half(const core_heads_t *heads, float *both, bool second)
-{
-    const int64_t count = heads->config.shape.num_value_heads;
-
-    return gdncp_view_channels(heads->config.device, both + (second ? count : 0), GDNCP_F32,
-                               heads->local_tokens, count, 2 * count);
-}
-
-/* both [local tokens, 2 Hv] = b beside a. */
-static gdncp_status_t join_gates(const core_heads_t *heads, const gdncp_tensor_t *b,
-                                 const gdncp_tensor_t *a, float *both)
-{
-    const gdncp_tensor_t first = view_half(heads, both, false);
-    const gdncp_tensor_t second = view_half(heads, both, true);
-    const gdncp_status_t status = convert(heads, b, &first);
-
-    return status == GDNCP_OK ? convert(heads, a, &second) : status;
-}
-
-/* The way back, for gradients. */
-static gdncp_status_t part_gates(const core_heads_t *heads, float *both, const gdncp_tensor_t *b,
-                                 const gdncp_tensor_t *a)
-{
-    const gdncp_tensor_t first = view_half(heads, both, false);
-    const gdncp_tensor_t second = view_half(heads, both, true);
-    const gdncp_status_t status = convert(heads, &first, b);
-
-    return status == GDNCP_OK ? convert(heads, &second, a) : status;
-}
-
 static gdncp_tensor_t view_slice(const core_heads_t *heads, const gdncp_tensor_t *all)
 {
     return gdncp_view_vector(heads->config.device, (float *)all->data + heads->values.first,
@@ -362,10 +323,10 @@ static gdncp_status_t convert_o(const core_heads_t *heads, const scratch_view_t 
     const gdncp_tensor_t wide =
         gdncp_view_channels(mix->device, scratch->wide_o, GDNCP_F32, mix->tokens, width, width);
 
-    if (mix->dtype == GDNCP_F32) {
-        return GDNCP_OK;
-    }
-    return to_wide ? convert(heads, &own, &wide) : convert(heads, &wide, &own);
+    const gdncp_row_moves_t moves = {
+        .src = to_wide ? own : wide, .dst = to_wide ? wide : own, .count = mix->tokens};
+
+    return mix->dtype == GDNCP_F32 ? GDNCP_OK : gdncp_move_rows(&moves, heads->operator_scratch);
 }
 
 /* Two exchanges in flight at once. */
@@ -427,7 +388,8 @@ static gdncp_status_t forward(gdncp_core_strategy_t *strategy, const gdncp_cp_co
     core_heads_t *const heads = (core_heads_t *)strategy;
     const saved_view_t view = view_saved(heads, saved);
     const scratch_view_t scratch = view_scratch(heads, heads->scratch, NULL);
-    gdncp_status_t status = join_gates(heads, &inputs->b, &inputs->a, scratch.local_gates);
+    gdncp_status_t status =
+        gdncp_gates_join(&inputs->b, &inputs->a, scratch.local_gates, heads->operator_scratch);
 
     if (status != GDNCP_OK) {
         return status;
@@ -515,7 +477,8 @@ static gdncp_status_t backward(gdncp_core_strategy_t *strategy,
     if (status != GDNCP_OK) {
         return status;
     }
-    return part_gates(heads, scratch.local_gates, &grads->inputs.b, &grads->inputs.a);
+    return gdncp_gates_part(scratch.local_gates, &grads->inputs.b, &grads->inputs.a,
+                            heads->operator_scratch);
 }
 
 const gdncp_core_strategy_ops_t gdncp_core_heads = {

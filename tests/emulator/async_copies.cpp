@@ -17,6 +17,7 @@ namespace gdncp_emulated
 namespace
 {
 
+constexpr unsigned char UNDER_WAY = 0xff;
 constexpr int MAX_COPIES = 2048; /* of one thread; 227 KB by a single warp are 454 */
 
 struct async_copy {
@@ -62,10 +63,23 @@ void async_copies_drop(async_copies *copies)
 namespace
 {
 
+bool is_untouched(const char *place, int bytes)
+{
+    for (int i = 0; i < bytes; i++) {
+        if ((unsigned char)place[i] != UNDER_WAY) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void land(const async_copy &copy)
 {
     note_read(copy.from, (size_t)copy.bytes);
     note_write(copy.to, (size_t)copy.place_bytes);
+    if (!is_untouched(copy.to, copy.place_bytes)) {
+        stop("cp_async: its place was written before the copy was waited for");
+    }
     if (memcmp(copy.from, copy.data, (size_t)copy.bytes) != 0) {
         stop("cp_async: the source has changed before the copy was waited for");
     }
@@ -103,7 +117,7 @@ void copy_async(const char *name, void *shared, const void *global, int place_by
     note_read(global, (size_t)bytes);
     memcpy(copy->data, global, (size_t)bytes);
     note_write(shared, (size_t)place_bytes);
-    memset(shared, 0xff, (size_t)place_bytes);
+    memset(shared, UNDER_WAY, (size_t)place_bytes);
 }
 
 void commit_copies()

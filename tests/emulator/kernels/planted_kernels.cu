@@ -211,10 +211,25 @@ GDNCP_KERNEL(THREADS, 1) void copy_count(int64_t count, int bytes, const float *
 {
     const int t = thread_index();
 
-    for (int64_t i = 0; i < count; i++) {
-        cp_async_16(shared_floats() + 4 * t, in + t / 4 * 4, bytes);
+    cp_async_16(shared_floats() + 4 * t, in + t / 4 * 4, bytes);
+    for (int64_t i = 1; i < count && t == 0; i++) {
+        cp_async_16(shared_floats() + 4 * (THREADS + i), in, 16);
     }
     cp_async_commit();
+    cp_async_wait<0>();
+    out[t] = shared_floats()[4 * t + t % 4];
+}
+
+GDNCP_KERNEL(THREADS, 1) void copy_place(bool mended, const float *in, float *out)
+{
+    const int t = thread_index();
+
+    cp_async_16(shared_floats() + 4 * t, in + t / 4 * 4, 16);
+    cp_async_commit();
+    if (mended) {
+        cp_async_wait<0>();
+    }
+    shared_floats()[4 * t + t % 4] = in[t];
     cp_async_wait<0>();
     out[t] = shared_floats()[4 * t + t % 4];
 }
@@ -371,8 +386,14 @@ gdncp_status_t planted_copy_address(const float *in, float *out, int64_t offset,
 gdncp_status_t planted_copy_count(int64_t count, int bytes, const float *in, float *out,
                                   gdncp_stream_t stream)
 {
-    return launch("copy_count", copy_count, {1, 1, 1}, THREADS, 4 * FLOATS, stream, count, bytes,
-                  in, out);
+    return launch("copy_count", copy_count, {1, 1, 1}, THREADS, 16 * (THREADS + (size_t)count),
+                  stream, count, bytes, in, out);
+}
+
+gdncp_status_t planted_copy_place(bool mended, const float *in, float *out, gdncp_stream_t stream)
+{
+    return launch("copy_place", copy_place, {1, 1, 1}, THREADS, 4 * FLOATS, stream, mended, in,
+                  out);
 }
 
 gdncp_status_t planted_row_address(const float *in, float *out, int64_t offset,

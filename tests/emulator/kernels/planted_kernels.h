@@ -61,9 +61,11 @@ gdncp_status_t planted_copy_source(bool mended, float *in, float *out, gdncp_str
 gdncp_status_t planted_copy_address(const float *in, float *out, int64_t offset,
                                     gdncp_stream_t stream);
 
-/* ... itself; it makes the copy `count` times, and says that it has so many bytes, of 16 */
+/* ... itself; the first thread makes `count` copies, and all say that theirs has so many bytes */
 gdncp_status_t planted_copy_count(int64_t count, int bytes, const float *in, float *out,
                                   gdncp_stream_t stream);
+/* ... itself; it writes there before the wait */
+gdncp_status_t planted_copy_place(bool mended, const float *in, float *out, gdncp_stream_t stream);
 
 /* out[t] = in[t], read as 16-byte rows by ldmatrix, `offset` bytes from where they are. */
 gdncp_status_t planted_row_address(const float *in, float *out, int64_t offset,
