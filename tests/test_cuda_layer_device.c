@@ -5,6 +5,7 @@
 #include "test_cuda_layer_step.h"
 
 #include <math.h>
+#include <pthread.h>
 
 #include "backend.h"
 #include "emulator_control.h"
@@ -268,16 +269,23 @@ static void devices_and_streams_are_checked(void **state)
     gdncp_layout_destroy(layout);
 }
 
+typedef struct lost_rank_case {
+    const gdncp_layout_t *layout;
+    gdncp_strategy_t strategy;
+    pthread_barrier_t made; /* the layer, on both ranks */
+} lost_rank_case_t;
+
 /* Rank 1 goes away; rank 0 gets to know it once it has waited, and its stream comes to an end. */
 static void lose_a_rank(void *context, gdncp_comm_t *comm, char *problem, size_t size)
 {
-    const capture_case_t *const test = context;
+    lost_rank_case_t *const test = context;
     step_t step;
     gdncp_status_t status = step_open(comm, test->layout, test->strategy, &step);
 
     if (status == GDNCP_OK) {
         status = step_fill(&step, 0);
     }
+    pthread_barrier_wait(&test->made);
     if (status != GDNCP_OK) {
         snprintf(problem, size, "%s", gdncp_last_error());
     } else if (gdncp_comm_rank(comm) == 1) {
@@ -300,9 +308,11 @@ static void a_lost_rank_is_reported(void **state)
 
     (void)state;
     for (int strategy = 0; strategy < 2; strategy++) {
-        capture_case_t test = {.layout = layout, .strategy = (gdncp_strategy_t)strategy};
+        lost_rank_case_t test = {.layout = layout, .strategy = (gdncp_strategy_t)strategy};
 
+        assert_int_equal(pthread_barrier_init(&test.made, NULL, 2), 0);
         test_run_ranks(gdncp_strategy_name(test.strategy), 2, lose_a_rank, &test);
+        pthread_barrier_destroy(&test.made);
     }
     gdncp_layout_destroy(layout);
 }
