@@ -115,6 +115,9 @@ static void seeds_settle_the_order(void **state)
         log_streams((uint64_t)seed, logs[seed]);
         log_streams((uint64_t)seed, again);
         assert_memory_equal(logs[seed], again, sizeof again);
+        for (int other = 0; other < seed; other++) {
+            assert_memory_not_equal(logs[other], again, sizeof again);
+        }
     }
     for (int kind = 0; kind < 3; kind++) {
         char first[NUM_LOGGED + 1];

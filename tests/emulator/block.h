@@ -18,7 +18,7 @@ struct thread_state {
     fibre own;
     int index;
     bool done;
-    const char *waits_in; /* the operation in which it waits for others, or NULL */
+    const char *waits_in; /* where it waited last, and waits now if nobody is ready */
     async_copies *copies; /* its own, under way */
 };
 

@@ -229,7 +229,6 @@ void run_block(engine *machine, team *workers)
         thread_state *const thread = &workers->threads[i];
 
         thread->done = false;
-        thread->waits_in = nullptr;
         fibre_start(&thread->own, run_thread, thread);
         machine->ready.add(thread);
     }
@@ -287,7 +286,6 @@ void meet(meeting *place, int expected, thread_state *members,
         perform(place->operands);
     }
     for (int i = 0; i < expected; i++) {
-        members[i].waits_in = nullptr;
         if (&members[i] != self) {
             ready.add(&members[i]);
         }

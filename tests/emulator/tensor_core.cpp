@@ -37,16 +37,32 @@ template <typename T> T *of_lane(void *const *operands, int lane)
     return static_cast<T *>(operands[lane]);
 }
 
+/* Two neighbours of a row, as one element of a vector. */
+using pair4 = uint64_t __attribute__((vector_size(32)));
+
+uint64_t pair_at(const float *values)
+{
+    uint64_t pair;
+
+    memcpy(&pair, values, sizeof pair);
+    return pair;
+}
+
 /* d [16, 8]: each lane has two neighbours in row lane / 4, and two in row lane / 4 + 8. */
 void gather_sums(void *const *operands, row8 d[16])
 {
-    for (int lane = 0; lane < 32; lane++) {
-        const float *const own = of_lane<const mma_operand>(operands, lane)->d;
-        float *const upper = reinterpret_cast<float *>(&d[lane / 4]) + 2 * (lane % 4);
-        float *const lower = reinterpret_cast<float *>(&d[lane / 4 + 8]) + 2 * (lane % 4);
+    for (int group = 0; group < 8; group++) {
+        const float *own[4];
 
-        memcpy(upper, own, 2 * sizeof *own);
-        memcpy(lower, own + 2, 2 * sizeof *own);
+        for (int i = 0; i < 4; i++) {
+            own[i] = of_lane<const mma_operand>(operands, 4 * group + i)->d;
+        }
+        const pair4 upper = {pair_at(own[0]), pair_at(own[1]), pair_at(own[2]), pair_at(own[3])};
+        const pair4 lower = {pair_at(own[0] + 2), pair_at(own[1] + 2), pair_at(own[2] + 2),
+                             pair_at(own[3] + 2)};
+
+        d[group] = (row8)upper;
+        d[group + 8] = (row8)lower;
     }
 }
 
@@ -54,12 +70,11 @@ void scatter_sums(const row8 d[16], void *const *operands)
 {
     for (int lane = 0; lane < 32; lane++) {
         float *const own = of_lane<mma_operand>(operands, lane)->d;
-        const float *const upper = reinterpret_cast<const float *>(&d[lane / 4]) + 2 * (lane % 4);
-        const float *const lower =
-            reinterpret_cast<const float *>(&d[lane / 4 + 8]) + 2 * (lane % 4);
+        const uint64_t upper = ((pair4)d[lane / 4])[lane % 4];
+        const uint64_t lower = ((pair4)d[lane / 4 + 8])[lane % 4];
 
-        memcpy(own, upper, 2 * sizeof *own);
-        memcpy(own + 2, lower, 2 * sizeof *own);
+        memcpy(own, &upper, sizeof upper);
+        memcpy(own + 2, &lower, sizeof lower);
     }
 }
 
@@ -191,32 +206,32 @@ void mma_f16_lanes(void *const *operands)
     mma_16_bit<f16>(operands);
 }
 
+/* Lane 4 i + k has a (i, k), (i + 8, k), (i, k + 4), (i + 8, k + 4), and b (k, i), (k + 4, i). */
 void mma_tf32_lanes(void *const *operands)
 {
-    float a[16][8];
     row8 b[8];
     row8 d[16];
 
     for (int lane = 0; lane < 32; lane++) {
-        const mma_operand *const own = of_lane<const mma_operand>(operands, lane);
-        const int group = lane / 4;
-        const int k = lane % 4;
+        const uint32_t *const own = of_lane<const mma_operand>(operands, lane)->b;
 
-        a[group][k] = tf32_of(own->a[0]);
-        a[group + 8][k] = tf32_of(own->a[1]);
-        a[group][k + 4] = tf32_of(own->a[2]);
-        a[group + 8][k + 4] = tf32_of(own->a[3]);
-        b[k][group] = tf32_of(own->b[0]);
-        b[k + 4][group] = tf32_of(own->b[1]);
+        b[lane % 4][lane / 4] = tf32_of(own[0]);
+        b[lane % 4 + 4][lane / 4] = tf32_of(own[1]);
     }
     gather_sums(operands, d);
-    for (int row = 0; row < 16; row++) {
-        row8 sums = d[row];
+    for (int group = 0; group < 8; group++) {
+        row8 upper = d[group];
+        row8 lower = d[group + 8];
 
         for (int k = 0; k < 8; k++) {
-            sums += a[row][k] * b[k];
+            const uint32_t *const own =
+                of_lane<const mma_operand>(operands, 4 * group + k % 4)->a + k / 4 * 2;
+
+            upper += tf32_of(own[0]) * b[k];
+            lower += tf32_of(own[1]) * b[k];
         }
-        d[row] = sums;
+        d[group] = upper;
+        d[group + 8] = lower;
     }
     scatter_sums(d, operands);
 }
