@@ -124,6 +124,15 @@ static void layer_configs_are_checked(void **state)
     assert_says(gdncp_layer_create(comm, layout, &config, &layer), GDNCP_ERR_INVALID_ARGUMENT,
                 "conv_kernel_dim: expected 1..8, got 9");
     config = good_layer;
+    config.dtype = GDNCP_I32;
+    assert_says(gdncp_layer_create(comm, layout, &config, &layer), GDNCP_ERR_INVALID_ARGUMENT,
+                "dtype: expected f32, bf16 or f16, got i32");
+    config = good_layer;
+    config.dtype = GDNCP_F16;
+    config.rule_dtype = GDNCP_BF16;
+    assert_says(gdncp_layer_create(comm, layout, &config, &layer), GDNCP_ERR_INVALID_ARGUMENT,
+                "rule_dtype: expected f32 or f16, got bf16");
+    config = good_layer;
     config.norm_eps = NAN;
     assert_says(gdncp_layer_create(comm, layout, &config, &layer), GDNCP_ERR_INVALID_ARGUMENT,
                 "norm_eps: ");

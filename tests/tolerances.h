@@ -17,6 +17,10 @@
 #define GDNCP_TOLERANCE_BF16_GRADIENT 8e-3      /* dq dk dv dh0 */
 #define GDNCP_TOLERANCE_BF16_GATE_GRADIENT 2e-2 /* dbeta dg dA_log ddt_bias */
 
+/* A whole bfloat16 layer whose q, k, v and o are bfloat16 inside too, against float64. */
+#define GDNCP_TOLERANCE_BF16_RULE_OUTPUT 6e-3
+#define GDNCP_TOLERANCE_BF16_RULE_GRADIENT 1.2e-2
+
 /* bfloat16, many ranks against one. */
 #define GDNCP_TOLERANCE_BF16_RANKS 3e-3      /* o dq dk dv dg dbeta */
 #define GDNCP_TOLERANCE_BF16_RANKS_CONV 1e-3 /* conv: y dx dw db */

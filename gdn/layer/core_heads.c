@@ -42,7 +42,7 @@ typedef struct saved_view {
 typedef struct scratch_view {
     float *local_gates; /* [local tokens, 2 Hv] b, a */
     void *o;            /* [all tokens, my value heads, dv], or its gradient: what travels */
-    float *wide_o;      /* the same in float32, where that is another dtype */
+    void *rule_o;       /* the same in the rule's dtype, where that is another */
     saved_view_t grads;
 } scratch_view_t;
 
@@ -79,8 +79,9 @@ static scratch_view_t view_scratch(const core_heads_t *heads, void *scratch, siz
     view.local_gates =
         gdncp_arena_floats(&arena, 2 * heads->local_tokens * heads->config.shape.num_value_heads);
     view.o = gdncp_arena_elements(&arena, mix->dtype, num_my_values(heads));
-    view.wide_o =
-        mix->dtype == GDNCP_F32 ? view.o : gdncp_arena_floats(&arena, num_my_values(heads));
+    view.rule_o = mix->dtype == mix->rule_dtype
+                      ? view.o
+                      : gdncp_arena_elements(&arena, mix->rule_dtype, num_my_values(heads));
     view.grads = take_saved(heads, &arena);
     if (bytes_p != NULL) {
         *bytes_p = arena.used;
@@ -177,6 +178,7 @@ static gdncp_status_t prepare(core_heads_t *heads, const gdncp_layout_t *layout,
         .value_head_dim = shape->value_head_dim,
         .conv_kernel_dim = shape->conv_kernel_dim,
         .dtype = heads->config.dtype,
+        .rule_dtype = heads->config.rule_dtype,
         .allow_neg_eigval = heads->config.allow_neg_eigval,
         .cu_seqlens = &heads->cu_seqlens,
         .num_sequences = sequences,
@@ -303,30 +305,31 @@ static gdncp_delta_rule_t local_rule(const core_heads_t *heads, const gdncp_mixe
     };
 }
 
-static gdncp_tensor_t view_o(const core_heads_t *heads, float *data)
+static gdncp_tensor_t view_o(const core_heads_t *heads, void *data)
 {
     const gdncp_token_mix_t *const mix = &heads->mix;
 
-    return gdncp_view_heads(mix->device, data, GDNCP_F32, mix->tokens, mix->value_heads,
+    return gdncp_view_heads(mix->device, data, mix->rule_dtype, mix->tokens, mix->value_heads,
                             mix->value_head_dim, mix->value_heads * mix->value_head_dim);
 }
 
-/* Between o as it travels and o as the rule has it, which is the same memory where both are
- * float32. */
+/* Between o as it travels and o as the rule has it, which is the same memory where both have one
+ * dtype. */
 static gdncp_status_t convert_o(const core_heads_t *heads, const scratch_view_t *scratch,
-                                bool to_wide)
+                                bool for_rule)
 {
     const gdncp_token_mix_t *const mix = &heads->mix;
     const int64_t width = mix->value_heads * mix->value_head_dim;
     const gdncp_tensor_t own =
         gdncp_view_channels(mix->device, scratch->o, mix->dtype, mix->tokens, width, width);
-    const gdncp_tensor_t wide =
-        gdncp_view_channels(mix->device, scratch->wide_o, GDNCP_F32, mix->tokens, width, width);
+    const gdncp_tensor_t of_rule = gdncp_view_channels(mix->device, scratch->rule_o,
+                                                       mix->rule_dtype, mix->tokens, width, width);
 
     const gdncp_row_moves_t moves = {
-        .src = to_wide ? own : wide, .dst = to_wide ? wide : own, .count = mix->tokens};
+        .src = for_rule ? own : of_rule, .dst = for_rule ? of_rule : own, .count = mix->tokens};
 
-    return mix->dtype == GDNCP_F32 ? GDNCP_OK : gdncp_move_rows(&moves, heads->operator_scratch);
+    return mix->dtype == mix->rule_dtype ? GDNCP_OK
+                                         : gdncp_move_rows(&moves, heads->operator_scratch);
 }
 
 /* Two exchanges in flight at once. */
@@ -357,7 +360,7 @@ static gdncp_status_t compute_forward(core_heads_t *heads, const gdncp_cp_core_p
     const gdncp_token_mix_tensors_t tensors =
         mix_tensors(heads, view, params, heads->params->conv_weight, heads->params->conv_bias);
     const gdncp_delta_rule_t rule = local_rule(heads, &view->mixed);
-    const gdncp_tensor_t my_o = view_o(heads, scratch->wide_o);
+    const gdncp_tensor_t my_o = view_o(heads, scratch->rule_o);
     gdncp_status_t status = gdncp_head_params_gather(heads->params, params);
 
     if (status != GDNCP_OK) {
@@ -420,7 +423,7 @@ static gdncp_status_t compute_backward(core_heads_t *heads, const gdncp_cp_core_
     const gdncp_delta_rule_t rule = local_rule(heads, &view->mixed);
     const gdncp_cp_rule_inputs_t grad_inputs =
         gdncp_mixed_inputs(&heads->mix, &scratch->grads.mixed);
-    const gdncp_tensor_t my_grad_o = view_o(heads, scratch->wide_o);
+    const gdncp_tensor_t my_grad_o = view_o(heads, scratch->rule_o);
     const gdncp_delta_rule_grads_t rule_grads = {
         .q = grad_inputs.q,
         .k = grad_inputs.k,

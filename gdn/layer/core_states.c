@@ -113,8 +113,7 @@ static gdncp_status_t check(const gdncp_core_strategy_t *strategy)
 
 static gdncp_dtype_t o_dtype(const gdncp_core_strategy_t *strategy)
 {
-    (void)strategy;
-    return GDNCP_F32;
+    return ((const core_states_t *)strategy)->config.rule_dtype;
 }
 
 static gdncp_status_t list_segments(core_states_t *states, const gdncp_segment_t *segments,
@@ -153,6 +152,7 @@ static gdncp_status_t prepare(core_states_t *states, const gdncp_layout_t *layou
         .value_head_dim = shape->value_head_dim,
         .conv_kernel_dim = shape->conv_kernel_dim,
         .dtype = config->dtype,
+        .rule_dtype = config->rule_dtype,
         .allow_neg_eigval = config->allow_neg_eigval,
         .cu_seqlens = &states->cu_seqlens,
         .num_sequences = count,

@@ -19,7 +19,8 @@ typedef struct gdncp_core_strategy_ops {
     void (*destroy)(gdncp_core_strategy_t *strategy);
     /* As gdncp_cp_core_check(). */
     gdncp_status_t (*check)(const gdncp_core_strategy_t *strategy);
-    /* The dtype of o and of its gradient: float32 where o stays on its rank, else what travels. */
+    /* The dtype of o and of its gradient: the rule's where o stays on its rank, else what travels.
+     */
     gdncp_dtype_t (*o_dtype)(const gdncp_core_strategy_t *strategy);
     /* Bytes of the memory that forward fills for backward. */
     int64_t (*saved_bytes)(const gdncp_core_strategy_t *strategy);
@@ -42,7 +43,7 @@ struct gdncp_core_strategy {
 extern const gdncp_core_strategy_ops_t gdncp_core_states;
 extern const gdncp_core_strategy_ops_t gdncp_core_heads;
 
-/* The rule inside a layer, on the convolution's float32 output. */
+/* The rule inside a layer, on the convolution's output. */
 static inline gdncp_cp_rule_config_t gdncp_rule_config_of(const gdncp_layer_config_t *config)
 {
     return (gdncp_cp_rule_config_t){
@@ -50,7 +51,7 @@ static inline gdncp_cp_rule_config_t gdncp_rule_config_of(const gdncp_layer_conf
         .num_value_heads = config->shape.num_value_heads,
         .key_head_dim = config->shape.key_head_dim,
         .value_head_dim = config->shape.value_head_dim,
-        .dtype = GDNCP_F32,
+        .dtype = config->rule_dtype,
         .strategy = config->strategy,
         .qk_l2norm = true,
         .device = config->device,

@@ -66,11 +66,17 @@ static gdncp_status_t check_config(gdncp_comm_t *comm, const gdncp_layout_t *lay
     if (config == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "config: expected a config, got NULL");
     }
-    const gdncp_cp_rule_config_t rule = gdncp_rule_config_of(config);
+    gdncp_cp_rule_config_t rule = gdncp_rule_config_of(config);
+
+    rule.dtype = config->dtype;
     const gdncp_status_t status = gdncp_check_level(comm, layout, &rule);
 
     if (status != GDNCP_OK) {
         return status;
+    }
+    if (config->rule_dtype != GDNCP_F32 && config->rule_dtype != config->dtype) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "rule_dtype: expected f32 or %s, got %s",
+                          gdncp_dtype_name(config->dtype), gdncp_dtype_name(config->rule_dtype));
     }
     if (config->shape.conv_kernel_dim < 1 || config->shape.conv_kernel_dim > 8) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "conv_kernel_dim: expected 1..8, got %lld",

@@ -13,7 +13,8 @@ gdncp_mixed_t gdncp_mixed_take(const gdncp_token_mix_t *mix, gdncp_arena_t *aren
 {
     gdncp_mixed_t mixed;
 
-    mixed.qkv = gdncp_arena_floats(arena, mix->tokens * gdncp_token_mix_channels(mix));
+    mixed.qkv =
+        gdncp_arena_elements(arena, mix->rule_dtype, mix->tokens * gdncp_token_mix_channels(mix));
     mixed.g = gdncp_arena_floats(arena, mix->tokens * mix->value_heads);
     mixed.beta = gdncp_arena_floats(arena, mix->tokens * mix->value_heads);
     return mixed;
@@ -23,15 +24,16 @@ gdncp_cp_rule_inputs_t gdncp_mixed_inputs(const gdncp_token_mix_t *mix, const gd
 {
     const int64_t channels = gdncp_token_mix_channels(mix);
     const int64_t key_channels = mix->key_heads * mix->key_head_dim;
-    void *const k = gdncp_view_at(mixed->qkv, GDNCP_F32, key_channels);
-    void *const v = gdncp_view_at(mixed->qkv, GDNCP_F32, 2 * key_channels);
+    const gdncp_dtype_t dtype = mix->rule_dtype;
+    void *const k = gdncp_view_at(mixed->qkv, dtype, key_channels);
+    void *const v = gdncp_view_at(mixed->qkv, dtype, 2 * key_channels);
 
     return (gdncp_cp_rule_inputs_t){
-        .q = gdncp_view_heads(mix->device, mixed->qkv, GDNCP_F32, mix->tokens, mix->key_heads,
+        .q = gdncp_view_heads(mix->device, mixed->qkv, dtype, mix->tokens, mix->key_heads,
                               mix->key_head_dim, channels),
-        .k = gdncp_view_heads(mix->device, k, GDNCP_F32, mix->tokens, mix->key_heads,
-                              mix->key_head_dim, channels),
-        .v = gdncp_view_heads(mix->device, v, GDNCP_F32, mix->tokens, mix->value_heads,
+        .k = gdncp_view_heads(mix->device, k, dtype, mix->tokens, mix->key_heads, mix->key_head_dim,
+                              channels),
+        .v = gdncp_view_heads(mix->device, v, dtype, mix->tokens, mix->value_heads,
                               mix->value_head_dim, channels),
         .g = gdncp_view_channels(mix->device, mixed->g, GDNCP_F32, mix->tokens, mix->value_heads,
                                  mix->value_heads),
@@ -70,7 +72,8 @@ static gdncp_tensor_t view_qkv(const gdncp_token_mix_t *mix, const gdncp_mixed_t
 {
     const int64_t channels = gdncp_token_mix_channels(mix);
 
-    return gdncp_view_channels(mix->device, mixed->qkv, GDNCP_F32, mix->tokens, channels, channels);
+    return gdncp_view_channels(mix->device, mixed->qkv, mix->rule_dtype, mix->tokens, channels,
+                               channels);
 }
 
 gdncp_status_t gdncp_token_mix_gate(const gdncp_token_mix_t *mix,

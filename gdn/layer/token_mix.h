@@ -20,7 +20,8 @@ typedef struct gdncp_token_mix {
     int64_t key_head_dim;
     int64_t value_head_dim;
     int64_t conv_kernel_dim;
-    gdncp_dtype_t dtype;
+    gdncp_dtype_t dtype;      /* of what the mix is made from */
+    gdncp_dtype_t rule_dtype; /* of q, k, v */
     bool allow_neg_eigval;
     const gdncp_device_list_t *cu_seqlens; /* [num_sequences + 1] */
     int64_t num_sequences;
@@ -43,12 +44,11 @@ typedef struct gdncp_token_mix_tensors {
 } gdncp_token_mix_tensors_t;
 
 /*
- * The rule's inputs, or their gradients: q, k, v side by side in one buffer. They are float32 for
- * any dtype of the layer: rounding them to 16 bits is most of the error of a 16-bit layer, and
- * they never leave the rank.
+ * The rule's inputs, or their gradients: q, k, v side by side in one buffer. They may be float32 in
+ * a 16-bit layer: rounding them is most of its error, and they never leave the rank.
  */
 typedef struct gdncp_mixed {
-    float *qkv;  /* [tokens, channels] */
+    void *qkv;   /* [tokens, channels] in rule_dtype */
     float *g;    /* [tokens, value_heads] */
     float *beta; /* [tokens, value_heads] */
 } gdncp_mixed_t;

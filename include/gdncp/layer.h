@@ -160,6 +160,12 @@ GDNCP_API gdncp_status_t gdncp_cp_rule_backward(gdncp_cp_rule_t *rule,
 typedef struct gdncp_layer_config {
     gdncp_layer_shape_t shape;
     gdncp_dtype_t dtype; /**< of hidden states, projections and their weights: F32, BF16, F16 */
+    /**
+     * Of q, k, v and o between the convolution and the norm: F32 (the default), or dtype. Of a
+     * 16-bit layer F32 keeps the errors of outputs below 5e-3, at twice the memory; dtype lets the
+     * rule use the matrix instructions of that dtype, as other libraries do, at errors up to 6e-3.
+     */
+    gdncp_dtype_t rule_dtype;
     gdncp_strategy_t strategy;
     float norm_eps;
     bool allow_neg_eigval;

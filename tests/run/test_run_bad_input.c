@@ -175,6 +175,8 @@ static const option_case_t option_cases[] = {
     {{"FILE", "--strategy", "states,"}, {"--strategy", "'states,'"}},
     {{"FILE", "--strategy", ""}, {"--strategy"}},
     {{"FILE", "--dtype", "f16"}, {"--dtype", "f32 or bf16", "'f16'"}},
+    {{"FILE", "--rule-dtype", "f16"}, {"--rule-dtype", "f32 or bf16", "'f16'"}},
+    {{"FILE", "--rule-dtype", "bf16"}, {"--rule-dtype", "f32 where --dtype is f32"}},
     {{"FILE", "--device", "gpu"}, {"--device", "cpu, cuda or emulated", "'gpu'"}},
     {{"FILE", "--tokens", "0"}, {"--tokens", "'0'"}},
     {{"FILE", "--tokens", "99999999999999999999"}, {"--tokens", "99999999999999999999"}},

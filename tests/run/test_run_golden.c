@@ -53,12 +53,14 @@ static void check_against_one_rank(const json_t *result)
     }
 }
 
-static void check_run(const char *name, int ranks, const char *layout, const char *dtype)
+static void check_run_of_rule(const char *name, int ranks, const char *layout, const char *dtype,
+                              const char *rule_dtype)
 {
     char text[16];
-    const char *const arguments[] = {
-        run_golden(name), "--ranks", text,          "--layout", layout,   "--dtype", dtype,
-        "--device",       device,    "--transport", transport,  "--json", NULL};
+    const char *const arguments[] = {run_golden(name), "--ranks",  text,   "--layout",
+                                     layout,           "--dtype",  dtype,  "--rule-dtype",
+                                     rule_dtype,       "--device", device, "--transport",
+                                     transport,        "--json",   NULL};
 
     snprintf(text, sizeof text, "%d", ranks);
     run_ended_t ended = run_tool(arguments);
@@ -69,6 +71,7 @@ static void check_run(const char *name, int ranks, const char *layout, const cha
                  ended.status, ended.out, ended.err);
     }
     assert_int_equal(json_array_size(json_object_get(object, "results")), 2);
+    assert_string_equal(json_string_value(json_object_get(object, "rule_dtype")), rule_dtype);
     if (strcmp(dtype, "bf16") == 0) {
         check_against_one_rank(json_array_get(json_object_get(object, "results"), 0));
     }
@@ -82,6 +85,11 @@ static void check_run(const char *name, int ranks, const char *layout, const cha
     assert_string_equal(ended.err, "");
     json_decref(object);
     run_release(&ended);
+}
+
+static void check_run(const char *name, int ranks, const char *layout, const char *dtype)
+{
+    check_run_of_rule(name, ranks, layout, dtype, "f32");
 }
 
 static void test_golden(void **state)
@@ -141,6 +149,7 @@ static void test_emulated_bf16(void **state)
     for (size_t f = 0; f < count; f++) {
         check_run(names[f], 2, "dual_chunk_swap_flat", "bf16");
     }
+    check_run_of_rule(names[0], 2, "dual_chunk_swap_flat", "bf16", "bf16");
 }
 
 static void test_layouts(void **state)
@@ -168,12 +177,21 @@ static void test_bf16(void **state)
     }
 }
 
+static void test_bf16_inside(void **state)
+{
+    (void)state;
+    for (size_t f = 0; strncmp(goldens[f].name, "layer", 5) == 0; f++) {
+        check_run_of_rule(goldens[f].name, 4, "dual_chunk_swap_flat", "bf16", "bf16");
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_layouts),
         cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_bf16_inside),
     };
 
     const struct CMUnitTest emulated_tests[] = {

@@ -185,6 +185,9 @@ typedef struct launched_case {
 static const launched_case_t launched_cases[] = {
     {{NULL}, {"--layout", "contiguous"}, {"MISMATCH", "--layout", "dual_chunk_swap", "contiguous"}},
     {{"--dtype", "bf16"}, {NULL}, {"MISMATCH", "--dtype", "bf16 on rank 0", "f32 on rank 1"}},
+    {{"--rule-dtype", "bf16", "--dtype", "bf16"},
+     {"--dtype", "bf16"},
+     {"MISMATCH", "--rule-dtype", "bf16 on rank 0", "f32 on rank 1"}},
     {{"--device", "cuda"}, {NULL}, {"MISMATCH", "--device", "cuda on rank 0", "cpu on rank 1"}},
     {{NULL}, {"--strategy", "heads"}, {"MISMATCH", "--strategy", "states,heads", "heads"}},
     {{"--iterations", "5"}, {NULL}, {"MISMATCH", "--iterations", "5 on rank 0"}},

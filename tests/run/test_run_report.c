@@ -432,9 +432,10 @@ static void test_trace(void **state)
 
 static void test_help_and_version(void **state)
 {
-    static const char *const options[] = {"--ranks",  "--layout", "--strategy",   "--dtype",
-                                          "--device", "--tokens", "--iterations", "--transport",
-                                          "--trace",  "--json",   "--help",       "--version"};
+    static const char *const options[] = {"--ranks",      "--layout", "--strategy", "--dtype",
+                                          "--rule-dtype", "--device", "--tokens",   "--iterations",
+                                          "--transport",  "--trace",  "--json",     "--help",
+                                          "--version"};
     run_ended_t help = run_tool((const char *const[]){"--help", NULL});
     run_ended_t version = run_tool((const char *const[]){"--version", NULL});
 

@@ -12,7 +12,7 @@
 
 /* What must be the same on all ranks. */
 static const char *const field_names[] = {
-    "--layout", "--strategy",   "--dtype", "--device",
+    "--layout", "--strategy",   "--dtype", "--rule-dtype",   "--device",
     "--tokens", "--iterations", "--trace", "FILE's content",
 };
 
@@ -39,6 +39,7 @@ static void fill_fields(const run_setup_t *setup, char (*fields)[FIELD_BYTES])
     }
     f++;
     snprintf(fields[f++], FIELD_BYTES, "%s", gdncp_dtype_name(options->dtype));
+    snprintf(fields[f++], FIELD_BYTES, "%s", gdncp_dtype_name(options->rule_dtype));
     snprintf(fields[f++], FIELD_BYTES, "%s", run_device_name(options->device));
     snprintf(fields[f++], FIELD_BYTES, "%" PRId64, options->tokens);
     snprintf(fields[f++], FIELD_BYTES, "%d", options->iterations);

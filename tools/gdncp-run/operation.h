@@ -15,6 +15,7 @@ struct run_problem;
 /* How it is run. */
 typedef struct run_mode {
     gdncp_dtype_t dtype;
+    gdncp_dtype_t rule_dtype; /* F32 or dtype; of a layer alone */
     gdncp_strategy_t strategy;
     gdncp_device_kind_t device;
     gdncp_stream_t stream;

@@ -31,6 +31,7 @@ static gdncp_status_t create(const run_problem_t *problem, const run_mode_t *mod
         return GDNCP_ERR_OUT_OF_MEMORY;
     }
     config.dtype = mode->dtype;
+    config.rule_dtype = mode->rule_dtype;
     config.strategy = mode->strategy;
     config.device = mode->device;
     config.stream = mode->stream;

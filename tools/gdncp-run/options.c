@@ -17,6 +17,7 @@ enum {
     LAYOUT,
     STRATEGY,
     DTYPE,
+    RULE_DTYPE,
     DEVICE,
     TOKENS,
     ITERATIONS,
@@ -32,6 +33,7 @@ static const struct option long_options[] = {
     {"layout", required_argument, NULL, LAYOUT},
     {"strategy", required_argument, NULL, STRATEGY},
     {"dtype", required_argument, NULL, DTYPE},
+    {"rule-dtype", required_argument, NULL, RULE_DTYPE},
     {"device", required_argument, NULL, DEVICE},
     {"tokens", required_argument, NULL, TOKENS},
     {"iterations", required_argument, NULL, ITERATIONS},
@@ -60,6 +62,7 @@ const char *run_options_help(void)
            "                    dual_chunk_swap_flat, contiguous_flat\n"
            "  --strategy LIST   states, heads or both (default states,heads)\n"
            "  --dtype NAME      f32 (default) or bf16\n"
+           "  --rule-dtype NAME f32 (default) or bf16: q, k, v and o inside a bf16 layer\n"
            "  --device NAME     where the layer runs: cpu (default), cuda, or emulated: the CUDA\n"
            "                    kernels on the CPU, in builds for tests\n"
            "  --tokens N        tokens per batch row: the text is repeated or cut, and the errors\n"
@@ -183,6 +186,10 @@ static gdncp_status_t parse_option(int option, const char *text, run_options_t *
         status = parse_choice("--dtype", text, "f32", "bf16", &second);
         options->dtype = second ? GDNCP_BF16 : GDNCP_F32;
         return status;
+    case RULE_DTYPE:
+        status = parse_choice("--rule-dtype", text, "f32", "bf16", &second);
+        options->rule_dtype = second ? GDNCP_BF16 : GDNCP_F32;
+        return status;
     case DEVICE:
         return parse_device(text, &options->device);
     case TOKENS:
@@ -250,5 +257,9 @@ gdncp_status_t run_options_parse(int argc, char **argv, run_options_t *options)
                         argc - optind);
     }
     options->file = argv[optind];
+    if (options->rule_dtype != GDNCP_F32 && options->rule_dtype != options->dtype) {
+        return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                        "--rule-dtype: expected f32 where --dtype is f32, got bf16");
+    }
     return GDNCP_OK;
 }

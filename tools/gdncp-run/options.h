@@ -28,6 +28,7 @@ typedef struct run_options {
     gdncp_strategy_t strategies[RUN_MAX_STRATEGIES];
     int num_strategies;
     gdncp_dtype_t dtype;
+    gdncp_dtype_t rule_dtype; /* F32 or dtype */
     run_device_t device;
     int64_t tokens; /* per batch row; 0: as in the dump */
     int iterations;

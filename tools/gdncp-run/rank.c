@@ -16,6 +16,7 @@ static gdncp_status_t run_strategy(run_rank_t *rank, int s, const gdncp_layout_t
     const run_job_t job = {
         .problem = rank->setup->problem,
         .mode = {.dtype = options->dtype,
+                 .rule_dtype = options->rule_dtype,
                  .strategy = options->strategies[s],
                  .device = run_device_kind(options->device)},
         .warm_ups = 1,

@@ -124,17 +124,18 @@ gdncp_status_t run_check(const run_setup_t *setup, const run_outputs_t *gathered
     if (status == GDNCP_OK) {
         status = run_outputs_create(problem, &alone);
     }
+    run_mode_t mode = {.dtype = options->dtype,
+                       .rule_dtype = options->rule_dtype,
+                       .device = run_device_kind(options->device)};
+
     for (int i = 0; i < problem->num_reported; i++) {
-        summary->tolerances[i] = run_tolerance(problem, options->dtype, problem->reported[i].name);
+        summary->tolerances[i] = run_tolerance(problem, &mode, problem->reported[i].name);
     }
     summary->ok = true;
     for (int s = 0; s < options->num_strategies && status == GDNCP_OK; s++) {
         run_result_t *const result = &summary->results[s];
 
-        const run_mode_t mode = {.dtype = options->dtype,
-                                 .strategy = options->strategies[s],
-                                 .device = run_device_kind(options->device)};
-
+        mode.strategy = options->strategies[s];
         status = run_alone(problem, &mode, &alone);
         if (status == GDNCP_OK) {
             status = compare_all(problem, &gathered[s], &alone, result->errors_one_rank);

@@ -24,10 +24,12 @@ static json_t *make_head(const run_options_t *options, int ranks, bool ok)
     if (name == NULL) { /* not UTF-8 */
         name = json_string("?");
     }
-    return json_pack("{s:o, s:i, s:s, s:s, s:s, s:b, s:s}", "file", name, "ranks", ranks, "layout",
-                     gdncp_layout_kind_name(options->layout), "dtype",
-                     gdncp_dtype_name(options->dtype), "device", run_device_name(options->device),
-                     "ok", ok, "transport", gdncp_transport_name(options->transport));
+    return json_pack("{s:o, s:i, s:s, s:s, s:s, s:s, s:b, s:s}", "file", name, "ranks", ranks,
+                     "layout", gdncp_layout_kind_name(options->layout), "dtype",
+                     gdncp_dtype_name(options->dtype), "rule_dtype",
+                     gdncp_dtype_name(options->rule_dtype), "device",
+                     run_device_name(options->device), "ok", ok, "transport",
+                     gdncp_transport_name(options->transport));
 }
 
 static json_t *make_errors(const run_problem_t *problem, const run_summary_t *summary,

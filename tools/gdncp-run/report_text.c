@@ -57,7 +57,8 @@ static void print_head(const run_setup_t *setup, const run_summary_t *summary, F
     if (options->device == RUN_CUDA) {
         fprintf(stream, " (%s)", summary->device.name);
     }
-    fprintf(stream, "\ndtype      %s\n", gdncp_dtype_name(options->dtype));
+    fprintf(stream, "\ndtype      %s%s\n", gdncp_dtype_name(options->dtype),
+            options->rule_dtype != GDNCP_F32 ? ", inside the rule too" : "");
     fprintf(stream, "errors     against %s%s, and against the same run on one rank\n",
             run_problem_has_expected(problem) ? "the " : "", summary->reference);
 }
@@ -74,7 +75,7 @@ static void print_errors(const run_problem_t *problem, const run_summary_t *summ
         const bool ok =
             run_error_is_inside(*error, tolerance) && run_error_is_inside(*alone, tolerance);
 
-        fprintf(stream, "  %-28s %10.2e %10.2e %14.2e %10.0e  %s\n", problem->reported[i].name,
+        fprintf(stream, "  %-28s %10.2e %10.2e %14.2e %10.1e  %s\n", problem->reported[i].name,
                 error->max, error->rms_ratio, alone->rms_ratio, tolerance, ok ? "ok" : "FAIL");
     }
 }

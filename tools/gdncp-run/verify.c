@@ -42,7 +42,7 @@ static bool is_one_of(const char *name, const char *const *names)
     return false;
 }
 
-double run_tolerance(const run_problem_t *problem, gdncp_dtype_t dtype, const char *name)
+double run_tolerance(const run_problem_t *problem, const run_mode_t *mode, const char *name)
 {
     /* Sums over all tokens of terms that cancel. */
     static const char *const cancelling[] = {"grad.g", "grad.A_log", "grad.dt_bias", NULL};
@@ -56,13 +56,17 @@ double run_tolerance(const run_problem_t *problem, gdncp_dtype_t dtype, const ch
                                         NULL};
     const bool cancels = is_one_of(name, cancelling);
 
-    if (dtype == GDNCP_F32) {
+    if (mode->dtype == GDNCP_F32) {
         return cancels || problem->ill_conditioned ? GDNCP_TOLERANCE_F32_CANCELLING
                                                    : GDNCP_TOLERANCE_F32;
     }
     if (cancels || is_one_of(name, gates)) {
         return GDNCP_TOLERANCE_BF16_GATE_GRADIENT;
     }
-    return strncmp(name, "grad.", 5) == 0 ? GDNCP_TOLERANCE_BF16_GRADIENT
-                                          : GDNCP_TOLERANCE_BF16_OUTPUT;
+    const bool is_gradient = strncmp(name, "grad.", 5) == 0;
+
+    if (mode->rule_dtype != GDNCP_F32 && problem->kind == RUN_LAYER) {
+        return is_gradient ? GDNCP_TOLERANCE_BF16_RULE_GRADIENT : GDNCP_TOLERANCE_BF16_RULE_OUTPUT;
+    }
+    return is_gradient ? GDNCP_TOLERANCE_BF16_GRADIENT : GDNCP_TOLERANCE_BF16_OUTPUT;
 }

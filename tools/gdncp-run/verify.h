@@ -17,7 +17,7 @@ run_error_t run_compare(const float *values, const float *reference, int64_t cou
 /* NaN is outside. */
 bool run_error_is_inside(run_error_t error, double tolerance);
 
-/* The tolerance of a reported result's rms_ratio. */
-double run_tolerance(const run_problem_t *problem, gdncp_dtype_t dtype, const char *name);
+/* The tolerance of a reported result's rms_ratio, under any strategy. */
+double run_tolerance(const run_problem_t *problem, const run_mode_t *mode, const char *name);
 
 #endif
