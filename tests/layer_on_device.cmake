@@ -18,13 +18,13 @@ foreach(subject IN LISTS device_layer_tests)
   target_link_libraries(${name} PRIVATE gdncp_test_layer_on_device)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES
-    TIMEOUT 300 LABELS emulator ENVIRONMENT "${sanitizer_environment}")
+    TIMEOUT 900 LABELS emulator ENVIRONMENT "${sanitizer_environment}")
 endforeach()
 
 # Any order of threads gives the same bits, and so does any alignment that is legal.
 add_test(NAME test_cuda_layer_core_schedules COMMAND test_cuda_layer_core)
 set_tests_properties(test_cuda_layer_core_schedules PROPERTIES
-  TIMEOUT 300 LABELS emulator
+  TIMEOUT 900 LABELS emulator
   ENVIRONMENT "${sanitizer_environment};GDNCP_TEST_SCHEDULES=3;GDNCP_TEST_DEVICE_OFFSET=1")
 
 # What only layers on a device can get wrong.
@@ -33,4 +33,4 @@ target_include_directories(test_cuda_layer_device PRIVATE emulator)
 target_link_libraries(test_cuda_layer_device PRIVATE gdncp_test_support gdncp_layer)
 add_test(NAME test_cuda_layer_device COMMAND test_cuda_layer_device)
 set_tests_properties(test_cuda_layer_device PROPERTIES
-  TIMEOUT 300 LABELS "emulator;threads" ENVIRONMENT "${sanitizer_environment}")
+  TIMEOUT 900 LABELS "emulator;threads" ENVIRONMENT "${sanitizer_environment}")

@@ -44,11 +44,11 @@ foreach(subject IN LISTS device_tests)
   target_link_libraries(${name} PRIVATE gdncp_test_support_on_device gdncp_ops)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES
-    TIMEOUT 300 LABELS emulator ENVIRONMENT "${sanitizer_environment}")
+    TIMEOUT 900 LABELS emulator ENVIRONMENT "${sanitizer_environment}")
   # Any order of threads gives the same bits, and so does memory aligned to one element.
   add_test(NAME ${name}_schedules COMMAND ${name})
   set_tests_properties(${name}_schedules PROPERTIES
-    TIMEOUT 300 LABELS emulator
+    TIMEOUT 900 LABELS emulator
     ENVIRONMENT "${sanitizer_environment};GDNCP_TEST_SCHEDULES=20;GDNCP_TEST_DEVICE_OFFSET=1")
 endforeach()
 
@@ -57,4 +57,4 @@ add_executable(test_cuda_arguments test_cuda_arguments.c)
 target_link_libraries(test_cuda_arguments PRIVATE gdncp_test_support gdncp_ops)
 add_test(NAME test_cuda_arguments COMMAND test_cuda_arguments)
 set_tests_properties(test_cuda_arguments PROPERTIES
-  TIMEOUT 300 LABELS emulator ENVIRONMENT "${sanitizer_environment}")
+  TIMEOUT 900 LABELS emulator ENVIRONMENT "${sanitizer_environment}")
