@@ -10,6 +10,7 @@ set(device_tests
   conv1d_update_sequences
   gate
   delta_rule
+  delta_rule_arguments
   delta_rule_stability
   delta_rule_summary
   delta_rule_windows

@@ -16,15 +16,18 @@ enum { TOKENS = 4, HEADS = 2, DIM = 8, WIDTH = 3 };
 typedef struct place {
     gdncp_device_kind_t device; /* of the tensors */
     const int64_t *cu_seqlens_cuda;
+    const int64_t *selected; /* sequences that summaries are of; NULL: all */
+    const int64_t *selected_cuda;
     gdncp_workspace_t *workspace;
 } place_t;
 
 static double block[1024];
 static const int64_t cu_seqlens[] = {0, 1, TOKENS};
+static const int64_t selected[] = {1, 0};
 
 static gdncp_tensor_t tensor(const place_t *place, int ndim, int64_t a, int64_t b, int64_t c)
 {
-    const int64_t shape[] = {a, b, c};
+    const int64_t shape[] = {a, b, c, DIM};
     gdncp_tensor_t result = gdncp_tensor_contiguous(block, GDNCP_F32, ndim, shape);
 
     result.device = place->device;
@@ -123,20 +126,80 @@ static gdncp_status_t conv1d_backward(const place_t *place)
     return gdncp_conv1d_backward(&conv, &conv.x, &grads, place->workspace);
 }
 
+/* [sequences, HEADS, DIM, DIM] */
+static gdncp_tensor_t states(const place_t *place)
+{
+    return tensor(place, 4, 2, HEADS, DIM);
+}
+
+static gdncp_delta_rule_t rule_of(const place_t *place)
+{
+    const gdncp_tensor_t x = tensor(place, 3, TOKENS, HEADS, DIM);
+    const gdncp_tensor_t gate = tensor(place, 2, TOKENS, HEADS, 0);
+
+    return (gdncp_delta_rule_t){.q = x,
+                                .k = x,
+                                .v = x,
+                                .g = gate,
+                                .beta = gate,
+                                .cu_seqlens = cu_seqlens,
+                                .cu_seqlens_cuda = place->cu_seqlens_cuda,
+                                .num_sequences = 2};
+}
+
+static gdncp_status_t delta_rule_forward(const place_t *place)
+{
+    const gdncp_delta_rule_t rule = rule_of(place);
+
+    return gdncp_delta_rule_forward(&rule, &rule.v, NULL, place->workspace);
+}
+
+static gdncp_status_t delta_rule_backward(const place_t *place)
+{
+    const gdncp_delta_rule_t rule = rule_of(place);
+    const gdncp_delta_rule_grads_t grads = {
+        .q = rule.q, .k = rule.k, .v = rule.v, .g = rule.g, .beta = rule.beta};
+
+    return gdncp_delta_rule_backward(&rule, &rule.v, NULL, &grads, place->workspace);
+}
+
+static gdncp_status_t delta_rule_summary(const place_t *place)
+{
+    const gdncp_delta_rule_t rule = rule_of(place);
+    const gdncp_tensor_t map = states(place);
+
+    return gdncp_delta_rule_summary(&rule, place->selected, place->selected_cuda, 2, &map, &map,
+                                    place->workspace);
+}
+
+static gdncp_status_t delta_rule_grad_summary(const place_t *place)
+{
+    const gdncp_delta_rule_t rule = rule_of(place);
+    const gdncp_tensor_t grad = states(place);
+
+    return gdncp_delta_rule_grad_summary(&rule, place->selected, place->selected_cuda, 2, &rule.v,
+                                         NULL, &grad, place->workspace);
+}
+
 static const struct {
     gdncp_status_t (*call)(const place_t *place);
     const char *first; /* its first tensor */
     bool has_list;
+    bool selects;
 } calls[] = {
-    {gate_forward, "a", false},
-    {gate_backward, "a", false},
-    {chunk_cumsum, "g", true},
-    {l2norm_forward, "x", false},
-    {l2norm_backward, "x", false},
-    {gated_rmsnorm_forward, "x", false},
-    {gated_rmsnorm_backward, "x", false},
-    {conv1d_forward, "x", true},
-    {conv1d_backward, "x", true},
+    {gate_forward, "a", false, false},
+    {gate_backward, "a", false, false},
+    {chunk_cumsum, "g", true, false},
+    {l2norm_forward, "x", false, false},
+    {l2norm_backward, "x", false, false},
+    {gated_rmsnorm_forward, "x", false, false},
+    {gated_rmsnorm_backward, "x", false, false},
+    {conv1d_forward, "x", true, false},
+    {conv1d_backward, "x", true, false},
+    {delta_rule_forward, "k", true, false},
+    {delta_rule_backward, "k", true, false},
+    {delta_rule_summary, "k", true, true},
+    {delta_rule_grad_summary, "k", true, true},
 };
 
 #define NUM_CALLS (sizeof calls / sizeof calls[0])
@@ -185,10 +248,32 @@ static void lists_are_needed_on_the_device_too(void **state)
     gdncp_workspace_destroy(place.workspace);
 }
 
+static void selections_are_needed_in_both_places(void **state)
+{
+    place_t place = {.device = GDNCP_DEVICE_CUDA, .cu_seqlens_cuda = cu_seqlens};
+
+    (void)state;
+    assert_int_equal(gdncp_workspace_create_on(GDNCP_DEVICE_CUDA, NULL, &place.workspace),
+                     GDNCP_OK);
+    for (size_t i = 0; i < NUM_CALLS; i++) {
+        if (calls[i].selects) {
+            place.selected = selected;
+            place.selected_cuda = NULL;
+            assert_argument_error(calls[i].call(&place), GDNCP_ERR_INVALID_ARGUMENT,
+                                  "sequences_cuda");
+            place.selected = NULL;
+            place.selected_cuda = selected;
+            assert_argument_error(calls[i].call(&place), GDNCP_ERR_INVALID_ARGUMENT,
+                                  "sequences_cuda");
+        }
+    }
+    gdncp_workspace_destroy(place.workspace);
+}
+
 /* The same calls are good where everything lies in one place. */
 static void all_of_it_on_the_cpu_is_good(void **state)
 {
-    const place_t place = {.device = GDNCP_DEVICE_CPU};
+    const place_t place = {.device = GDNCP_DEVICE_CPU, .selected = selected};
 
     (void)state;
     for (size_t i = 0; i < NUM_CALLS; i++) {
@@ -202,6 +287,7 @@ int main(void)
         cmocka_unit_test(cuda_tensors_need_a_workspace_there),
         cmocka_unit_test(a_cuda_workspace_needs_tensors_there),
         cmocka_unit_test(lists_are_needed_on_the_device_too),
+        cmocka_unit_test(selections_are_needed_in_both_places),
         cmocka_unit_test(all_of_it_on_the_cpu_is_good),
     };
 

@@ -25,4 +25,10 @@
 #define GDNCP_TOLERANCE_BF16_RANKS 3e-3      /* o dq dk dv dg dbeta */
 #define GDNCP_TOLERANCE_BF16_RANKS_CONV 1e-3 /* conv: y dx dw db */
 
+/* Largest relative error of a number that is rounded to a format, from the bits of its mantissa: 8,
+ * 11 and 24 with the leading one. Bounds of products and sums are made of these. */
+#define GDNCP_ROUNDOFF_BF16 0x1p-8
+#define GDNCP_ROUNDOFF_TF32 0x1p-11
+#define GDNCP_ROUNDOFF_F32 0x1p-24
+
 #endif
