@@ -7,8 +7,9 @@
 
 enum { NUM_CASES = 36 };
 
-static const gdncp_dtype_t moved[] = {GDNCP_F32, GDNCP_BF16, GDNCP_F16, GDNCP_F64,
-                                      GDNCP_I8,  GDNCP_I16,  GDNCP_I32, GDNCP_I64};
+static const gdncp_dtype_t moved[] = {GDNCP_F32, GDNCP_BF16,    GDNCP_F16,    GDNCP_F64,
+                                      GDNCP_I8,  GDNCP_I16,     GDNCP_I32,    GDNCP_I64,
+                                      GDNCP_U8,  GDNCP_F8_E4M3, GDNCP_F8_E5M2};
 enum { NUM_ADDED = 4, NUM_MOVED = sizeof moved / sizeof moved[0] };
 
 static const char *run_once(device_run_t *run, gdncp_comm_t *comm)

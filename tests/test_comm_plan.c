@@ -215,7 +215,7 @@ static void all_gather_arguments_are_checked(void **state)
     check_refused(gdncp_plan_all_gather_concat(0, 0, GDNCP_F32, 1, lengths, 1, &plan),
                   "num_ranks:");
     check_refused(gdncp_plan_all_gather_concat(2, 2, GDNCP_F32, 1, lengths, 1, &plan), "rank:");
-    check_refused(gdncp_plan_all_gather_concat(2, 0, (gdncp_dtype_t)8, 1, lengths, 1, &plan),
+    check_refused(gdncp_plan_all_gather_concat(2, 0, (gdncp_dtype_t)11, 1, lengths, 1, &plan),
                   "dtype:");
     check_refused(gdncp_plan_all_gather_concat(2, 0, GDNCP_F32, -1, lengths, 1, &plan), "outer:");
     check_refused(gdncp_plan_all_gather_concat(2, 0, GDNCP_F32, 1, lengths, -1, &plan), "inner:");
@@ -238,7 +238,7 @@ static void conv_halo_arguments_are_checked(void **state)
     (void)state;
     check_refused(gdncp_plan_conv_halo(NULL, 0, GDNCP_F32, 1, 1, 3, &plan), "layout:");
     check_refused(gdncp_plan_conv_halo(layout, 2, GDNCP_F32, 1, 1, 3, &plan), "rank:");
-    check_refused(gdncp_plan_conv_halo(layout, 0, (gdncp_dtype_t)8, 1, 1, 3, &plan), "dtype:");
+    check_refused(gdncp_plan_conv_halo(layout, 0, (gdncp_dtype_t)11, 1, 1, 3, &plan), "dtype:");
     check_refused(gdncp_plan_conv_halo(layout, 0, GDNCP_F32, 0, 1, 3, &plan), "channels:");
     check_refused(gdncp_plan_conv_halo(layout, 0, GDNCP_F32, 2, 1, 3, &plan), "row_stride:");
     check_refused(gdncp_plan_conv_halo(layout, 0, GDNCP_F32, 2, INT64_MAX / 4, 3, &plan),
