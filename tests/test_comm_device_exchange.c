@@ -83,6 +83,28 @@ static void device_moves_what_plans_say(void **state)
     }
 }
 
+/* Also: what lies in the gaps of an output is left alone, whose rows are cleared one by one. */
+static void outputs_may_be_inputs(void **state)
+{
+    static const int sizes[] = {1, 2, 4, 8};
+    test_random_t random = test_random_start("in place on a device", 64);
+
+    (void)state;
+    for (int c = 0; c < NUM_CASES; c++) {
+        const int num_ranks = sizes[c / NUM_PLAN_KINDS % 4];
+        const bool is_batch = c / NUM_PLAN_KINDS % 3 > 0;
+        const gdncp_dtype_t dtype =
+            moved[test_random_int(&random, 0, (is_batch ? NUM_MOVED : NUM_ADDED) - 1)];
+        const bool in_place = test_random_int(&random, 0, 2) > 0;
+        device_case_t test = make_device_case_of(&random, is_batch ? batch_plan : random_plan,
+                                                 in_place, c % NUM_PLAN_KINDS, num_ranks, dtype,
+                                                 (int)test_random_int(&random, 0, 1));
+
+        test_run_ranks(gdncp_plan_name(test.plans[0]), num_ranks, run_thread, &test);
+        end_device_case(&test);
+    }
+}
+
 /* An all-gather of rows of any width, or its transpose. */
 static device_case_t make_rows(test_random_t *random, gdncp_dtype_t dtype, int64_t inner,
                                bool transposed)
@@ -202,6 +224,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(device_moves_what_plans_say),
+        cmocka_unit_test(outputs_may_be_inputs),
         cmocka_unit_test(blocks_of_all_widths_are_cut),
         cmocka_unit_test(exchanges_follow_each_other_in_a_stream),
     };
