@@ -22,6 +22,7 @@ typedef struct staging {
 struct gdncp_exchange {
     gdncp_comm_t *comm;
     const gdncp_plan_t *plan;
+    void *input;                     /* for a copy of a run's; NULL: it is used where it lies */
     gdncp_device_exchange_t *device; /* NULL on the CPU, which alone uses what follows */
 
     gdncp_group_t *group;
@@ -88,9 +89,15 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
     return GDNCP_OK;
 }
 
+static gdncp_device_kind_t kind_of(const gdncp_exchange_t *exchange)
+{
+    return exchange->device != NULL ? GDNCP_DEVICE_CUDA : GDNCP_DEVICE_CPU;
+}
+
 void gdncp_exchange_destroy(gdncp_exchange_t *exchange)
 {
     if (exchange != NULL) {
+        gdncp_device_free(kind_of(exchange), exchange->input);
         gdncp_device_exchange_destroy(exchange->device);
         gdncp_comm_group_destroy(exchange->comm, exchange->group);
         gdncp_memory_free(exchange->stagings);
@@ -164,6 +171,33 @@ gdncp_status_t gdncp_exchange_create_on(gdncp_comm_t *comm, const gdncp_plan_t *
     return GDNCP_OK;
 }
 
+static size_t input_bytes(const gdncp_plan_t *plan)
+{
+    return (size_t)plan->input_elements * gdncp_dtype_size(plan->dtype);
+}
+
+gdncp_status_t gdncp_exchange_create_in_place(gdncp_comm_t *comm, const gdncp_plan_t *plan,
+                                              gdncp_device_kind_t device,
+                                              gdncp_exchange_t **exchange_p)
+{
+    gdncp_status_t status = GDNCP_OK;
+    void *input = NULL;
+
+    if (plan != NULL) {
+        status = gdncp_device_alloc(device, input_bytes(plan) + 1, &input); /* never NULL */
+    }
+    /* Without memory as without a plan: all get an error, and none waits. */
+    const gdncp_status_t created =
+        gdncp_exchange_create_on(comm, status == GDNCP_OK ? plan : NULL, device, exchange_p);
+
+    if (created != GDNCP_OK) {
+        gdncp_device_free(device, input);
+        return status == GDNCP_OK ? created : status;
+    }
+    (*exchange_p)->input = input;
+    return GDNCP_OK;
+}
+
 gdncp_status_t gdncp_exchange_check(const gdncp_exchange_t *exchange)
 {
     if (exchange == NULL) {
@@ -195,7 +229,7 @@ static gdncp_status_t check_start(const gdncp_exchange_t *exchange, const void *
     }
     const gdncp_plan_t *const plan = exchange->plan;
     const size_t size = gdncp_dtype_size(plan->dtype);
-    const size_t in_bytes = (size_t)plan->input_elements * size;
+    const size_t in_bytes = input_bytes(plan);
     const size_t out_bytes = (size_t)plan->output_elements * size;
 
     if (exchange->in_flight) {
@@ -213,7 +247,8 @@ static gdncp_status_t check_start(const gdncp_exchange_t *exchange, const void *
                           "out: expected %" PRId64 " elements of %s, got NULL",
                           plan->output_elements, gdncp_dtype_name(plan->dtype));
     }
-    if (in_bytes > 0 && out_bytes > 0 && overlap(in, in_bytes, out, out_bytes)) {
+    if (in_bytes > 0 && out_bytes > 0 && overlap(in, in_bytes, out, out_bytes) &&
+        exchange->input == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "out: expected a buffer apart from in, got one that overlaps it");
     }
@@ -326,6 +361,15 @@ gdncp_status_t gdncp_exchange_start(gdncp_exchange_t *exchange, const void *in, 
     gdncp_status_t status = check_start(exchange, in, out, stream);
 
     if (status != GDNCP_OK) {
+        return status;
+    }
+    if (exchange->input != NULL) {
+        status = gdncp_device_copy(kind_of(exchange), exchange->input, in,
+                                   input_bytes(exchange->plan), stream);
+        in = exchange->input;
+    }
+    if (status != GDNCP_OK) {
+        exchange->failure = status;
         return status;
     }
     status = exchange->device != NULL ? gdncp_device_exchange_run(exchange->device, in, out, stream)

@@ -101,8 +101,7 @@ gdncp_status_t gdncp_plan_transpose(const gdncp_plan_t *plan, gdncp_plan_write_t
     transpose->seed = plan->seed;
     transpose->transposed = !plan->transposed;
     transpose->write = write;
-    transpose->input_elements = plan->output_elements;
-    transpose->output_elements = plan->input_elements;
+    gdncp_plan_set_buffers(transpose, plan->output, plan->input);
     transpose->reads_overlap = plan->writes_overlap;
     transpose->writes_overlap = plan->reads_overlap;
     status = copy_lists(plan->sends, transpose->recvs, plan->num_ranks);

@@ -93,8 +93,8 @@ gdncp_status_t gdncp_plan_all_gather_concat(int num_ranks, int rank, gdncp_dtype
     for (int i = 0; i < num_ranks; i++) {
         gdncp_plan_mix(plan, (uint64_t)lengths[i]);
     }
-    plan->input_elements = outer * lengths[rank] * inner;
-    plan->output_elements = outer * sum * inner;
+    gdncp_plan_set_buffers(plan, gdncp_buffer_of_run(outer * lengths[rank] * inner),
+                           gdncp_buffer_of_run(outer * sum * inner));
     plan->reads_overlap = num_ranks > 1 && plan->output_elements > 0;
     status = add_shards(plan, outer, lengths, inner, sum * inner);
     if (status != GDNCP_OK) {

@@ -336,6 +336,7 @@ gdncp_status_t gdncp_plan_seal(gdncp_plan_t *plan)
     if (status != GDNCP_OK) {
         return status;
     }
-    plan->writes_cover = count_written(plan) == plan->output_elements;
+    plan->writes_cover = count_written(plan) ==
+                         plan->output.rows.batch * plan->output.tokens * plan->output.row_elements;
     return GDNCP_OK;
 }

@@ -3,14 +3,24 @@
 #include <stdio.h>
 
 #include "error.h"
+#include "gdncp/memory.h"
 #include "plan_internal.h"
 
 typedef struct halo_shape {
     const gdncp_layout_t *layout;
     int64_t channels;
-    int64_t row_stride;
+    int64_t in_row_elements; /* of which the first channels are read */
     int64_t width;
+    const char *in_name; /* the argument that says how the input lies */
+    const gdncp_rows_t *in;
+    const gdncp_rows_t *out;
 } halo_shape_t;
+
+/* A token of all batch rows. */
+typedef struct token_pieces {
+    gdncp_piece_t *pieces; /* [in->batch] */
+    int64_t count;
+} token_pieces_t;
 
 /* The segments of one sequence, in its order. */
 typedef struct chain {
@@ -31,17 +41,18 @@ static int64_t halo_offset(const halo_shape_t *shape, const gdncp_segment_t *seg
     const gdncp_segment_t *const mine =
         gdncp_layout_rank_segments(shape->layout, segment->rank, &count);
 
-    return (segment - mine) * shape->width * shape->channels;
+    return (segment - mine) * shape->width * shape->out->token_stride;
 }
 
 /* Tokens [begin, end) of one segment, which the segments first..last of the chain all read. */
 static gdncp_status_t add_readers(gdncp_plan_t *plan, const halo_shape_t *shape,
-                                  const chain_t *chain, int64_t holder, int64_t begin, int64_t end,
-                                  int64_t last)
+                                  token_pieces_t *token, const chain_t *chain, int64_t holder,
+                                  int64_t begin, int64_t end, int64_t last)
 {
     const gdncp_segment_t *const source = link_at(chain, holder);
     const gdncp_piece_t row = {.elements = shape->channels, .shared = last > holder + 1};
 
+    token->count = gdncp_pieces_repeat(&row, 1, shape->in, shape->out, token->pieces);
     plan->reads_overlap |= row.shared;
     for (int64_t r = holder + 1; r <= last; r++) {
         const gdncp_segment_t *const reader = link_at(chain, r);
@@ -50,12 +61,13 @@ static gdncp_status_t add_readers(gdncp_plan_t *plan, const halo_shape_t *shape,
             .source_rank = source->rank,
             .destination_rank = reader->rank,
             .rows = end - begin,
-            .source_offset = (source->local_offset + begin - source->begin) * shape->row_stride,
-            .source_stride = shape->row_stride,
-            .destination_offset = halo_offset(shape, reader) + halo_row * shape->channels,
-            .destination_stride = shape->channels,
+            .source_offset =
+                (source->local_offset + begin - source->begin) * shape->in->token_stride,
+            .source_stride = shape->in->token_stride,
+            .destination_offset = halo_offset(shape, reader) + halo_row * shape->out->token_stride,
+            .destination_stride = shape->out->token_stride,
         };
-        const gdncp_status_t status = gdncp_plan_add(plan, &transfer, &row, 1);
+        const gdncp_status_t status = gdncp_plan_add(plan, &transfer, token->pieces, token->count);
 
         if (status != GDNCP_OK) {
             return status;
@@ -70,7 +82,7 @@ static gdncp_status_t add_readers(gdncp_plan_t *plan, const halo_shape_t *shape,
  * transpose.
  */
 static gdncp_status_t add_holder(gdncp_plan_t *plan, const halo_shape_t *shape,
-                                 const chain_t *chain, int64_t holder)
+                                 token_pieces_t *token, const chain_t *chain, int64_t holder)
 {
     const gdncp_segment_t *const source = link_at(chain, holder);
     const int64_t source_end = source->begin + source->length;
@@ -91,7 +103,8 @@ static gdncp_status_t add_holder(gdncp_plan_t *plan, const halo_shape_t *shape,
         if (end <= begin) {
             continue;
         }
-        const gdncp_status_t status = add_readers(plan, shape, chain, holder, begin, end, last);
+        const gdncp_status_t status =
+            add_readers(plan, shape, token, chain, holder, begin, end, last);
 
         if (status != GDNCP_OK) {
             return status;
@@ -100,8 +113,7 @@ static gdncp_status_t add_holder(gdncp_plan_t *plan, const halo_shape_t *shape,
     return GDNCP_OK;
 }
 
-static gdncp_status_t check_shape(const halo_shape_t *shape, gdncp_dtype_t dtype,
-                                  gdncp_plan_t **plan_p)
+static gdncp_status_t check_shape(const halo_shape_t *shape, gdncp_plan_t **plan_p)
 {
     if (shape->layout == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "layout: expected a layout, got NULL");
@@ -113,72 +125,102 @@ static gdncp_status_t check_shape(const halo_shape_t *shape, gdncp_dtype_t dtype
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "channels: expected > 0, got %" PRId64,
                           shape->channels);
     }
-    if (shape->row_stride < shape->channels) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "row_stride: expected at least channels = %" PRId64 ", got %" PRId64,
-                          shape->channels, shape->row_stride);
-    }
     if (shape->width < 0) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "width: expected >= 0, got %" PRId64,
                           shape->width);
     }
-    const gdncp_status_t status = gdncp_plan_check_elements(
-        "row_stride", dtype, gdncp_layout_num_tokens(shape->layout), shape->row_stride, 1);
+    return gdncp_rows_check_batch(shape->in, shape->out);
+}
 
-    if (status != GDNCP_OK) {
-        return status;
+static gdncp_buffer_t input_of(const halo_shape_t *shape, int rank)
+{
+    return (gdncp_buffer_t){*shape->in, gdncp_layout_rank_tokens(shape->layout, rank),
+                            shape->in_row_elements};
+}
+
+static gdncp_buffer_t output_of(const halo_shape_t *shape, int rank)
+{
+    int64_t num_segments;
+
+    gdncp_layout_rank_segments(shape->layout, rank, &num_segments);
+    return (gdncp_buffer_t){*shape->out, num_segments * shape->width, shape->channels};
+}
+
+static gdncp_status_t check_sizes(const halo_shape_t *shape, int rank, gdncp_dtype_t dtype)
+{
+    const int64_t num_tokens = gdncp_layout_num_tokens(shape->layout);
+    const int64_t batch = shape->in->batch;
+    gdncp_status_t status =
+        gdncp_plan_check_elements("channels", dtype, num_tokens, shape->channels, batch);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_plan_check_elements("width", dtype, gdncp_layout_num_segments(shape->layout),
+                                           shape->width, shape->channels * batch);
     }
-    return gdncp_plan_check_elements("width", dtype, gdncp_layout_num_segments(shape->layout),
-                                     shape->width, shape->channels);
+    if (status == GDNCP_OK) {
+        const gdncp_buffer_t input = input_of(shape, rank);
+
+        status =
+            gdncp_rows_check(shape->in_name, &input.rows, input.tokens, input.row_elements, dtype);
+    }
+    if (status == GDNCP_OK) {
+        const gdncp_buffer_t output = output_of(shape, rank);
+
+        status = gdncp_rows_check("out", &output.rows, output.tokens, output.row_elements, dtype);
+    }
+    return status;
 }
 
 static gdncp_status_t add_sequences(gdncp_plan_t *plan, const halo_shape_t *shape)
 {
     const int64_t num_sequences = gdncp_layout_num_sequences(shape->layout);
+    token_pieces_t token = {
+        .pieces = gdncp_memory_alloc((size_t)shape->in->batch * sizeof *token.pieces)};
+    gdncp_status_t status = GDNCP_OK;
 
-    for (int64_t sequence = 0; sequence < num_sequences; sequence++) {
+    if (token.pieces == NULL) {
+        return gdncp_fail_memory("the rows of a batch");
+    }
+    for (int64_t sequence = 0; sequence < num_sequences && status == GDNCP_OK; sequence++) {
         chain_t chain = {.segments = gdncp_layout_segments(shape->layout)};
 
         chain.indices = gdncp_layout_sequence_chain(shape->layout, sequence, &chain.count);
-        for (int64_t holder = 0; holder < chain.count; holder++) {
-            const gdncp_status_t status = add_holder(plan, shape, &chain, holder);
-
-            if (status != GDNCP_OK) {
-                return status;
-            }
+        for (int64_t holder = 0; holder < chain.count && status == GDNCP_OK; holder++) {
+            status = add_holder(plan, shape, &token, &chain, holder);
         }
     }
-    return GDNCP_OK;
+    gdncp_memory_free(token.pieces);
+    return status;
 }
 
-gdncp_status_t gdncp_plan_conv_halo(const gdncp_layout_t *layout, int rank, gdncp_dtype_t dtype,
-                                    int64_t channels, int64_t row_stride, int64_t width,
-                                    gdncp_plan_t **plan_p)
+static gdncp_status_t plan_halo(const halo_shape_t *shape, int rank, gdncp_dtype_t dtype,
+                                gdncp_plan_t **plan_p)
 {
-    const halo_shape_t shape = {layout, channels, row_stride, width};
     gdncp_plan_t *plan;
-    int64_t num_segments;
-    gdncp_status_t status = check_shape(&shape, dtype, plan_p);
+    gdncp_status_t status = check_shape(shape, plan_p);
 
+    if (status == GDNCP_OK) {
+        status = check_sizes(shape, rank, dtype);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_plan_start("conv_halo", gdncp_layout_num_ranks(layout), rank, dtype, &plan);
+    status =
+        gdncp_plan_start("conv_halo", gdncp_layout_num_ranks(shape->layout), rank, dtype, &plan);
     if (status != GDNCP_OK) {
         return status;
     }
-    snprintf(plan->text, sizeof plan->text,
-             "%s [%" PRId64 " tokens, %" PRId64 " of %" PRId64 " channels], width %" PRId64 ", %s",
-             gdncp_dtype_name(dtype), gdncp_layout_num_tokens(layout), channels, row_stride, width,
-             gdncp_layout_kind_name(gdncp_layout_kind(layout)));
-    gdncp_plan_mix(plan, gdncp_layout_hash(layout));
-    gdncp_plan_mix(plan, (uint64_t)channels);
-    gdncp_plan_mix(plan, (uint64_t)row_stride);
-    gdncp_plan_mix(plan, (uint64_t)width);
-    gdncp_layout_rank_segments(layout, rank, &num_segments);
-    plan->input_elements = gdncp_layout_rank_tokens(layout, rank) * row_stride;
-    plan->output_elements = num_segments * width * channels;
-    status = add_sequences(plan, &shape);
+    snprintf(
+        plan->text, sizeof plan->text,
+        "%s [%" PRId64 " tokens, batch %" PRId64 ", %" PRId64 " channels], width %" PRId64 ", %s",
+        gdncp_dtype_name(dtype), gdncp_layout_num_tokens(shape->layout), shape->in->batch,
+        shape->channels, shape->width, gdncp_layout_kind_name(gdncp_layout_kind(shape->layout)));
+    gdncp_plan_mix(plan, gdncp_layout_hash(shape->layout));
+    gdncp_plan_mix(plan, (uint64_t)shape->in->batch);
+    gdncp_plan_mix(plan, (uint64_t)shape->channels);
+    gdncp_plan_mix(plan, (uint64_t)shape->width);
+    gdncp_plan_set_buffers(plan, input_of(shape, rank), output_of(shape, rank));
+    status = add_sequences(plan, shape);
     if (status != GDNCP_OK) {
         goto destroy_plan;
     }
@@ -192,4 +234,30 @@ gdncp_status_t gdncp_plan_conv_halo(const gdncp_layout_t *layout, int rank, gdnc
 destroy_plan:
     gdncp_plan_destroy(plan);
     return status;
+}
+
+gdncp_status_t gdncp_plan_conv_halo_rows(const gdncp_layout_t *layout, int rank,
+                                         gdncp_dtype_t dtype, int64_t channels, int64_t width,
+                                         const gdncp_rows_t *in, const gdncp_rows_t *out,
+                                         gdncp_plan_t **plan_p)
+{
+    const halo_shape_t shape = {layout, channels, channels, width, "in", in, out};
+
+    return plan_halo(&shape, rank, dtype, plan_p);
+}
+
+gdncp_status_t gdncp_plan_conv_halo(const gdncp_layout_t *layout, int rank, gdncp_dtype_t dtype,
+                                    int64_t channels, int64_t row_stride, int64_t width,
+                                    gdncp_plan_t **plan_p)
+{
+    const gdncp_rows_t in = gdncp_rows_token_major(1, row_stride);
+    const gdncp_rows_t out = gdncp_rows_token_major(1, channels);
+    const halo_shape_t shape = {layout, channels, row_stride, width, "row_stride", &in, &out};
+
+    if (channels > 0 && row_stride < channels) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "row_stride: expected at least channels = %" PRId64 ", got %" PRId64,
+                          channels, row_stride);
+    }
+    return plan_halo(&shape, rank, dtype, plan_p);
 }

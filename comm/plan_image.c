@@ -20,6 +20,7 @@ typedef struct sum_list {
 
 /* In the host's memory, or in the device's. */
 typedef struct lists {
+    move_list_t clear; /* from zeros */
     move_list_t pack;
     move_list_t local;
     move_list_t unpack;
@@ -32,7 +33,7 @@ struct gdncp_plan_image {
     const gdncp_plan_t *plan;
     const gdncp_plan_kernels_t *kernels;
     lists_t lists;
-    void *memory; /* what they point into */
+    void *memory; /* what they point into; begins with a tile of zeros */
 };
 
 /* One block's rows in two buffers, in bytes. */
@@ -148,6 +149,23 @@ static void list_local(const gdncp_plan_t *plan, int64_t size, move_list_t *list
     }
 }
 
+/* Rows between which there are gaps that are not ours. Every tile is read from the same zeros. */
+static void list_clear(const gdncp_plan_t *plan, int64_t size, move_list_t *list)
+{
+    const gdncp_rows_t *const rows = &plan->output.rows;
+    const int64_t row_bytes = plan->output.row_elements * size;
+
+    for (int64_t b = 0; b < rows->batch && plan->output.tokens > 0; b++) {
+        for (int64_t column = 0; column < row_bytes; column += GDNCP_TILE_BYTES) {
+            push_move(list,
+                      (row_move_t){.to = b * rows->batch_stride * size + column,
+                                   .to_stride = rows->token_stride * size,
+                                   .rows = plan->output.tokens,
+                                   .row_bytes = min_i64(row_bytes - column, GDNCP_TILE_BYTES)});
+        }
+    }
+}
+
 /* A message's place counts bytes, and is a multiple of 64; terms count elements. */
 static gdncp_sum_term_t term_of(const gdncp_plan_t *plan, const gdncp_plan_places_t *places,
                                 const gdncp_term_t *term)
@@ -208,11 +226,15 @@ static void fill_lists(const gdncp_plan_t *plan, const gdncp_plan_places_t *plac
 {
     const int64_t size = (int64_t)gdncp_dtype_size(plan->dtype);
 
+    lists->clear.count = 0;
     lists->pack.count = 0;
     lists->local.count = 0;
     lists->unpack.count = 0;
     lists->sums.count = 0;
     lists->num_terms = 0;
+    if (gdncp_plan_must_clear_rows(plan)) {
+        list_clear(plan, size, &lists->clear);
+    }
     for (int peer = 0; peer < plan->num_ranks; peer++) {
         if (places->sends[peer] >= 0) {
             list_message(&plan->sends[peer], places->sends[peer], size, true, &lists->pack);
@@ -237,19 +259,21 @@ static void fill_lists(const gdncp_plan_t *plan, const gdncp_plan_places_t *plac
 
 static size_t lists_bytes(const lists_t *counted)
 {
-    const int64_t moves = counted->pack.count + counted->local.count + counted->unpack.count;
+    const int64_t moves =
+        counted->clear.count + counted->pack.count + counted->local.count + counted->unpack.count;
 
-    return (size_t)moves * sizeof(gdncp_move_tile_t) +
+    return GDNCP_TILE_BYTES + (size_t)moves * sizeof(gdncp_move_tile_t) +
            (size_t)counted->sums.count * sizeof(gdncp_sum_tile_t) +
            (size_t)counted->num_terms * sizeof(gdncp_sum_term_t);
 }
 
-/* Lists of the counted lengths, one behind the other in a block. */
+/* Lists of the counted lengths, one behind the other in a block, after the zeros. */
 static lists_t place_lists(const lists_t *counted, void *block)
 {
     lists_t lists = *counted;
 
-    lists.pack.tiles = block;
+    lists.clear.tiles = (void *)((char *)block + GDNCP_TILE_BYTES);
+    lists.pack.tiles = lists.clear.tiles + counted->clear.count;
     lists.local.tiles = lists.pack.tiles + counted->pack.count;
     lists.unpack.tiles = lists.local.tiles + counted->local.count;
     lists.sums.tiles = (void *)(lists.unpack.tiles + counted->unpack.count);
@@ -284,7 +308,7 @@ static gdncp_status_t make_lists(gdncp_plan_image_t *image, const gdncp_plan_pla
     }
     lists_t lists = place_lists(&counted, block);
 
-    memset(block, 0, bytes); /* the gaps in structs too */
+    memset(block, 0, bytes); /* the zeros, and the gaps in structs */
     fill_lists(image->plan, places, &lists);
     image->lists = place_lists(&lists, image->memory);
     status = upload(image->memory, block, bytes);
@@ -338,7 +362,9 @@ gdncp_status_t gdncp_plan_image_pack(const gdncp_plan_image_t *image, const void
 gdncp_status_t gdncp_plan_image_copy_local(const gdncp_plan_image_t *image, const void *in,
                                            void *out, gdncp_stream_t stream)
 {
-    return move(image, &image->lists.local, in, out, stream);
+    const gdncp_status_t status = move(image, &image->lists.clear, image->memory, out, stream);
+
+    return status == GDNCP_OK ? move(image, &image->lists.local, in, out, stream) : status;
 }
 
 gdncp_status_t gdncp_plan_image_deliver(const gdncp_plan_image_t *image, const void *in,

@@ -23,7 +23,8 @@ gdncp_status_t gdncp_plan_image_create(const gdncp_plan_t *plan, const gdncp_pla
 void gdncp_plan_image_destroy(gdncp_plan_image_t *image);
 
 /* The parts of a run, queued in a stream; staging, in and out are memory of the device. Each is one
- * kernel at most, the last one two. */
+ * kernel at most, the last one two. Local copies come after the clearing of rows that need it,
+ * which is one more. */
 gdncp_status_t gdncp_plan_image_pack(const gdncp_plan_image_t *image, const void *in, void *staging,
                                      gdncp_stream_t stream);
 gdncp_status_t gdncp_plan_image_copy_local(const gdncp_plan_image_t *image, const void *in,

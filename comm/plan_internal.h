@@ -45,6 +45,15 @@ typedef struct gdncp_sum {
     int64_t num_terms;
 } gdncp_sum_t;
 
+/* Rows of a batch in a user's buffer, which begins with the first and ends with the last. Element e
+ * of token t of batch row b is t*token_stride + b*batch_stride + e; what lies between is not ours.
+ */
+typedef struct gdncp_buffer {
+    gdncp_rows_t rows;
+    int64_t tokens;
+    int64_t row_elements;
+} gdncp_buffer_t;
+
 struct gdncp_plan {
     char operation[32]; /* cp2hp, … */
     char name[64];      /* the same, or its transpose; set by gdncp_plan_seal() */
@@ -55,11 +64,13 @@ struct gdncp_plan {
     int rank;
     int num_ranks;
     gdncp_dtype_t dtype;
-    int64_t input_elements;
+    gdncp_buffer_t input;
+    gdncp_buffer_t output;
+    int64_t input_elements; /* up to the end of the last row */
     int64_t output_elements;
     bool reads_overlap;  /* on some rank an input element is read more than once */
     bool writes_overlap; /* on some rank an output element is reached more than once */
-    bool writes_cover;   /* every output element of this rank is reached */
+    bool writes_cover;   /* every element of this rank's output rows is reached */
 
     /* [num_ranks] each. Those of the rank itself are its local copies: block i of one list goes
      * to block i of the other, equal in rows and row_elements, and none is joined. */
@@ -95,14 +106,45 @@ typedef struct gdncp_transfer {
 } gdncp_transfer_t;
 
 /*
- * Begin a plan: checks rank and dtype. The builder then sets text, input_elements,
- * output_elements and reads_overlap, adds transfers, and seals the plan.
+ * Begin a plan: checks rank and dtype. The builder then sets text, buffers and reads_overlap, adds
+ * transfers, and seals the plan.
  */
 gdncp_status_t gdncp_plan_start(const char *operation, int num_ranks, int rank, gdncp_dtype_t dtype,
                                 gdncp_plan_t **plan_p);
 
 /* Let the fingerprint depend on a value. */
 void gdncp_plan_mix(gdncp_plan_t *plan, uint64_t value);
+
+/* What this rank's buffers hold. */
+void gdncp_plan_set_buffers(gdncp_plan_t *plan, gdncp_buffer_t input, gdncp_buffer_t output);
+
+/* A buffer of elements without gaps. */
+gdncp_buffer_t gdncp_buffer_of_run(int64_t elements);
+
+/* Whether no element lies between the rows. */
+bool gdncp_buffer_is_dense(const gdncp_buffer_t *buffer);
+
+/* GDNCP_OK if both are there and have the same batch. */
+gdncp_status_t gdncp_rows_check_batch(const gdncp_rows_t *in, const gdncp_rows_t *out);
+
+/*
+ * GDNCP_OK if a batch's rows of row_elements, tokens of them a batch row, lie apart in a buffer
+ * that can be addressed; else an error that begins with the argument's name.
+ */
+gdncp_status_t gdncp_rows_check(const char *argument, const gdncp_rows_t *rows, int64_t tokens,
+                                int64_t row_elements, gdncp_dtype_t dtype);
+
+/* Append a piece, or lengthen the last one where it goes on unshared on both sides; returns how
+ * many pieces there are then. */
+int64_t gdncp_pieces_append(gdncp_piece_t *pieces, int64_t count, gdncp_piece_t piece);
+
+/*
+ * The pieces of a batch from those of one row: a token's message holds batch row after batch row.
+ * in and out hold the source's and the destination's rows; all [count * in->batch] written at most,
+ * returns how many.
+ */
+int64_t gdncp_pieces_repeat(const gdncp_piece_t *pieces, int64_t count, const gdncp_rows_t *in,
+                            const gdncp_rows_t *out, gdncp_piece_t *all);
 
 /*
  * Add the pieces of a transfer; one that this rank has no part in is ignored. Ranks must add the
@@ -129,8 +171,10 @@ bool gdncp_block_list_is_run(const gdncp_block_list_t *list);
 bool gdncp_plan_sends_in_place(const gdncp_plan_t *plan, int peer);
 bool gdncp_plan_receives_in_place(const gdncp_plan_t *plan, int peer);
 
-/* Whether some of the output is reached by nothing, and to be zero. */
+/* Whether some of the output is reached by nothing, and to be zero: then all of it is cleared, or,
+ * where there are gaps between its rows, each row. */
 bool gdncp_plan_must_clear(const gdncp_plan_t *plan);
+bool gdncp_plan_must_clear_rows(const gdncp_plan_t *plan);
 
 /* Write the message of a list of blocks; message is list->elements long. */
 void gdncp_plan_pack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, const void *in,

@@ -76,13 +76,30 @@ static void unpack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, con
 
 bool gdncp_plan_must_clear(const gdncp_plan_t *plan)
 {
-    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover;
+    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover &&
+           gdncp_buffer_is_dense(&plan->output);
+}
+
+bool gdncp_plan_must_clear_rows(const gdncp_plan_t *plan)
+{
+    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover &&
+           !gdncp_buffer_is_dense(&plan->output);
 }
 
 void gdncp_plan_clear(const gdncp_plan_t *plan, void *out)
 {
+    const gdncp_rows_t *const rows = &plan->output.rows;
+    const size_t size = element_bytes(plan);
+
     if (gdncp_plan_must_clear(plan)) {
-        memset(out, 0, (size_t)plan->output_elements * element_bytes(plan));
+        memset(out, 0, (size_t)plan->output_elements * size);
+    }
+    for (int64_t b = 0; gdncp_plan_must_clear_rows(plan) && b < rows->batch; b++) {
+        for (int64_t t = 0; t < plan->output.tokens; t++) {
+            const int64_t row = t * rows->token_stride + b * rows->batch_stride;
+
+            memset((char *)out + (size_t)row * size, 0, (size_t)plan->output.row_elements * size);
+        }
     }
 }
 

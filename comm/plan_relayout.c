@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "gdncp/memory.h"
 #include "plan_internal.h"
 
 static gdncp_status_t check_same_pack(const gdncp_layout_t *from, const gdncp_layout_t *to)
@@ -36,9 +37,11 @@ static gdncp_status_t check_same_pack(const gdncp_layout_t *from, const gdncp_la
 /* Walk the two chains of a sequence side by side: one transfer for each stretch of tokens that
  * is whole in both. */
 static gdncp_status_t add_sequence(gdncp_plan_t *plan, const gdncp_layout_t *from,
-                                   const gdncp_layout_t *to, int64_t sequence, int64_t channels)
+                                   const gdncp_layout_t *to, int64_t sequence,
+                                   const gdncp_piece_t *pieces, int64_t num_pieces)
 {
-    const gdncp_piece_t row = {.elements = channels};
+    const int64_t in_stride = plan->input.rows.token_stride;
+    const int64_t out_stride = plan->output.rows.token_stride;
     int64_t num_from;
     int64_t num_to;
     const int64_t *const from_chain = gdncp_layout_sequence_chain(from, sequence, &num_from);
@@ -57,12 +60,12 @@ static gdncp_status_t add_sequence(gdncp_plan_t *plan, const gdncp_layout_t *fro
             .source_rank = source->rank,
             .destination_rank = target->rank,
             .rows = end - begin,
-            .source_offset = (source->local_offset + begin - source->begin) * channels,
-            .source_stride = channels,
-            .destination_offset = (target->local_offset + begin - target->begin) * channels,
-            .destination_stride = channels,
+            .source_offset = (source->local_offset + begin - source->begin) * in_stride,
+            .source_stride = in_stride,
+            .destination_offset = (target->local_offset + begin - target->begin) * out_stride,
+            .destination_stride = out_stride,
         };
-        const gdncp_status_t status = gdncp_plan_add(plan, &transfer, &row, 1);
+        const gdncp_status_t status = gdncp_plan_add(plan, &transfer, pieces, num_pieces);
 
         if (status != GDNCP_OK) {
             return status;
@@ -74,11 +77,32 @@ static gdncp_status_t add_sequence(gdncp_plan_t *plan, const gdncp_layout_t *fro
     return GDNCP_OK;
 }
 
-gdncp_status_t gdncp_plan_relayout(const gdncp_layout_t *from, const gdncp_layout_t *to, int rank,
-                                   gdncp_dtype_t dtype, int64_t channels, gdncp_plan_t **plan_p)
+static gdncp_status_t add_sequences(gdncp_plan_t *plan, const gdncp_layout_t *from,
+                                    const gdncp_layout_t *to, int64_t channels)
 {
-    gdncp_plan_t *plan;
+    const gdncp_piece_t row = {.elements = channels};
+    gdncp_piece_t *const pieces =
+        gdncp_memory_alloc((size_t)plan->input.rows.batch * sizeof *pieces);
+    gdncp_status_t status = GDNCP_OK;
 
+    if (pieces == NULL) {
+        return gdncp_fail_memory("the rows of a batch");
+    }
+    const int64_t num_pieces =
+        gdncp_pieces_repeat(&row, 1, &plan->input.rows, &plan->output.rows, pieces);
+
+    for (int64_t s = 0; s < gdncp_layout_num_sequences(from) && status == GDNCP_OK; s++) {
+        status = add_sequence(plan, from, to, s, pieces, num_pieces);
+    }
+    gdncp_memory_free(pieces);
+    return status;
+}
+
+static gdncp_status_t check_arguments(const gdncp_layout_t *from, const gdncp_layout_t *to,
+                                      int rank, gdncp_dtype_t dtype, int64_t channels,
+                                      const gdncp_rows_t *in, const gdncp_rows_t *out,
+                                      gdncp_plan_t **plan_p)
+{
     if (from == NULL || to == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "%s: expected a layout, got NULL",
                           from == NULL ? "from" : "to");
@@ -90,13 +114,31 @@ gdncp_status_t gdncp_plan_relayout(const gdncp_layout_t *from, const gdncp_layou
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "channels: expected > 0, got %" PRId64,
                           channels);
     }
-    const int64_t num_tokens = gdncp_layout_num_tokens(from);
     gdncp_status_t status = check_same_pack(from, to);
 
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_rows_check_batch(in, out);
     }
-    status = gdncp_plan_check_elements("channels", dtype, num_tokens, channels, 1);
+    if (status == GDNCP_OK) {
+        status = gdncp_plan_check_elements("channels", dtype, gdncp_layout_num_tokens(from),
+                                           channels, in->batch);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_rows_check("in", in, gdncp_layout_rank_tokens(from, rank), channels, dtype);
+    }
+    return status == GDNCP_OK
+               ? gdncp_rows_check("out", out, gdncp_layout_rank_tokens(to, rank), channels, dtype)
+               : status;
+}
+
+gdncp_status_t gdncp_plan_relayout_rows(const gdncp_layout_t *from, const gdncp_layout_t *to,
+                                        int rank, gdncp_dtype_t dtype, int64_t channels,
+                                        const gdncp_rows_t *in, const gdncp_rows_t *out,
+                                        gdncp_plan_t **plan_p)
+{
+    gdncp_plan_t *plan;
+    gdncp_status_t status = check_arguments(from, to, rank, dtype, channels, in, out, plan_p);
+
     if (status != GDNCP_OK) {
         return status;
     }
@@ -105,17 +147,18 @@ gdncp_status_t gdncp_plan_relayout(const gdncp_layout_t *from, const gdncp_layou
         return status;
     }
     snprintf(plan->text, sizeof plan->text,
-             "%s [%" PRId64 " tokens, %" PRId64 " channels], %s to %s", gdncp_dtype_name(dtype),
-             num_tokens, channels, gdncp_layout_kind_name(gdncp_layout_kind(from)),
+             "%s [%" PRId64 " tokens, batch %" PRId64 ", %" PRId64 " channels], %s to %s",
+             gdncp_dtype_name(dtype), gdncp_layout_num_tokens(from), in->batch, channels,
+             gdncp_layout_kind_name(gdncp_layout_kind(from)),
              gdncp_layout_kind_name(gdncp_layout_kind(to)));
     gdncp_plan_mix(plan, gdncp_layout_hash(from));
     gdncp_plan_mix(plan, gdncp_layout_hash(to));
+    gdncp_plan_mix(plan, (uint64_t)in->batch);
     gdncp_plan_mix(plan, (uint64_t)channels);
-    plan->input_elements = gdncp_layout_rank_tokens(from, rank) * channels;
-    plan->output_elements = gdncp_layout_rank_tokens(to, rank) * channels;
-    for (int64_t s = 0; s < gdncp_layout_num_sequences(from) && status == GDNCP_OK; s++) {
-        status = add_sequence(plan, from, to, s, channels);
-    }
+    gdncp_plan_set_buffers(plan,
+                           (gdncp_buffer_t){*in, gdncp_layout_rank_tokens(from, rank), channels},
+                           (gdncp_buffer_t){*out, gdncp_layout_rank_tokens(to, rank), channels});
+    status = add_sequences(plan, from, to, channels);
     if (status != GDNCP_OK) {
         goto destroy_plan;
     }
@@ -129,4 +172,12 @@ gdncp_status_t gdncp_plan_relayout(const gdncp_layout_t *from, const gdncp_layou
 destroy_plan:
     gdncp_plan_destroy(plan);
     return status;
+}
+
+gdncp_status_t gdncp_plan_relayout(const gdncp_layout_t *from, const gdncp_layout_t *to, int rank,
+                                   gdncp_dtype_t dtype, int64_t channels, gdncp_plan_t **plan_p)
+{
+    const gdncp_rows_t rows = gdncp_rows_token_major(1, channels);
+
+    return gdncp_plan_relayout_rows(from, to, rank, dtype, channels, &rows, &rows, plan_p);
 }

@@ -322,8 +322,8 @@ static gdncp_status_t start_plan(const schedule_builder_t *builder, const char *
     }
     gdncp_plan_t *const plan = *plan_p;
 
-    plan->input_elements = input_elements;
-    plan->output_elements = output_elements;
+    gdncp_plan_set_buffers(plan, gdncp_buffer_of_run(input_elements),
+                           gdncp_buffer_of_run(output_elements));
     snprintf(plan->text, sizeof plan->text,
              "f32, %lld heads, transition %lld, state %lld, layout %016llx",
              (long long)schedule->heads, (long long)schedule->transition_elements,

@@ -8,9 +8,10 @@ static const struct {
     size_t size;
     const char *name;
 } dtypes[] = {
-    [GDNCP_F32] = {4, "f32"}, [GDNCP_BF16] = {2, "bf16"}, [GDNCP_F16] = {2, "f16"},
-    [GDNCP_F64] = {8, "f64"}, [GDNCP_I8] = {1, "i8"},     [GDNCP_I16] = {2, "i16"},
-    [GDNCP_I32] = {4, "i32"}, [GDNCP_I64] = {8, "i64"},
+    [GDNCP_F32] = {4, "f32"},         [GDNCP_BF16] = {2, "bf16"},       [GDNCP_F16] = {2, "f16"},
+    [GDNCP_F64] = {8, "f64"},         [GDNCP_I8] = {1, "i8"},           [GDNCP_I16] = {2, "i16"},
+    [GDNCP_I32] = {4, "i32"},         [GDNCP_I64] = {8, "i64"},         [GDNCP_U8] = {1, "u8"},
+    [GDNCP_F8_E4M3] = {1, "f8_e4m3"}, [GDNCP_F8_E5M2] = {1, "f8_e5m2"},
 };
 
 static bool is_known(gdncp_dtype_t dtype)

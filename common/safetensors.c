@@ -146,8 +146,8 @@ gdncp_status_t gdncp_safetensors_get(const gdncp_safetensors_t *file, const char
     }
     if (!gdncp_safetensors_find_dtype(entry->dtype_text, &dtype)) {
         return gdncp_fail(GDNCP_ERR_FORMAT,
-                          "tensor \"%.80s\": dtype: expected F32, BF16, F16, F64, I8, I16, I32 or "
-                          "I64, got %.20s",
+                          "tensor \"%.80s\": dtype: expected F32, BF16, F16, F64, I8, I16, I32, "
+                          "I64, U8, F8_E4M3 or F8_E5M2, got %.20s",
                           name, entry->dtype_text);
     }
     if (entry->ndim > GDNCP_MAX_DIMS) {

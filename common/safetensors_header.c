@@ -13,10 +13,22 @@ static const struct {
     int64_t bytes;
     int dtype; /* -1: one that gdncp has no name for */
 } dtypes[] = {
-    {"F32", 4, GDNCP_F32}, {"BF16", 2, GDNCP_BF16}, {"F16", 2, GDNCP_F16}, {"F64", 8, GDNCP_F64},
-    {"I8", 1, GDNCP_I8},   {"I16", 2, GDNCP_I16},   {"I32", 4, GDNCP_I32}, {"I64", 8, GDNCP_I64},
-    {"BOOL", 1, -1},       {"U8", 1, -1},           {"U16", 2, -1},        {"U32", 4, -1},
-    {"U64", 8, -1},        {"F8_E4M3", 1, -1},      {"F8_E5M2", 1, -1},    {"F8_E8M0", 1, -1},
+    {"F32", 4, GDNCP_F32},
+    {"BF16", 2, GDNCP_BF16},
+    {"F16", 2, GDNCP_F16},
+    {"F64", 8, GDNCP_F64},
+    {"I8", 1, GDNCP_I8},
+    {"I16", 2, GDNCP_I16},
+    {"I32", 4, GDNCP_I32},
+    {"I64", 8, GDNCP_I64},
+    {"BOOL", 1, -1},
+    {"U8", 1, GDNCP_U8},
+    {"U16", 2, -1},
+    {"U32", 4, -1},
+    {"U64", 8, -1},
+    {"F8_E4M3", 1, GDNCP_F8_E4M3},
+    {"F8_E5M2", 1, GDNCP_F8_E5M2},
+    {"F8_E8M0", 1, -1},
 };
 
 enum { num_dtypes = sizeof dtypes / sizeof dtypes[0] };

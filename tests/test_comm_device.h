@@ -16,6 +16,7 @@ typedef struct device_run {
     const gdncp_plan_t *plan;
     const void *in; /* in the host's memory, as all that tests look at */
     void *out;      /* what the output holds before, then after */
+    bool in_place;  /* the output's buffer holds the input */
     int64_t skew;   /* elements between the begin of a device's block and the buffer in it */
 
     gdncp_stream_t stream;
@@ -39,6 +40,12 @@ static inline void *device_out(const device_run_t *run)
     return (char *)run->out_block + run_bytes(run, run->skew);
 }
 
+static inline int64_t most_elements(const gdncp_plan_t *plan)
+{
+    return plan->input_elements > plan->output_elements ? plan->input_elements
+                                                        : plan->output_elements;
+}
+
 /* Copy the host's buffers to the device's, and wait. */
 static inline gdncp_status_t upload_run(const device_run_t *run)
 {
@@ -47,8 +54,10 @@ static inline gdncp_status_t upload_run(const device_run_t *run)
                           run_bytes(run, run->plan->input_elements), run->stream);
 
     if (status == GDNCP_OK) {
+        const int64_t held = run->in_place ? most_elements(run->plan) : run->plan->output_elements;
+
         status = gdncp_device_copy(GDNCP_DEVICE_CUDA, device_out(run), run->out,
-                                   run_bytes(run, run->plan->output_elements), run->stream);
+                                   run_bytes(run, held), run->stream);
     }
     return status == GDNCP_OK ? gdncp_stream_synchronize(GDNCP_DEVICE_CUDA, run->stream) : status;
 }
@@ -65,10 +74,7 @@ static inline gdncp_status_t download_run(const device_run_t *run)
 /* Make buffers in a stream and the exchange. Collective. */
 static inline gdncp_status_t open_run(device_run_t *run, gdncp_comm_t *comm, gdncp_stream_t stream)
 {
-    const int64_t most = run->plan->input_elements > run->plan->output_elements
-                             ? run->plan->input_elements
-                             : run->plan->output_elements;
-    const size_t bytes = run_bytes(run, run->skew + most);
+    const size_t bytes = run_bytes(run, run->skew + most_elements(run->plan));
     gdncp_status_t status = gdncp_device_alloc(GDNCP_DEVICE_CUDA, bytes, &run->in_block);
 
     run->stream = stream;
@@ -79,14 +85,17 @@ static inline gdncp_status_t open_run(device_run_t *run, gdncp_comm_t *comm, gdn
         status = upload_run(run);
     }
     status = gdncp_comm_agree(comm, status);
-    return status == GDNCP_OK
-               ? gdncp_exchange_create_on(comm, run->plan, GDNCP_DEVICE_CUDA, &run->exchange)
-               : status;
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return (run->in_place ? gdncp_exchange_create_in_place : gdncp_exchange_create_on)(
+        comm, run->plan, GDNCP_DEVICE_CUDA, &run->exchange);
 }
 
 static inline gdncp_status_t start_run(const device_run_t *run)
 {
-    return gdncp_exchange_start(run->exchange, device_in(run), device_out(run), run->stream);
+    return gdncp_exchange_start(run->exchange, run->in_place ? device_out(run) : device_in(run),
+                                device_out(run), run->stream);
 }
 
 /* After the stream is done. */
@@ -107,8 +116,10 @@ typedef struct device_case {
     void *expected[MAX_RANKS];
 } device_case_t;
 
-static inline device_case_t make_device_case(test_random_t *random, int kind, int num_ranks,
-                                             gdncp_dtype_t dtype, int direction)
+/* Of one of the plans that plan_of makes. */
+static inline device_case_t make_device_case_of(test_random_t *random, plan_of_t *plan_of,
+                                                bool in_place, int kind, int num_ranks,
+                                                gdncp_dtype_t dtype, int direction)
 {
     const test_pack_t pack = random_pack(random, num_ranks);
     gdncp_layout_t *const a = random_layout(random, &pack, num_ranks);
@@ -118,8 +129,8 @@ static inline device_case_t make_device_case(test_random_t *random, int kind, in
     device_case_t result = {.num_ranks = num_ranks};
 
     for (int rank = 0; rank < num_ranks; rank++) {
-        gdncp_plan_t *const plan = random_plan(kind, a, b, rank, dtype, direction);
-        void *const out = test_alloc(plan->output_elements, size);
+        gdncp_plan_t *const plan = plan_of(kind, a, b, rank, dtype, direction);
+        void *const out = test_alloc(plan->input_elements + plan->output_elements, size);
 
         result.plans[rank] = plan;
         result.ins[rank] = test_alloc(plan->input_elements, size);
@@ -128,10 +139,13 @@ static inline device_case_t make_device_case(test_random_t *random, int kind, in
         if (plan->write == GDNCP_PLAN_ADD) {
             fill_values(random, dtype, plan->output_elements, out);
         }
+        if (in_place) {
+            memcpy(out, result.ins[rank], (size_t)plan->input_elements * size);
+        }
         result.expected[rank] = test_alloc(plan->output_elements, size);
         memcpy(result.expected[rank], out, (size_t)plan->output_elements * size);
-        result.runs[rank] =
-            (device_run_t){.plan = plan, .in = result.ins[rank], .out = out, .skew = skew};
+        result.runs[rank] = (device_run_t){
+            .plan = plan, .in = result.ins[rank], .out = out, .in_place = in_place, .skew = skew};
     }
     for (int rank = 0; rank < num_ranks; rank++) {
         run_rank(result.plans, rank, result.ins, result.expected[rank]);
@@ -139,6 +153,12 @@ static inline device_case_t make_device_case(test_random_t *random, int kind, in
     gdncp_layout_destroy(a);
     gdncp_layout_destroy(b);
     return result;
+}
+
+static inline device_case_t make_device_case(test_random_t *random, int kind, int num_ranks,
+                                             gdncp_dtype_t dtype, int direction)
+{
+    return make_device_case_of(random, random_plan, false, kind, num_ranks, dtype, direction);
 }
 
 static inline bool is_expected(const device_case_t *test, int rank)

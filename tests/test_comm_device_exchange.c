@@ -7,8 +7,9 @@
 
 enum { NUM_CASES = 36 };
 
-static const gdncp_dtype_t moved[] = {GDNCP_F32, GDNCP_BF16, GDNCP_F16, GDNCP_F64,
-                                      GDNCP_I8,  GDNCP_I16,  GDNCP_I32, GDNCP_I64};
+static const gdncp_dtype_t moved[] = {GDNCP_F32, GDNCP_BF16,    GDNCP_F16,    GDNCP_F64,
+                                      GDNCP_I8,  GDNCP_I16,     GDNCP_I32,    GDNCP_I64,
+                                      GDNCP_U8,  GDNCP_F8_E4M3, GDNCP_F8_E5M2};
 enum { NUM_ADDED = 4, NUM_MOVED = sizeof moved / sizeof moved[0] };
 
 static const char *run_once(device_run_t *run, gdncp_comm_t *comm)
@@ -76,6 +77,28 @@ static void device_moves_what_plans_say(void **state)
         const gdncp_dtype_t dtype = moved[test_random_int(&random, 0, num_dtypes - 1)];
         device_case_t test =
             make_device_case(&random, c % NUM_PLAN_KINDS, num_ranks, dtype, direction);
+
+        test_run_ranks(gdncp_plan_name(test.plans[0]), num_ranks, run_thread, &test);
+        end_device_case(&test);
+    }
+}
+
+/* Also: what lies in the gaps of an output is left alone, whose rows are cleared one by one. */
+static void outputs_may_be_inputs(void **state)
+{
+    static const int sizes[] = {1, 2, 4, 8};
+    test_random_t random = test_random_start("in place on a device", 64);
+
+    (void)state;
+    for (int c = 0; c < NUM_CASES; c++) {
+        const int num_ranks = sizes[c / NUM_PLAN_KINDS % 4];
+        const bool is_batch = c / NUM_PLAN_KINDS % 3 > 0;
+        const gdncp_dtype_t dtype =
+            moved[test_random_int(&random, 0, (is_batch ? NUM_MOVED : NUM_ADDED) - 1)];
+        const bool in_place = test_random_int(&random, 0, 2) > 0;
+        device_case_t test = make_device_case_of(&random, is_batch ? batch_plan : random_plan,
+                                                 in_place, c % NUM_PLAN_KINDS, num_ranks, dtype,
+                                                 (int)test_random_int(&random, 0, 1));
 
         test_run_ranks(gdncp_plan_name(test.plans[0]), num_ranks, run_thread, &test);
         end_device_case(&test);
@@ -201,6 +224,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(device_moves_what_plans_say),
+        cmocka_unit_test(outputs_may_be_inputs),
         cmocka_unit_test(blocks_of_all_widths_are_cut),
         cmocka_unit_test(exchanges_follow_each_other_in_a_stream),
     };

@@ -83,6 +83,22 @@ static void create_and_run(rank_job_t *job, gdncp_plan_t *plan, const void *in, 
     gdncp_exchange_destroy(exchange);
 }
 
+/* The output's buffer holds the input. */
+static void *run_in_place(void *argument)
+{
+    rank_job_t *const job = argument;
+    gdncp_exchange_t *exchange = NULL;
+    gdncp_status_t status =
+        gdncp_exchange_create_in_place(job->comm, job->plans[0], GDNCP_DEVICE_CPU, &exchange);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_exchange_run(exchange, job->outs[0], job->outs[0], NULL);
+    }
+    keep_result(job, status);
+    gdncp_exchange_destroy(exchange);
+    return NULL;
+}
+
 static void *run_first_plan(void *argument)
 {
     rank_job_t *const job = argument;
@@ -96,9 +112,10 @@ static void *run_first_plan(void *argument)
     return NULL;
 }
 
-/* Random inputs, outputs poisoned or to be added to, and what the same plans give unthreaded. */
+/* Random inputs; outputs poisoned, to be added to, or holding the input for runs in place; and what
+ * the same plans give unthreaded. */
 static void prepare_buffers(test_random_t *random, rank_job_t *jobs, int num_ranks, int k,
-                            void **expected)
+                            bool in_place, void **expected)
 {
     gdncp_plan_t *plans[MAX_RANKS];
     void *ins[MAX_RANKS];
@@ -110,11 +127,14 @@ static void prepare_buffers(test_random_t *random, rank_job_t *jobs, int num_ran
         ins[rank] = test_alloc(plan->input_elements, size);
         fill_values(random, plan->dtype, plan->input_elements, ins[rank]);
         jobs[rank].ins[k] = ins[rank];
-        jobs[rank].outs[k] = test_alloc(plan->output_elements, size);
+        jobs[rank].outs[k] = test_alloc(plan->input_elements + plan->output_elements, size);
         expected[rank] = test_alloc(plan->output_elements, size);
         memset(jobs[rank].outs[k], 0xff, (size_t)plan->output_elements * size);
         if (plan->write == GDNCP_PLAN_ADD) {
             fill_values(random, plan->dtype, plan->output_elements, jobs[rank].outs[k]);
+        }
+        if (in_place) {
+            memcpy(jobs[rank].outs[k], ins[rank], (size_t)plan->input_elements * size);
         }
         memcpy(expected[rank], jobs[rank].outs[k], (size_t)plan->output_elements * size);
     }
@@ -154,7 +174,7 @@ static void exchanges_move_what_plans_say(void **state)
         for (int rank = 0; rank < num_ranks; rank++) {
             jobs[rank].plans[0] = random_plan(c % NUM_PLAN_KINDS, a, b, rank, dtype, direction);
         }
-        prepare_buffers(&random, jobs, num_ranks, 0, expected);
+        prepare_buffers(&random, jobs, num_ranks, 0, false, expected);
         run_threads(jobs, num_ranks, run_first_plan);
         for (int rank = 0; rank < num_ranks; rank++) {
             int64_t count;
@@ -170,6 +190,49 @@ static void exchanges_move_what_plans_say(void **state)
             }
             assert_int_equal(jobs[rank].bytes_sent, gdncp_plan_bytes_sent(jobs[rank].plans[0]));
             assert_int_equal(jobs[rank].bytes_received, expected_bytes);
+        }
+        check_outputs(jobs, num_ranks, 0, expected);
+        end_jobs(jobs, num_ranks);
+        gdncp_layout_destroy(a);
+        gdncp_layout_destroy(b);
+    }
+}
+
+/* Rank 0 with two buffers, the others with one. */
+static void *run_in_place_or_not(void *argument)
+{
+    rank_job_t *const job = argument;
+
+    return gdncp_comm_rank(job->comm) == 0 ? run_first_plan(job) : run_in_place(job);
+}
+
+/* What lies in gaps is what the input had there. */
+static void outputs_may_be_inputs(void **state)
+{
+    static const int sizes[] = {1, 2, 4, 8};
+    test_random_t random = test_random_start("in place", 35);
+
+    (void)state;
+    for (int c = 0; c < NUM_CASES; c++) {
+        const int num_ranks = sizes[test_random_int(&random, 0, 3)];
+        const test_pack_t pack = random_pack(&random, num_ranks);
+        gdncp_layout_t *const a = random_layout(&random, &pack, num_ranks);
+        gdncp_layout_t *const b = random_layout(&random, &pack, num_ranks);
+        const int direction = (int)test_random_int(&random, 0, 1);
+        rank_job_t jobs[MAX_RANKS];
+        void *expected[MAX_RANKS];
+
+        make_comms(jobs, num_ranks, 20000);
+        for (int rank = 0; rank < num_ranks; rank++) {
+            jobs[rank].plans[0] = (c / NUM_PLAN_KINDS % 2 == 0 ? batch_plan : random_plan)(
+                c % NUM_PLAN_KINDS, a, b, rank, GDNCP_BF16, direction);
+        }
+        prepare_buffers(&random, jobs, num_ranks, 0, true, expected);
+        run_threads(jobs, num_ranks, c % 2 == 0 ? run_in_place_or_not : run_in_place);
+        for (int rank = 0; rank < num_ranks; rank++) {
+            if (jobs[rank].status != GDNCP_OK) {
+                fail_msg("rank %d: %s", rank, jobs[rank].sentence);
+            }
         }
         check_outputs(jobs, num_ranks, 0, expected);
         end_jobs(jobs, num_ranks);
@@ -248,7 +311,7 @@ static void exchanges_in_flight_are_reused_without_memory(void **state)
         for (int rank = 0; rank < NUM_RANKS; rank++) {
             jobs[rank].plans[k] = random_plan(k, a, b, rank, GDNCP_BF16, k % 2);
         }
-        prepare_buffers(&random, jobs, NUM_RANKS, k, expected[k]);
+        prepare_buffers(&random, jobs, NUM_RANKS, k, false, expected[k]);
     }
     run_threads(jobs, NUM_RANKS, run_many_times);
     for (int rank = 0; rank < NUM_RANKS; rank++) {
@@ -289,7 +352,7 @@ static void contiguous_messages_are_not_staged(void **state)
         }
     }
     for (int k = NUM_PLAN_KINDS - 1; k >= 0; k--) {
-        prepare_buffers(&random, jobs, NUM_RANKS, k, expected);
+        prepare_buffers(&random, jobs, NUM_RANKS, k, false, expected);
         for (int rank = 0; rank < NUM_RANKS && k > 0; rank++) {
             free(expected[rank]);
         }
@@ -340,7 +403,7 @@ static void runs_leave_a_trace(void **state)
             gdncp_plan_all_gather_concat(2, rank, GDNCP_F32, 4, lengths, 5, &jobs[rank].plans[0]),
             GDNCP_OK);
     }
-    prepare_buffers(&random, jobs, 2, 0, expected);
+    prepare_buffers(&random, jobs, 2, 0, false, expected);
     run_threads(jobs, 2, run_traced);
     for (int rank = 0; rank < 2; rank++) {
         for (int n = 0; n < 3; n++) {
@@ -359,6 +422,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exchanges_move_what_plans_say),
+        cmocka_unit_test(outputs_may_be_inputs),
         cmocka_unit_test(exchanges_in_flight_are_reused_without_memory),
         cmocka_unit_test(contiguous_messages_are_not_staged),
         cmocka_unit_test(runs_leave_a_trace),

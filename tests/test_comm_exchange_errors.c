@@ -259,6 +259,69 @@ static void late_rank_is_not_waited_for(void **state)
     end_jobs(jobs, plans);
 }
 
+static void *create_in_place(void *argument)
+{
+    rank_job_t *const job = argument;
+
+    job->status =
+        gdncp_exchange_create_in_place(job->comm, job->plan, GDNCP_DEVICE_CPU, &job->exchange);
+    snprintf(job->sentence, sizeof job->sentence, "%s", gdncp_last_error());
+    return NULL;
+}
+
+/* More memory for the input than there are addresses, on one rank. */
+static void lack_of_memory_for_the_input_fails_everywhere(void **state)
+{
+    static const int64_t uneven[NUM_RANKS] = {1, 0, (int64_t)1 << 44};
+    rank_job_t jobs[NUM_RANKS];
+    gdncp_plan_t *plans[NUM_RANKS];
+
+    (void)state;
+    make_jobs(jobs, plans, 20000);
+    for (int rank = 0; rank < NUM_RANKS; rank++) {
+        gdncp_plan_destroy(plans[rank]);
+        assert_int_equal(
+            gdncp_plan_all_gather_concat(NUM_RANKS, rank, GDNCP_F32, 2, uneven, 1, &plans[rank]),
+            GDNCP_OK);
+        jobs[rank].plan = plans[rank];
+    }
+    run_threads(jobs, create_in_place);
+    for (int rank = 0; rank < NUM_RANKS; rank++) {
+        assert_int_equal(jobs[rank].status,
+                         rank == 2 ? GDNCP_ERR_OUT_OF_MEMORY : GDNCP_ERR_INVALID_ARGUMENT);
+        assert_null(jobs[rank].exchange);
+        assert_non_null(strstr(jobs[rank].sentence, "rank 2: plan: expected a plan, got NULL; the "
+                                                    "last error there: out of memory"));
+    }
+    end_jobs(jobs, plans);
+}
+
+static void in_place_buffers_may_overlap(void **state)
+{
+    gdncp_comm_t *comm = NULL;
+    gdncp_plan_t *const plan = make_plan(1, 0, 4);
+    gdncp_exchange_t *exchange = NULL;
+    float buffer[16] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f, 7.0f, 8.0f};
+    const float expected[9] = {1.0f, 1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f, 7.0f, 8.0f};
+
+    (void)state;
+    assert_int_equal(gdncp_comm_create_self(&comm), GDNCP_OK);
+    check_refused(gdncp_exchange_create_in_place(NULL, plan, GDNCP_DEVICE_CPU, &exchange), "comm:");
+    check_refused(gdncp_exchange_create_in_place(comm, NULL, GDNCP_DEVICE_CPU, &exchange),
+                  "rank 0: plan:");
+    check_refused(gdncp_exchange_create_in_place(comm, plan, GDNCP_DEVICE_CPU, NULL),
+                  "rank 0: exchange_p:");
+    assert_int_equal(gdncp_exchange_create_in_place(comm, plan, GDNCP_DEVICE_CPU, &exchange),
+                     GDNCP_OK);
+    check_refused(gdncp_exchange_start(exchange, NULL, buffer, NULL), "in:");
+    assert_int_equal(gdncp_exchange_run(exchange, buffer, buffer, NULL), GDNCP_OK);
+    assert_int_equal(gdncp_exchange_run(exchange, buffer, buffer + 1, NULL), GDNCP_OK);
+    assert_memory_equal(buffer, expected, sizeof expected);
+    gdncp_exchange_destroy(exchange);
+    gdncp_plan_destroy(plan);
+    gdncp_comm_destroy(comm);
+}
+
 static void run_arguments_are_checked(void **state)
 {
     gdncp_comm_t *comm = NULL;
@@ -307,6 +370,8 @@ int main(void)
         cmocka_unit_test(missing_place_fails_everywhere),
         cmocka_unit_test(lack_of_memory_fails_everywhere),
         cmocka_unit_test(late_rank_is_not_waited_for),
+        cmocka_unit_test(lack_of_memory_for_the_input_fails_everywhere),
+        cmocka_unit_test(in_place_buffers_may_overlap),
         cmocka_unit_test(run_arguments_are_checked),
     };
 

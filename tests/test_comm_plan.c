@@ -80,10 +80,10 @@ static void unwritable_stream_is_an_io_error(void **state)
     gdncp_plan_destroy(plan);
 }
 
-/* Rank does not matter, everything else does. */
+/* Rank and strides do not matter, everything else does. */
 static void fingerprints_tell_plans_apart(void **state)
 {
-    enum { NUM_PLANS = 14 };
+    enum { NUM_PLANS = 18 };
     static const gdncp_section_t keys_first[] = {{GDNCP_KEY_HEADS, 2, 0},
                                                  {GDNCP_VALUE_HEADS, 2, 8}};
     static const gdncp_section_t wider[] = {{GDNCP_KEY_HEADS, 1, 0}, {GDNCP_VALUE_HEADS, 2, 8}};
@@ -91,10 +91,15 @@ static void fingerprints_tell_plans_apart(void **state)
     static const int64_t swapped_lengths[] = {3, 2};
     gdncp_layout_t *const a = swapped(2);
     gdncp_layout_t *const b = make_layout(GDNCP_LAYOUT_CONTIGUOUS, cu_seqlens, 2, 2);
+    const gdncp_head_split_t by_rank = {4, 4, keys_first, 2, 16, GDNCP_TOKENS_BY_RANK};
     gdncp_plan_t *plans[2][NUM_PLANS] = {{NULL}};
 
     (void)state;
     for (int rank = 0; rank < 2; rank++) {
+        const gdncp_rows_t one = gdncp_rows_token_major(1, 16 + rank);
+        const gdncp_rows_t two =
+            rank == 0 ? gdncp_rows_token_major(2, 16) : gdncp_rows_batch_major(2, 12, 16);
+        const gdncp_rows_t all = gdncp_rows_token_major(2, 8 + rank);
         gdncp_plan_t **const p = plans[rank];
 
         gdncp_plan_cp2hp(a, rank, GDNCP_F32, 4, 4, keys_first, 2, 16, &p[0]);
@@ -111,6 +116,10 @@ static void fingerprints_tell_plans_apart(void **state)
         gdncp_plan_all_gather_concat(2, rank, GDNCP_F32, 1, swapped_lengths, 16, &p[11]);
         gdncp_plan_transpose(p[0], GDNCP_PLAN_ASSIGN, &p[12]);
         gdncp_plan_transpose(p[0], GDNCP_PLAN_ADD, &p[13]);
+        gdncp_plan_cp2hp_rows(a, rank, GDNCP_F32, &by_rank, &one, &one, &p[14]);
+        gdncp_plan_cp2hp_rows(a, rank, GDNCP_F32, &by_rank, &two, &all, &p[15]);
+        gdncp_plan_relayout_rows(a, b, rank, GDNCP_F32, 16, &two, &two, &p[16]);
+        gdncp_plan_conv_halo_rows(a, rank, GDNCP_F32, 16, 3, &two, &two, &p[17]);
     }
     for (int i = 0; i < NUM_PLANS; i++) {
         assert_non_null(plans[0][i]);
@@ -215,7 +224,7 @@ static void all_gather_arguments_are_checked(void **state)
     check_refused(gdncp_plan_all_gather_concat(0, 0, GDNCP_F32, 1, lengths, 1, &plan),
                   "num_ranks:");
     check_refused(gdncp_plan_all_gather_concat(2, 2, GDNCP_F32, 1, lengths, 1, &plan), "rank:");
-    check_refused(gdncp_plan_all_gather_concat(2, 0, (gdncp_dtype_t)8, 1, lengths, 1, &plan),
+    check_refused(gdncp_plan_all_gather_concat(2, 0, (gdncp_dtype_t)11, 1, lengths, 1, &plan),
                   "dtype:");
     check_refused(gdncp_plan_all_gather_concat(2, 0, GDNCP_F32, -1, lengths, 1, &plan), "outer:");
     check_refused(gdncp_plan_all_gather_concat(2, 0, GDNCP_F32, 1, lengths, -1, &plan), "inner:");
@@ -238,7 +247,7 @@ static void conv_halo_arguments_are_checked(void **state)
     (void)state;
     check_refused(gdncp_plan_conv_halo(NULL, 0, GDNCP_F32, 1, 1, 3, &plan), "layout:");
     check_refused(gdncp_plan_conv_halo(layout, 2, GDNCP_F32, 1, 1, 3, &plan), "rank:");
-    check_refused(gdncp_plan_conv_halo(layout, 0, (gdncp_dtype_t)8, 1, 1, 3, &plan), "dtype:");
+    check_refused(gdncp_plan_conv_halo(layout, 0, (gdncp_dtype_t)11, 1, 1, 3, &plan), "dtype:");
     check_refused(gdncp_plan_conv_halo(layout, 0, GDNCP_F32, 0, 1, 3, &plan), "channels:");
     check_refused(gdncp_plan_conv_halo(layout, 0, GDNCP_F32, 2, 1, 3, &plan), "row_stride:");
     check_refused(gdncp_plan_conv_halo(layout, 0, GDNCP_F32, 2, INT64_MAX / 4, 3, &plan),

@@ -16,13 +16,17 @@
 #include "gdncp/plan.h"
 #include "plan_internal.h"
 
+/* What no rank's element is: zero, or in a gap between rows, which is to be left alone. */
+enum { MAP_ZERO = -1, MAP_GAP = -2 };
+
 /* Where every output element of every rank comes from. */
 typedef struct index_map {
     int num_ranks;
     int64_t in_elements[MAX_RANKS];
     int64_t out_elements[MAX_RANKS];
-    int *from_rank[MAX_RANKS];      /* [out_elements]; -1: nowhere, zero */
+    int *from_rank[MAX_RANKS];      /* [out_elements], or MAP_ZERO or MAP_GAP */
     int64_t *from_index[MAX_RANKS]; /* [out_elements] */
+    char *in_gap[MAX_RANKS];        /* [in_elements]: not of any row */
     int64_t *order[MAX_RANKS];      /* [out_elements]; transposes add a rank's lowest first */
 } index_map_t;
 
@@ -34,8 +38,10 @@ static inline void map_start_rank(index_map_t *map, int rank, int64_t in_element
     map->from_rank[rank] = test_alloc(out_elements, sizeof(int));
     map->from_index[rank] = test_alloc(out_elements, sizeof(int64_t));
     map->order[rank] = test_alloc(out_elements, sizeof(int64_t));
+    map->in_gap[rank] = test_alloc(in_elements, 1);
+    memset(map->in_gap[rank], 0, (size_t)in_elements);
     for (int64_t i = 0; i < out_elements; i++) {
-        map->from_rank[rank][i] = -1;
+        map->from_rank[rank][i] = MAP_ZERO;
         map->order[rank][i] = i;
     }
 }
@@ -46,6 +52,7 @@ static inline void map_free(index_map_t *map)
         free(map->from_rank[rank]);
         free(map->from_index[rank]);
         free(map->order[rank]);
+        free(map->in_gap[rank]);
     }
 }
 
@@ -116,29 +123,42 @@ static inline void check_no_byte_too_many(gdncp_plan_t *const *plans, const inde
     assert_int_equal(got, expected * (int64_t)gdncp_dtype_size(plans[0]->dtype));
 }
 
+/* Write what a rank's output becomes; gaps keep what they hold. */
+static inline void expect_forward(const index_map_t *map, int rank, size_t size, void *const *ins,
+                                  void *out)
+{
+    for (int64_t i = 0; i < map->out_elements[rank]; i++) {
+        const int from = map->from_rank[rank][i];
+        char *const element = (char *)out + (size_t)i * size;
+
+        if (from >= 0) {
+            memcpy(element, (const char *)ins[from] + (size_t)map->from_index[rank][i] * size,
+                   size);
+        } else if (from == MAP_ZERO) {
+            memset(element, 0, size);
+        }
+    }
+}
+
 static inline void check_forward(gdncp_plan_t *const *plans, const index_map_t *map,
                                  void *const *ins)
 {
     const size_t size = gdncp_dtype_size(plans[0]->dtype);
-    static const char zeros[8];
 
     for (int rank = 0; rank < map->num_ranks; rank++) {
         const int64_t count = map->out_elements[rank];
         char *const out = test_alloc(count, size);
+        char *const expected = test_alloc(count, size);
 
         assert_int_equal(gdncp_plan_input_elements(plans[rank]), map->in_elements[rank]);
         assert_int_equal(gdncp_plan_output_elements(plans[rank]), count);
         memset(out, 0xff, (size_t)count * size);
+        memset(expected, 0xff, (size_t)count * size);
+        expect_forward(map, rank, size, ins, expected);
         run_rank(plans, rank, ins, out);
-        for (int64_t i = 0; i < count; i++) {
-            const int from = map->from_rank[rank][i];
-            const char *const expected =
-                from < 0 ? zeros
-                         : (const char *)ins[from] + (size_t)map->from_index[rank][i] * size;
-
-            assert_memory_equal(out + (size_t)i * size, expected, size);
-        }
+        assert_memory_equal(out, expected, (size_t)count * size);
         free(out);
+        free(expected);
     }
 }
 
@@ -184,14 +204,12 @@ static inline void add_to_total(total_t *total, gdncp_dtype_t dtype, const void 
 
 static inline void read_total(const total_t *total, gdncp_dtype_t dtype, void *value)
 {
-    const float zero = 0.0f;
-
     if (!total->started) {
         memset(value, 0, gdncp_dtype_size(dtype));
     } else if (dtype == GDNCP_F64) {
         memcpy(value, &total->f64, sizeof total->f64);
     } else if (dtype_adds(dtype)) {
-        gdncp_convert_from_f32(total->started ? &total->f32 : &zero, 1, dtype, value);
+        gdncp_convert_from_f32(&total->f32, 1, dtype, value);
     } else {
         memcpy(value, &total->bits, gdncp_dtype_size(dtype));
     }
@@ -222,6 +240,34 @@ static inline void add_all(const index_map_t *map, gdncp_dtype_t dtype, void *co
     }
 }
 
+/* Write what the outputs of all ranks become in a transpose; gaps keep what they hold. */
+static inline void expect_transpose(const index_map_t *map, gdncp_dtype_t dtype,
+                                    gdncp_plan_write_t write, void *const *gradients,
+                                    void *const *outs)
+{
+    const size_t size = gdncp_dtype_size(dtype);
+    total_t *totals[MAX_RANKS];
+
+    for (int rank = 0; rank < map->num_ranks; rank++) {
+        const int64_t count = map->in_elements[rank];
+
+        totals[rank] = test_alloc(count, sizeof **totals);
+        memset(totals[rank], 0, (size_t)count * sizeof **totals);
+        for (int64_t i = 0; i < count && write == GDNCP_PLAN_ADD; i++) {
+            add_to_total(&totals[rank][i], dtype, (const char *)outs[rank] + (size_t)i * size);
+        }
+    }
+    add_all(map, dtype, gradients, totals);
+    for (int rank = 0; rank < map->num_ranks; rank++) {
+        for (int64_t i = 0; i < map->in_elements[rank]; i++) {
+            if (map->in_gap[rank][i] == 0) {
+                read_total(&totals[rank][i], dtype, (char *)outs[rank] + (size_t)i * size);
+            }
+        }
+        free(totals[rank]);
+    }
+}
+
 static inline bool map_reads_overlap(const index_map_t *map)
 {
     bool overlaps = false;
@@ -242,12 +288,16 @@ static inline bool map_reads_overlap(const index_map_t *map)
     return overlaps;
 }
 
-static inline double dot_f64(const double *a, const double *b, int64_t count)
+/* Of what map->from_rank or map->in_gap says is no gap. */
+static inline double dot_f64(const double *a, const double *b, int64_t count, const int *from_rank,
+                             const char *in_gap)
 {
     double sum = 0.0;
 
     for (int64_t i = 0; i < count; i++) {
-        sum += a[i] * b[i];
+        if (from_rank != NULL ? from_rank[i] != MAP_GAP : in_gap[i] == 0) {
+            sum += a[i] * b[i];
+        }
     }
     return sum;
 }
@@ -262,8 +312,8 @@ static inline void check_transpose(test_random_t *random, gdncp_plan_t *const *p
         !dtype_adds(dtype) && (write == GDNCP_PLAN_ADD || map_reads_overlap(map));
     gdncp_plan_t *transposes[MAX_RANKS] = {NULL};
     void *gradients[MAX_RANKS];
-    total_t *totals[MAX_RANKS];
     void *outs[MAX_RANKS];
+    void *expected[MAX_RANKS];
     double y_ax = 0.0;
     double aty_x = 0.0;
 
@@ -280,18 +330,15 @@ static inline void check_transpose(test_random_t *random, gdncp_plan_t *const *p
 
         gradients[rank] = test_alloc(map->out_elements[rank], size);
         fill_values(random, dtype, map->out_elements[rank], gradients[rank]);
-        totals[rank] = test_alloc(count, sizeof **totals);
-        memset(totals[rank], 0, (size_t)count * sizeof **totals);
         outs[rank] = test_alloc(count, size);
+        expected[rank] = test_alloc(count, size);
         memset(outs[rank], 0xff, (size_t)count * size);
         if (write == GDNCP_PLAN_ADD) {
             fill_values(random, dtype, count, outs[rank]);
-            for (int64_t i = 0; i < count; i++) {
-                add_to_total(&totals[rank][i], dtype, (const char *)outs[rank] + (size_t)i * size);
-            }
         }
+        memcpy(expected[rank], outs[rank], (size_t)count * size);
     }
-    add_all(map, dtype, gradients, totals);
+    expect_transpose(map, dtype, write, gradients, expected);
     check_conservation(transposes, map->num_ranks);
     check_no_byte_too_many(transposes, map);
     for (int rank = 0; rank < map->num_ranks; rank++) {
@@ -300,26 +347,22 @@ static inline void check_transpose(test_random_t *random, gdncp_plan_t *const *p
         assert_int_equal(gdncp_plan_fingerprint(transposes[rank]),
                          gdncp_plan_fingerprint(transposes[0]));
         run_rank(transposes, rank, gradients, outs[rank]);
-        for (int64_t i = 0; i < count; i++) {
-            char expected[8];
-
-            read_total(&totals[rank][i], dtype, expected);
-            assert_memory_equal((const char *)outs[rank] + (size_t)i * size, expected, size);
-        }
+        assert_memory_equal(outs[rank], expected[rank], (size_t)count * size);
         if (dtype == GDNCP_F64 && write == GDNCP_PLAN_ASSIGN) {
             double *const forward = test_alloc(map->out_elements[rank], size);
 
             run_rank(plans, rank, ins, forward);
-            y_ax += dot_f64(gradients[rank], forward, map->out_elements[rank]);
-            aty_x += dot_f64(outs[rank], ins[rank], count);
+            y_ax += dot_f64(gradients[rank], forward, map->out_elements[rank], map->from_rank[rank],
+                            NULL);
+            aty_x += dot_f64(outs[rank], ins[rank], count, NULL, map->in_gap[rank]);
             free(forward);
         }
     }
     assert_true(!(fabs(y_ax - aty_x) > 1e-12 * (1.0 + fabs(y_ax))));
     for (int rank = 0; rank < map->num_ranks; rank++) {
         free(gradients[rank]);
-        free(totals[rank]);
         free(outs[rank]);
+        free(expected[rank]);
         gdncp_plan_destroy(transposes[rank]);
     }
 }

@@ -117,7 +117,7 @@ static inline gdncp_layout_t *random_layout(test_random_t *random, const test_pa
 
 static inline gdncp_dtype_t random_dtype(test_random_t *random)
 {
-    return (gdncp_dtype_t)test_random_int(random, GDNCP_F32, GDNCP_I64);
+    return (gdncp_dtype_t)test_random_int(random, GDNCP_F32, GDNCP_F8_E5M2);
 }
 
 static inline bool dtype_adds(gdncp_dtype_t dtype)

@@ -32,9 +32,10 @@ static void sizes_and_names(void **state)
         size_t size;
         const char *name;
     } cases[] = {
-        {GDNCP_F32, 4, "f32"}, {GDNCP_BF16, 2, "bf16"}, {GDNCP_F16, 2, "f16"},
-        {GDNCP_F64, 8, "f64"}, {GDNCP_I8, 1, "i8"},     {GDNCP_I16, 2, "i16"},
-        {GDNCP_I32, 4, "i32"}, {GDNCP_I64, 8, "i64"},
+        {GDNCP_F32, 4, "f32"},         {GDNCP_BF16, 2, "bf16"},       {GDNCP_F16, 2, "f16"},
+        {GDNCP_F64, 8, "f64"},         {GDNCP_I8, 1, "i8"},           {GDNCP_I16, 2, "i16"},
+        {GDNCP_I32, 4, "i32"},         {GDNCP_I64, 8, "i64"},         {GDNCP_U8, 1, "u8"},
+        {GDNCP_F8_E4M3, 1, "f8_e4m3"}, {GDNCP_F8_E5M2, 1, "f8_e5m2"},
     };
 
     (void)state;
@@ -42,7 +43,7 @@ static void sizes_and_names(void **state)
         assert_int_equal(gdncp_dtype_size(cases[i].dtype), cases[i].size);
         assert_string_equal(gdncp_dtype_name(cases[i].dtype), cases[i].name);
     }
-    assert_int_equal(gdncp_dtype_size((gdncp_dtype_t)8), 0);
+    assert_int_equal(gdncp_dtype_size((gdncp_dtype_t)11), 0);
     assert_string_equal(gdncp_dtype_name((gdncp_dtype_t)-1), "?");
 }
 

@@ -60,7 +60,7 @@ static void check_same_tensor(const gdncp_safetensors_t *file, const gdncp_named
 
 static void what_is_written_is_read(void **state)
 {
-    enum { num_tensors = 10, bytes = 4096 };
+    enum { num_tensors = 13, bytes = 4096 };
     static const char *const metadata[] = {"kind", "round trip", "empty", "", "größe", "\"\\\n"};
     test_random_t random = test_random_start("what_is_written_is_read", 21);
     unsigned char *const data = malloc(bytes);
@@ -83,6 +83,9 @@ static void what_is_written_is_read(void **state)
         {"i64", gdncp_tensor_contiguous(data + 8, GDNCP_I64, 1, (const int64_t[]){2})},
         {"i32", gdncp_tensor_contiguous(data + 4, GDNCP_I32, 0, NULL)},
         {"none", gdncp_tensor_contiguous(data, GDNCP_F64, 2, (const int64_t[]){0, 8})},
+        {"u8", gdncp_tensor_contiguous(data + 1, GDNCP_U8, 1, (const int64_t[]){5})},
+        {"f8 e4m3", gdncp_tensor_contiguous(data + 9, GDNCP_F8_E4M3, 2, (const int64_t[]){1, 3})},
+        {"f8 e5m2", gdncp_tensor_contiguous(data + 3, GDNCP_F8_E5M2, 1, (const int64_t[]){1})},
         {"naïve \"quoted\"", gdncp_tensor_contiguous(data, GDNCP_I8, 1, (const int64_t[]){2})},
     };
 
@@ -184,7 +187,7 @@ static void bad_tensors_are_not_written(void **state)
     }
     bad[0].name = NULL;
     bad[1].name = "__metadata__";
-    bad[2].tensor.dtype = (gdncp_dtype_t)8;
+    bad[2].tensor.dtype = (gdncp_dtype_t)11;
     bad[3].tensor.device = GDNCP_DEVICE_CUDA;
     bad[4].tensor.ndim = 6;
     bad[5].tensor.shape[1] = -1;

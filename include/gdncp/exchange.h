@@ -47,6 +47,18 @@ GDNCP_API gdncp_status_t gdncp_exchange_create_on(gdncp_comm_t *comm, const gdnc
                                                   gdncp_exchange_t **exchange_p);
 
 /**
+ * gdncp_exchange_create_on() for runs whose output may be the input, of any plan.
+ *
+ * Each run first copies the input to memory of the exchange, which is one pass over it more than
+ * the other exchanges make. Ranks need not choose alike. A rank that lacks the memory gets
+ * GDNCP_ERR_OUT_OF_MEMORY, and the others an error that says so.
+ */
+GDNCP_API gdncp_status_t gdncp_exchange_create_in_place(gdncp_comm_t *comm,
+                                                        const gdncp_plan_t *plan,
+                                                        gdncp_device_kind_t device,
+                                                        gdncp_exchange_t **exchange_p);
+
+/**
  * Start one run. Collective, in the same order on all ranks.
  *
  * Messages that lie whole in the caller's buffers are sent and received where
@@ -55,7 +67,9 @@ GDNCP_API gdncp_status_t gdncp_exchange_create_on(gdncp_comm_t *comm, const gdnc
  *
  * @param in      [gdncp_plan_input_elements()]; unchanged, and to be left alone until the wait
  *                (on a CUDA device: by all but what is queued in the stream after it)
- * @param out     [gdncp_plan_output_elements()]; valid after the wait. May not overlap @p in.
+ * @param out     [gdncp_plan_output_elements()]; valid after the wait. May not overlap @p in, but
+ *                may be @p in if the exchange was made in place; that buffer then holds the
+ *                larger of both numbers of elements.
  * @param stream  NULL on a CPU
  *
  * Several exchanges may be in flight on one communicator; one exchange only once at a time.

@@ -14,7 +14,12 @@
 
 GDNCP_BEGIN_DECLS
 
-/** Element types. Plans move every one; operators compute on F32, BF16, F16. */
+/**
+ * Element types. Plans move every one; operators compute on F32, BF16, F16.
+ *
+ * Those after F64 are opaque: moved, loaded and saved as they are, but never added, converted or
+ * computed on. U8 also carries masks.
+ */
 typedef enum gdncp_dtype {
     GDNCP_F32 = 0,
     GDNCP_BF16,
@@ -23,7 +28,10 @@ typedef enum gdncp_dtype {
     GDNCP_I8,
     GDNCP_I16,
     GDNCP_I32,
-    GDNCP_I64
+    GDNCP_I64,
+    GDNCP_U8,
+    GDNCP_F8_E4M3,
+    GDNCP_F8_E5M2
 } gdncp_dtype_t;
 
 typedef enum gdncp_device_kind { GDNCP_DEVICE_CPU = 0, GDNCP_DEVICE_CUDA } gdncp_device_kind_t;

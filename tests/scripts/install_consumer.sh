@@ -1,6 +1,6 @@
 #!/bin/bash
 # install_consumer.sh CMAKE CC BUILD_FOLDER EXAMPLES_FOLDER [FLAG]
-# Installs, moves what was installed, and builds and runs an example from where it then is, by
+# Installs, moves what was installed, and builds and runs the examples from where it then is, by
 # pkg-config and by find_package(). FLAG: of the sanitizer that the library was built with.
 set -euo pipefail
 cmake=$1
@@ -41,6 +41,7 @@ read -r -a flags < <(pkg-config --cflags --libs gdncp)
 }
 "$folder/build/minimal"
 "$folder/build/layer"
+"$(dirname "$0")/launch_examples.sh" "$examples" "$folder/build"
 
 # Programs that were installed find what they need from there, too.
 for tool in "$prefix"/bin/*; do
