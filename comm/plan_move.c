@@ -76,7 +76,7 @@ static void unpack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, con
 
 bool gdncp_plan_must_clear(const gdncp_plan_t *plan)
 {
-    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover;
+    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover && !plan->keeps_rest;
 }
 
 void gdncp_plan_clear(const gdncp_plan_t *plan, void *out)

@@ -335,6 +335,8 @@ static gdncp_status_t start_walk(const schedule_builder_t *builder, gdncp_relay_
     if (status != GDNCP_OK) {
         return status;
     }
+    /* Either end of a chain has no contribution in one direction, and nobody reads its slot. */
+    walk->gather->keeps_rest = true;
     return start_plan(builder, backward ? "relay scatter backward" : "relay scatter forward", slots,
                       incoming, &walk->scatter);
 }

@@ -268,13 +268,16 @@ static gdncp_status_t move_states(const rule_states_t *states, const float *from
     return gdncp_move_rows(&moves, states->operator_scratch);
 }
 
-/* From a caller's optional [sequences, ...] to the local segments at one end of them. */
+/* From a caller's optional [sequences, ...] to the local segments at one end of them. Without one
+ * they are left as they are: what the relay writes there is zero. */
 static gdncp_status_t sequences_to_segments(const rule_states_t *states,
                                             const gdncp_tensor_t *sequences,
                                             const gdncp_sequence_ends_t *ends, float *segments)
 {
-    return move_states(states, gdncp_op_is_absent(sequences) ? NULL : sequences->data,
-                       &ends->sequences, segments, &ends->segments, ends->segments.count);
+    return gdncp_op_is_absent(sequences)
+               ? GDNCP_OK
+               : move_states(states, sequences->data, &ends->sequences, segments, &ends->segments,
+                             ends->segments.count);
 }
 
 /* From the local segments at one end of their sequences to a caller's [sequences, ...]. A sequence
@@ -294,8 +297,9 @@ static gdncp_status_t segments_to_sequences(const rule_states_t *states, const f
                : status;
 }
 
-/* Fill `outgoing`: (M, U) of middle segments, the state at the end of first ones. */
-static gdncp_status_t summarise(rule_states_t *states, const gdncp_delta_rule_t *rule)
+/* Fill `outgoing`: (M, U) of middle segments, the state at the end of first ones. Only their rows
+ * of the rule's initial states are there yet, where there are any. */
+static gdncp_status_t summarise(rule_states_t *states, gdncp_delta_rule_t rule, bool has_initial)
 {
     const gdncp_relay_schedule_t *const schedule = states->schedule;
     const gdncp_cp_rule_config_t *const config = &states->config;
@@ -311,12 +315,15 @@ static gdncp_status_t summarise(rule_states_t *states, const gdncp_delta_rule_t 
     const int64_t start = gdncp_trace_begin();
     gdncp_status_t status;
 
-    status = gdncp_delta_rule_summary(rule, segments->host, segments->cuda, num_middle,
+    if (!has_initial) {
+        rule.initial_state.data = NULL;
+    }
+    status = gdncp_delta_rule_summary(&rule, segments->host, segments->cuda, num_middle,
                                       &transitions, &middle, states->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_delta_rule_summary(rule, segments->host + num_middle,
+    status = gdncp_delta_rule_summary(&rule, segments->host + num_middle,
                                       gdncp_device_list_at(segments, num_middle), num_first, NULL,
                                       &first, states->operator_scratch);
     gdncp_trace_end("segment summary", start, 0);
@@ -339,7 +346,7 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
     if (status != GDNCP_OK) {
         return status;
     }
-    status = summarise(states, &rule);
+    status = summarise(states, rule, !gdncp_op_is_absent(&inputs->initial_state));
     if (status != GDNCP_OK) {
         return status;
     }
