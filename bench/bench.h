@@ -122,6 +122,9 @@ gdncp_tensor_t bench_output(bench_case_t *c, const char *name, double tolerance,
 gdncp_tensor_t bench_in_out(bench_case_t *c, const char *name, double tolerance,
                             gdncp_dtype_t dtype, int ndim, const int64_t *shape);
 
+/* A copy of the host's numbers on the device, where that is not the CPU. */
+void bench_list(bench_case_t *c, const int64_t *host, int64_t count, const int64_t **cuda_p);
+
 /* The numbers 0, step, 2 step, ... on the host, and on the device where that is not the CPU. */
 void bench_steps(bench_case_t *c, int64_t count, int64_t step, const int64_t **host_p,
                  const int64_t **cuda_p);

@@ -202,6 +202,17 @@ gdncp_tensor_t bench_in_out(bench_case_t *c, const char *name, double tolerance,
     return tensor;
 }
 
+void bench_list(bench_case_t *c, const int64_t *host, int64_t count, const int64_t **cuda_p)
+{
+    if (c->device != GDNCP_DEVICE_CPU) {
+        const size_t bytes = (size_t)count * sizeof *host;
+        int64_t *const on_device = alloc_on_device(c, bytes);
+
+        copy(c, on_device, host, bytes);
+        *cuda_p = on_device;
+    }
+}
+
 void bench_steps(bench_case_t *c, int64_t count, int64_t step, const int64_t **host_p,
                  const int64_t **cuda_p)
 {
@@ -214,13 +225,7 @@ void bench_steps(bench_case_t *c, int64_t count, int64_t step, const int64_t **h
         numbers[i] = i * step;
     }
     *host_p = numbers;
-    if (c->device != GDNCP_DEVICE_CPU) {
-        const size_t bytes = (size_t)count * sizeof *numbers;
-        int64_t *const on_device = alloc_on_device(c, bytes);
-
-        copy(c, on_device, numbers, bytes);
-        *cuda_p = on_device;
-    }
+    bench_list(c, numbers, count, cuda_p);
 }
 
 double *bench_values(bench_case_t *c, const gdncp_tensor_t *tensor)

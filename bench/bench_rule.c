@@ -47,9 +47,13 @@ static double summary_flop(const bench_shape_t *s)
     return pair_products(s, 1.0) + per_value_head(&wide, 2.0, 0.0, 1.0);
 }
 
+/* A chain of a sequence that 4 ranks have in 8 segments, for each value head. */
+enum { MERGE_STEPS = 7 };
+
 static double merge_flop(const bench_shape_t *s)
 {
-    return 2.0 * (double)s->key_dim * (double)s->key_dim * (double)s->value_dim;
+    return 2.0 * (MERGE_STEPS - 1) * (double)s->value_heads * (double)s->key_dim *
+           (double)s->key_dim * (double)s->value_dim;
 }
 
 typedef struct rule_op {
@@ -240,23 +244,42 @@ static void check_summary(bench_case_t *c)
 }
 
 typedef struct merge_op {
-    gdncp_tensor_t transition;
-    gdncp_tensor_t contribution;
-    gdncp_tensor_t in;
-    gdncp_tensor_t out;
+    gdncp_state_chains_t merge;
+    gdncp_tensor_t states;
 } merge_op_t;
+
+static void list_chains(bench_case_t *c, gdncp_state_chains_t *merge)
+{
+    const int64_t heads = c->shape.value_heads;
+    const int64_t numbers = (int64_t)(sizeof *merge->chains / sizeof(int64_t));
+    gdncp_state_chain_t *const chains = bench_alloc(c, heads, (int64_t)sizeof *chains);
+    const int64_t *cuda = NULL;
+
+    if (chains == NULL) {
+        return;
+    }
+    for (int64_t i = 0; i < heads; i++) {
+        chains[i] = (gdncp_state_chain_t){
+            .first = i * MERGE_STEPS, .transition = i * (MERGE_STEPS - 1), .count = MERGE_STEPS};
+    }
+    bench_list(c, (const int64_t *)chains, heads * numbers, &cuda);
+    merge->chains = chains;
+    merge->chains_cuda = (const gdncp_state_chain_t *)cuda;
+    merge->num_chains = heads;
+}
 
 static void setup_merge(bench_case_t *c)
 {
-    const int64_t square[2] = {c->shape.key_dim, c->shape.key_dim};
-    const int64_t state[2] = {c->shape.key_dim, c->shape.value_dim};
+    const bench_shape_t *const s = &c->shape;
+    const int64_t squares[3] = {s->value_heads * (MERGE_STEPS - 1), s->key_dim, s->key_dim};
+    const int64_t states[3] = {s->value_heads * MERGE_STEPS, s->key_dim, s->value_dim};
     merge_op_t *const op = bench_make_op(c, sizeof *op);
 
     if (op != NULL) {
-        op->transition = bench_input(c, BENCH_SMALL, GDNCP_F32, 2, square);
-        op->contribution = bench_input(c, BENCH_NORMAL, GDNCP_F32, 2, state);
-        op->in = bench_input(c, BENCH_NORMAL, GDNCP_F32, 2, state);
-        op->out = bench_output(c, "out", GDNCP_TOLERANCE_F32, GDNCP_F32, 2, state);
+        op->merge.transition = bench_input(c, BENCH_SMALL, GDNCP_F32, 3, squares);
+        op->merge.contribution = bench_input(c, BENCH_NORMAL, GDNCP_F32, 3, states);
+        op->states = bench_output(c, "states", GDNCP_TOLERANCE_F32, GDNCP_F32, 3, states);
+        list_chains(c, &op->merge);
     }
 }
 
@@ -264,28 +287,39 @@ static gdncp_status_t run_merge(bench_case_t *c)
 {
     const merge_op_t *const op = c->op;
 
-    return gdncp_state_merge(&op->transition, &op->contribution, &op->in, false, &op->out,
-                             c->workspace);
+    return gdncp_state_merge(&op->merge, &op->states, c->workspace);
+}
+
+/* states [dk, dv] += M before. */
+static void add_product(const bench_shape_t *s, const double *m, const double *before,
+                        double *states)
+{
+    for (int64_t i = 0; i < s->key_dim; i++) {
+        for (int64_t j = 0; j < s->key_dim; j++) {
+            for (int64_t x = 0; x < s->value_dim; x++) {
+                states[i * s->value_dim + x] +=
+                    m[i * s->key_dim + j] * before[j * s->value_dim + x];
+            }
+        }
+    }
 }
 
 static void check_merge(bench_case_t *c)
 {
     const merge_op_t *const op = c->op;
-    const int64_t dk = c->shape.key_dim;
-    const int64_t dv = c->shape.value_dim;
-    const double *const transition = bench_values(c, &op->transition);
-    const double *const in = bench_values(c, &op->in);
-    double *const out = bench_values(c, &op->contribution);
+    const bench_shape_t *const s = &c->shape;
+    const int64_t size = s->key_dim * s->value_dim;
+    const double *m = bench_values(c, &op->merge.transition);
+    double *const states = bench_values(c, &op->merge.contribution);
 
-    for (int64_t i = 0; i < dk && c->status == GDNCP_OK; i++) {
-        for (int64_t j = 0; j < dk; j++) {
-            for (int64_t x = 0; x < dv; x++) {
-                out[i * dv + x] += transition[i * dk + j] * in[j * dv + x];
-            }
+    for (int64_t i = 0; i < s->value_heads * MERGE_STEPS && c->status == GDNCP_OK; i++) {
+        if (i % MERGE_STEPS > 0) {
+            add_product(s, m, states + (i - 1) * size, states + i * size);
+            m += s->key_dim * s->key_dim;
         }
     }
     bench_run(c);
-    bench_compare(c, (const double *[]){out});
+    bench_compare(c, (const double *[]){states});
 }
 
 const bench_benchmark_t bench_rule_forward = {

@@ -71,6 +71,7 @@ struct gdncp_plan {
     bool reads_overlap;  /* on some rank an input element is read more than once */
     bool writes_overlap; /* on some rank an output element is reached more than once */
     bool writes_cover;   /* every element of this rank's output rows is reached */
+    bool keeps_rest;     /* those that are not are left as they were, instead of zero */
 
     /* [num_ranks] each. Those of the rank itself are its local copies: block i of one list goes
      * to block i of the other, equal in rows and row_elements, and none is joined. */

@@ -76,13 +76,13 @@ static void unpack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, con
 
 bool gdncp_plan_must_clear(const gdncp_plan_t *plan)
 {
-    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover &&
+    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover && !plan->keeps_rest &&
            gdncp_buffer_is_dense(&plan->output);
 }
 
 bool gdncp_plan_must_clear_rows(const gdncp_plan_t *plan)
 {
-    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover &&
+    return plan->write == GDNCP_PLAN_ASSIGN && !plan->writes_cover && !plan->keeps_rest &&
            !gdncp_buffer_is_dense(&plan->output);
 }
 

@@ -179,39 +179,32 @@ gdncp_status_t gdncp_relay_check(const gdncp_relay_t *relay)
     return status == GDNCP_OK ? check_direction(&relay->backward) : status;
 }
 
-/* Compute cells [begin, end); hand the result over that another owner waits for. The state before
- * the first cell is the one handed over; where a chain starts there is no transition to use it. */
-static gdncp_status_t walk_cells(gdncp_relay_t *relay, const direction_t *direction,
-                                 const float *transitions, const float *contributions,
-                                 int64_t begin, int64_t end)
+static gdncp_status_t walk_some(const gdncp_relay_t *relay, gdncp_relay_run_t *run, int64_t begin,
+                                int64_t end)
+{
+    run->first_chain = begin;
+    run->num_chains = end - begin;
+    return end > begin ? relay->combine(relay->context, run) : GDNCP_OK;
+}
+
+/* Walk along chains [begin, end). The result that another owner waits for is handed over before
+ * those chains begin that come after its own. */
+static gdncp_status_t walk_chains(const gdncp_relay_t *relay, const direction_t *direction,
+                                  gdncp_relay_run_t *run, int64_t begin, int64_t end)
 {
     const gdncp_relay_walk_t *const walk = direction->walk;
-    const bool transposed = direction == &relay->backward;
-    const int64_t state_elements = relay->schedule->state_elements;
-    const int64_t transition_elements = relay->schedule->transition_elements;
-    const float *previous = relay->handover;
+    gdncp_status_t status;
 
-    for (int64_t i = begin; i < end; i++) {
-        const gdncp_relay_cell_t *const cell = &walk->cells[i];
-        float *const result = relay->results + cell->slot * state_elements;
-        const gdncp_status_t status = relay->combine(
-            relay->context,
-            cell->transition >= 0 ? transitions + cell->transition * transition_elements : NULL,
-            contributions + cell->slot * state_elements, previous, transposed, result);
-
-        if (status != GDNCP_OK) {
-            return status;
-        }
-        previous = result;
-        if (direction->sending != NULL && walk->send_slot == cell->slot) {
-            const gdncp_status_t sent = gdncp_handover_start(direction->sending, result);
-
-            if (sent != GDNCP_OK) {
-                return sent;
-            }
-        }
+    if (direction->sending == NULL || walk->send_chain < begin || walk->send_chain >= end) {
+        return walk_some(relay, run, begin, end);
     }
-    return GDNCP_OK;
+    status = walk_some(relay, run, begin, walk->send_chain + 1);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_handover_start(direction->sending,
+                                  run->results + walk->send_slot * relay->schedule->state_elements);
+    return status == GDNCP_OK ? walk_some(relay, run, walk->send_chain + 1, end) : status;
 }
 
 /* Gather, walk, scatter. Chains that need nothing from another owner are walked first, so that
@@ -220,6 +213,11 @@ static gdncp_status_t run(gdncp_relay_t *relay, const direction_t *direction, co
                           float *gathered, const float *transitions, float *incoming)
 {
     const gdncp_relay_walk_t *const walk = direction->walk;
+    gdncp_relay_run_t chains = {.backward = direction == &relay->backward,
+                                .transitions = transitions,
+                                .contributions = gathered,
+                                .handed_over = relay->handover,
+                                .results = relay->results};
     gdncp_status_t status;
 
     status = gdncp_exchange_run(direction->gather, outgoing, gathered, relay->stream);
@@ -235,7 +233,7 @@ static gdncp_status_t run(gdncp_relay_t *relay, const direction_t *direction, co
     }
     const int64_t start = gdncp_trace_begin();
 
-    status = walk_cells(relay, direction, transitions, gathered, 0, walk->first_waiting);
+    status = walk_chains(relay, direction, &chains, 0, walk->first_waiting);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -245,8 +243,7 @@ static gdncp_status_t run(gdncp_relay_t *relay, const direction_t *direction, co
             return status;
         }
     }
-    status =
-        walk_cells(relay, direction, transitions, gathered, walk->first_waiting, walk->num_cells);
+    status = walk_chains(relay, direction, &chains, walk->first_waiting, walk->num_chains);
     if (status != GDNCP_OK) {
         return status;
     }

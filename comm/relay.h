@@ -31,22 +31,27 @@
 #include "gdncp/status.h"
 #include "gdncp/tensor.h"
 
-/* One border of one head's chain, as its owner sees it. */
-typedef struct gdncp_relay_cell {
-    int64_t slot;       /* row of the owner's contributions and results */
-    int64_t transition; /* row of its transitions; -1: the result is the contribution itself */
-    bool continues;     /* from the cell before; else it starts a chain or follows a handover */
-} gdncp_relay_cell_t;
+/* Steps of one head's chain that follow each other on one owner. Going forward step j has row slot
+ * + j of its contributions and results, backward slot - j. The first step with a transition has row
+ * `transition`, later ones the rows behind it, or before it. */
+typedef struct gdncp_relay_chain {
+    int64_t slot;
+    int64_t transition; /* -1: no step has one */
+    int64_t num_steps;
+    bool waits; /* for the handover received, from which step 0 goes on; else step 0 starts the
+                   chain: it has no transition, and its result is its contribution */
+} gdncp_relay_chain_t;
 
 /* One direction (forward: S, backward: E) of one rank's relay. */
 typedef struct gdncp_relay_walk {
     gdncp_plan_t *gather;  /* segments' holders -> owner's slots */
     gdncp_plan_t *scatter; /* owner's results -> segments' holders */
-    gdncp_relay_cell_t *cells;
-    int64_t num_cells;
-    int64_t first_waiting; /* cells [first_waiting, num_cells) follow from the handover received */
-    int receive_from;      /* rank whose last result starts my first piece; -1: none */
+    gdncp_relay_chain_t *chains;
+    int64_t num_chains;
+    int64_t first_waiting; /* chains [first_waiting, num_chains) wait */
+    int receive_from;      /* rank whose last result starts the chain that waits; -1: none */
     int send_to;           /* rank that goes on from one of my results; -1: none */
+    int64_t send_chain;    /* whose last result that is */
     int64_t send_slot;     /* that result */
 } gdncp_relay_walk_t;
 
@@ -80,12 +85,21 @@ void gdncp_relay_schedule_destroy(gdncp_relay_schedule_t *schedule);
 int64_t gdncp_relay_bytes_sent(const gdncp_relay_schedule_t *schedule, bool backward);
 
 /*
- * One step along a chain: out = M in + contribution, or M' in + contribution with transposed.
- * Without a transition out = contribution. All pointers are to float32; out is none of the others.
+ * Chains of a schedule to walk along, none of which depends on another. Each step of each chain is
+ * result = M before + contribution, backward M' before + contribution, where `before` is the result
+ * of the step before it, or the state handed over; without a transition result = contribution.
  */
-typedef gdncp_status_t (*gdncp_relay_combine_t)(void *context, const float *transition,
-                                                const float *contribution, const float *in,
-                                                bool transposed, float *out);
+typedef struct gdncp_relay_run {
+    bool backward;
+    int64_t first_chain;        /* of the direction's */
+    int64_t num_chains;         /* > 0 */
+    const float *transitions;   /* [num_transitions, transition_elements] */
+    const float *contributions; /* [num_slots, state_elements] */
+    const float *handed_over;   /* [state_elements] */
+    float *results;             /* [num_slots, state_elements], none of the others */
+} gdncp_relay_run_t;
+
+typedef gdncp_status_t (*gdncp_relay_combine_t)(void *context, const gdncp_relay_run_t *run);
 
 typedef struct gdncp_relay gdncp_relay_t;
 

@@ -1,4 +1,4 @@
-/* The schedule of a relay: its four plans and the order in which a rank walks its cells. */
+/* The schedule of a relay: its four plans and the order in which a rank walks its chains. */
 #include "relay.h"
 
 #include <stdio.h>
@@ -6,6 +6,7 @@
 #include "error.h"
 #include "gdncp/memory.h"
 #include "plan_internal.h"
+#include "relay_chains.h"
 #include "relay_owners.h"
 
 /* One segment of one head's chain, as met in the fixed order of all of them. */
@@ -30,7 +31,6 @@ typedef struct schedule_builder {
     int64_t first_segment; /* of the rank, in the layout's list */
     int64_t *forward_row;  /* [local segments] row among forward_segments, for those there */
     int64_t *backward_row; /* [local segments] likewise */
-    gdncp_relay_cell_t *spare_cells; /* [num_slots] */
 } schedule_builder_t;
 
 typedef enum place { ALONE, FIRST, MIDDLE, LAST } place_t;
@@ -214,21 +214,31 @@ static gdncp_status_t scatter_item(const schedule_builder_t *builder, gdncp_plan
                 schedule->state_elements);
 }
 
-/* Note a cell of this rank; cells are put in the order of the walk when all are there. */
-static void add_cell(gdncp_relay_walk_t *walk, const item_t *item, int rank, bool backward)
+/* Add a step of this rank to its chain, or begin one. Items come in the order of positions, so
+ * backward each one goes before the steps there are. */
+static void add_step(gdncp_relay_walk_t *walk, const item_t *item, int rank, bool backward)
 {
     const int owner_previous = backward ? item->owner_after : item->owner_before;
     const int owner_next = backward ? item->owner_before : item->owner_after;
-    const gdncp_relay_cell_t cell = {
-        .slot = item->slot,
-        .transition = item->transition,
-        .continues = owner_previous == rank,
-    };
     const bool next_has_product =
         backward ? item->position >= 2 : item->position + 2 < item->length;
+    const bool joins = item->owner_before == rank && item->position > (backward ? 1 : 0);
+    const bool is_first_step = backward || !joins;
 
-    walk->cells[walk->num_cells++] = cell;
-    if (cell.transition >= 0 && !cell.continues) {
+    if (!joins) {
+        walk->chains[walk->num_chains++] = (gdncp_relay_chain_t){.transition = -1};
+    }
+    gdncp_relay_chain_t *const chain = &walk->chains[walk->num_chains - 1];
+
+    chain->num_steps++;
+    if (is_first_step) {
+        chain->slot = item->slot;
+        chain->waits = item->transition >= 0;
+    }
+    if (item->transition >= 0 && (is_first_step || chain->transition < 0)) {
+        chain->transition = item->transition;
+    }
+    if (item->transition >= 0 && owner_previous != rank) {
         walk->receive_from = owner_previous;
     }
     if (next_has_product && owner_next != rank) {
@@ -268,45 +278,12 @@ static gdncp_status_t add_item(void *context, const item_t *item)
         }
     }
     if (item->owner == builder->rank && has_forward) {
-        add_cell(&schedule->forward, item, builder->rank, false);
+        add_step(&schedule->forward, item, builder->rank, false);
     }
     if (item->owner == builder->rank && has_backward) {
-        add_cell(&schedule->backward, item, builder->rank, true);
+        add_step(&schedule->backward, item, builder->rank, true);
     }
     return GDNCP_OK;
-}
-
-static void reverse_cells(gdncp_relay_walk_t *walk)
-{
-    for (int64_t i = 0, j = walk->num_cells - 1; i < j; i++, j--) {
-        const gdncp_relay_cell_t cell = walk->cells[i];
-
-        walk->cells[i] = walk->cells[j];
-        walk->cells[j] = cell;
-    }
-}
-
-/* Move the cells that follow from a handover to the end, keeping the order of either kind. */
-static void put_waiting_cells_last(gdncp_relay_walk_t *walk, gdncp_relay_cell_t *spare)
-{
-    int64_t num_waiting = 0;
-    int64_t num_ready = 0;
-    bool waiting = false;
-
-    for (int64_t i = 0; i < walk->num_cells; i++) {
-        const gdncp_relay_cell_t cell = walk->cells[i];
-
-        waiting = cell.continues ? waiting : cell.transition >= 0;
-        if (waiting) {
-            spare[num_waiting++] = cell;
-        } else {
-            walk->cells[num_ready++] = cell;
-        }
-    }
-    walk->first_waiting = num_ready;
-    for (int64_t i = 0; i < num_waiting; i++) {
-        walk->cells[num_ready + i] = spare[i];
-    }
 }
 
 static gdncp_status_t start_plan(const schedule_builder_t *builder, const char *name,
@@ -347,8 +324,9 @@ static gdncp_status_t start_walk(const schedule_builder_t *builder, gdncp_relay_
     walk->receive_from = -1;
     walk->send_to = -1;
     walk->send_slot = -1;
-    walk->cells = gdncp_memory_alloc((size_t)(schedule->num_slots + 1) * sizeof *walk->cells);
-    if (walk->cells == NULL) {
+    walk->send_chain = -1;
+    walk->chains = gdncp_memory_alloc((size_t)(schedule->num_slots + 1) * sizeof *walk->chains);
+    if (walk->chains == NULL) {
         return gdncp_fail_memory("schedule of the state relay");
     }
     status = start_plan(builder, backward ? "relay gather backward" : "relay gather forward",
@@ -357,6 +335,8 @@ static gdncp_status_t start_walk(const schedule_builder_t *builder, gdncp_relay_
     if (status != GDNCP_OK) {
         return status;
     }
+    /* Either end of a chain has no contribution in one direction, and nobody reads its slot. */
+    walk->gather->keeps_rest = true;
     return start_plan(builder, backward ? "relay scatter backward" : "relay scatter forward", slots,
                       incoming, &walk->scatter);
 }
@@ -374,11 +354,6 @@ static gdncp_status_t build(schedule_builder_t *builder)
     if (status != GDNCP_OK) {
         return status;
     }
-    builder->spare_cells =
-        gdncp_memory_alloc((size_t)(schedule->num_slots + 1) * sizeof(gdncp_relay_cell_t));
-    if (builder->spare_cells == NULL) {
-        return gdncp_fail_memory("schedule of the state relay");
-    }
     status = start_walk(builder, &schedule->forward, false);
     if (status != GDNCP_OK) {
         return status;
@@ -391,9 +366,8 @@ static gdncp_status_t build(schedule_builder_t *builder)
     if (status != GDNCP_OK) {
         return status;
     }
-    put_waiting_cells_last(&schedule->forward, builder->spare_cells);
-    reverse_cells(&schedule->backward);
-    put_waiting_cells_last(&schedule->backward, builder->spare_cells);
+    gdncp_relay_order_chains(&schedule->forward, false);
+    gdncp_relay_order_chains(&schedule->backward, true);
     gdncp_plan_t *const plans[] = {schedule->forward.gather, schedule->forward.scatter,
                                    schedule->backward.gather, schedule->backward.scatter};
 
@@ -444,7 +418,6 @@ free_builder:
     gdncp_relay_owners_destroy(builder.owners);
     gdncp_memory_free(builder.forward_row);
     gdncp_memory_free(builder.backward_row);
-    gdncp_memory_free(builder.spare_cells);
     return status;
 }
 
@@ -452,7 +425,7 @@ static void destroy_walk(gdncp_relay_walk_t *walk)
 {
     gdncp_plan_destroy(walk->gather);
     gdncp_plan_destroy(walk->scatter);
-    gdncp_memory_free(walk->cells);
+    gdncp_memory_free(walk->chains);
 }
 
 void gdncp_relay_schedule_destroy(gdncp_relay_schedule_t *schedule)

@@ -34,3 +34,10 @@ target_link_libraries(test_cuda_layer_device PRIVATE gdncp_test_support gdncp_la
 add_test(NAME test_cuda_layer_device COMMAND test_cuda_layer_device)
 set_tests_properties(test_cuda_layer_device PROPERTIES
   TIMEOUT 900 LABELS "emulator;threads" ENVIRONMENT "${sanitizer_environment}")
+
+add_executable(test_cuda_layer_launches test_cuda_layer_launches.c)
+target_include_directories(test_cuda_layer_launches PRIVATE emulator)
+target_link_libraries(test_cuda_layer_launches PRIVATE gdncp_test_support gdncp_layer)
+add_test(NAME test_cuda_layer_launches COMMAND test_cuda_layer_launches)
+set_tests_properties(test_cuda_layer_launches PROPERTIES
+  TIMEOUT 900 LABELS "emulator;threads" ENVIRONMENT "${sanitizer_environment}")

@@ -20,6 +20,7 @@
 #include "gdncp/layout.h"
 #include "random.h"
 #include "relay.h"
+#include "test_comm_relay_steps.h"
 
 enum { NUM_REPEATS = 3, WIDTH = 2, MAX_STEPS = 4096 };
 
@@ -140,10 +141,12 @@ static inline gdncp_status_t run_relay(const relay_case_t *test, gdncp_comm_t *c
 {
     const bool on_device = buffers->device == GDNCP_DEVICE_CUDA;
     const int64_t incoming = gdncp_relay_incoming_elements(schedule);
+    relay_steps_t combine = {.schedule = schedule,
+                             .step = on_device ? combine_on_device : combine_on_cpu,
+                             .context = steps};
     gdncp_relay_t *relay = NULL;
     gdncp_status_t status = gdncp_relay_create(comm, schedule, buffers->device, buffers->stream,
-                                               on_device ? combine_on_device : combine_on_cpu,
-                                               on_device ? steps : NULL, &relay);
+                                               relay_steps_combine, &combine, &relay);
     test_random_t random = {test->seed + (uint64_t)gdncp_comm_rank(comm)};
 
     for (int repeat = 0; repeat < NUM_REPEATS; repeat++) {

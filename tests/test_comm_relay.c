@@ -14,6 +14,7 @@
 #include "random.h"
 #include "rank_threads.h"
 #include "relay.h"
+#include "test_comm_relay_steps.h"
 
 #define MAX_RANKS 8
 
@@ -223,15 +224,18 @@ static const char *check_rank(const case_data_t *data, gdncp_comm_t *comm)
     gdncp_relay_schedule_t *schedule = NULL;
     gdncp_relay_t *relay = NULL;
     gdncp_comm_counters_t counters;
+    relay_steps_t steps = {.step = combine_2x2};
     int64_t count;
     const int64_t first = gdncp_layout_rank_segments(data->layout, rank, &count) -
                           gdncp_layout_segments(data->layout);
     const size_t row_bytes = (size_t)(count * data->heads * 2) * sizeof(float);
 
     if (gdncp_relay_schedule_create(data->layout, rank, data->heads, 4, 2, &schedule) ||
-        gdncp_relay_create(comm, schedule, GDNCP_DEVICE_CPU, NULL, combine_2x2, NULL, &relay)) {
+        gdncp_relay_create(comm, schedule, GDNCP_DEVICE_CPU, NULL, relay_steps_combine, &steps,
+                           &relay)) {
         return gdncp_last_error();
     }
+    steps.schedule = schedule;
     float *const outgoing = malloc((size_t)(gdncp_relay_outgoing_elements(schedule, false) +
                                             gdncp_relay_outgoing_elements(schedule, true) + 1) *
                                    sizeof(float));
@@ -269,6 +273,10 @@ static const char *check_rank(const case_data_t *data, gdncp_comm_t *comm)
         gdncp_comm_counters(comm, &counters);
         if (counters.bytes_sent != gdncp_relay_bytes_sent(schedule, true)) {
             problem = "wrong bytes backward";
+        }
+        if (steps.num_runs > (repeat + 1) * (relay_steps_most_runs(&schedule->forward) +
+                                             relay_steps_most_runs(&schedule->backward))) {
+            problem = "chains that could be walked at once were not";
         }
     }
     free(outgoing);

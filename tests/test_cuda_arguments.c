@@ -281,6 +281,41 @@ static void all_of_it_on_the_cpu_is_good(void **state)
     }
 }
 
+static gdncp_status_t state_merge(const place_t *place, int64_t dk,
+                                  const gdncp_state_chain_t *chains_cuda)
+{
+    static const gdncp_state_chain_t chain = {.count = 1};
+    const gdncp_state_chains_t merge = {.contribution = tensor(place, 3, 1, dk, 1),
+                                        .chains = &chain,
+                                        .chains_cuda = chains_cuda,
+                                        .num_chains = 1};
+    gdncp_tensor_t states = merge.contribution;
+
+    states.data = block + sizeof block / sizeof *block / 2;
+    return gdncp_state_merge(&merge, &states, place->workspace);
+}
+
+static void chains_are_needed_on_the_device_too(void **state)
+{
+    const gdncp_state_chain_t chain = {.count = 1};
+    place_t place = {.device = GDNCP_DEVICE_CUDA};
+
+    (void)state;
+    assert_argument_error(state_merge(&place, DIM, &chain), GDNCP_ERR_INVALID_ARGUMENT,
+                          "contribution");
+    assert_int_equal(gdncp_workspace_create_on(GDNCP_DEVICE_CUDA, NULL, &place.workspace),
+                     GDNCP_OK);
+    assert_argument_error(state_merge(&place, DIM, NULL), GDNCP_ERR_INVALID_ARGUMENT,
+                          "chains_cuda");
+    assert_argument_error(state_merge(&place, 257, &chain), GDNCP_ERR_NOT_SUPPORTED,
+                          "contribution");
+    place.device = GDNCP_DEVICE_CPU;
+    assert_argument_error(state_merge(&place, DIM, &chain), GDNCP_ERR_INVALID_ARGUMENT,
+                          "contribution");
+    gdncp_workspace_destroy(place.workspace);
+    assert_int_equal(state_merge(&(place_t){.device = GDNCP_DEVICE_CPU}, DIM, NULL), GDNCP_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +324,7 @@ int main(void)
         cmocka_unit_test(lists_are_needed_on_the_device_too),
         cmocka_unit_test(selections_are_needed_in_both_places),
         cmocka_unit_test(all_of_it_on_the_cpu_is_good),
+        cmocka_unit_test(chains_are_needed_on_the_device_too),
     };
 
     setenv("GDNCP_CUDA", "emulated", 0);

@@ -109,14 +109,13 @@ static inline gdncp_status_t step_tensors(const step_t *step, gdncp_tensor_t *te
 }
 
 /* A layer and its tensors, in a stream of their own. Closed by step_close(), after errors too. */
-static inline gdncp_status_t step_open(gdncp_comm_t *comm, const gdncp_layout_t *layout,
-                                       gdncp_strategy_t strategy, step_t *step)
+static inline gdncp_status_t step_open_config(gdncp_comm_t *comm, const gdncp_layout_t *layout,
+                                              const gdncp_layer_config_t *config, step_t *step)
 {
     gdncp_status_t status;
 
-    *step = (step_t){.config = step_config,
+    *step = (step_t){.config = *config,
                      .tokens = gdncp_layout_rank_tokens(layout, gdncp_comm_rank(comm))};
-    step->config.strategy = strategy;
     status = gdncp_stream_create(step->config.device, &step->config.stream);
     if (status == GDNCP_OK) {
         status = step_tensors(step, step->in);
@@ -128,6 +127,15 @@ static inline gdncp_status_t step_open(gdncp_comm_t *comm, const gdncp_layout_t 
         status = gdncp_layer_create(comm, layout, &step->config, &step->layer);
     }
     return status == GDNCP_OK ? gdncp_layer_saved_create(step->layer, &step->saved) : status;
+}
+
+static inline gdncp_status_t step_open(gdncp_comm_t *comm, const gdncp_layout_t *layout,
+                                       gdncp_strategy_t strategy, step_t *step)
+{
+    gdncp_layer_config_t config = step_config;
+
+    config.strategy = strategy;
+    return step_open_config(comm, layout, &config, step);
 }
 
 static inline void step_close(step_t *step)
@@ -184,18 +192,28 @@ static inline gdncp_layer_params_t step_params(const gdncp_tensor_t *tensors)
     };
 }
 
-/* Forward and backward. */
-static inline gdncp_status_t step_queue(const step_t *step)
+static inline gdncp_status_t step_queue_forward(const step_t *step)
+{
+    const gdncp_layer_params_t params = step_params(step->in);
+
+    return gdncp_layer_forward(step->layer, &params, &step->in[STEP_HIDDEN], step->saved,
+                               &step->out[STEP_UPSTREAM]);
+}
+
+static inline gdncp_status_t step_queue_backward(const step_t *step)
 {
     const gdncp_layer_params_t params = step_params(step->in);
     const gdncp_layer_params_t grads = step_params(step->out);
-    const gdncp_status_t status = gdncp_layer_forward(step->layer, &params, &step->in[STEP_HIDDEN],
-                                                      step->saved, &step->out[STEP_UPSTREAM]);
 
-    return status != GDNCP_OK
-               ? status
-               : gdncp_layer_backward(step->layer, &params, &step->in[STEP_HIDDEN], step->saved,
-                                      &step->in[STEP_UPSTREAM], &step->out[STEP_HIDDEN], &grads);
+    return gdncp_layer_backward(step->layer, &params, &step->in[STEP_HIDDEN], step->saved,
+                                &step->in[STEP_UPSTREAM], &step->out[STEP_HIDDEN], &grads);
+}
+
+static inline gdncp_status_t step_queue(const step_t *step)
+{
+    const gdncp_status_t status = step_queue_forward(step);
+
+    return status == GDNCP_OK ? step_queue_backward(step) : status;
 }
 
 /* What the step wrote, once it is done. Free with step_free(). */

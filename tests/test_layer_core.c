@@ -444,11 +444,45 @@ static void saved_bytes_are_what_is_allocated(void **state)
     gdncp_layout_destroy(layout);
 }
 
+/* qkv is contiguous, tokens of the others do not overlap. */
+static void strides_of_inputs_are_checked(void **state)
+{
+    static const char *const names[] = {"qkv", "z", "b", "a"};
+    gdncp_layout_t *layout = NULL;
+    gdncp_comm_t *comm = NULL;
+    gdncp_cp_core_t *core = NULL;
+    gdncp_cp_core_saved_t *saved = NULL;
+    tensors_t in = make_tensors(TOKENS);
+    const gdncp_cp_core_params_t params = params_of(&in);
+    const gdncp_tensor_t y = tokens_of(&in, Y, TOKENS);
+
+    (void)state;
+    assert_int_equal(
+        gdncp_layout_create(GDNCP_LAYOUT_CONTIGUOUS, cu_seqlens, SEQUENCES, 1, &layout), GDNCP_OK);
+    assert_int_equal(gdncp_comm_create_self(&comm), GDNCP_OK);
+    assert_int_equal(gdncp_cp_core_create(comm, layout, &base_config, &core), GDNCP_OK);
+    assert_int_equal(gdncp_cp_core_saved_create(core, &saved), GDNCP_OK);
+    for (int i = 0; i < Y; i++) {
+        gdncp_cp_core_inputs_t inputs = inputs_of(&in, TOKENS);
+        gdncp_tensor_t *const tensors[] = {&inputs.qkv, &inputs.z, &inputs.b, &inputs.a};
+
+        tensors[i]->strides[0] += i == QKV ? 1 : -1;
+        assert_argument_error(gdncp_cp_core_forward(core, &params, &inputs, saved, &y),
+                              GDNCP_ERR_INVALID_ARGUMENT, names[i]);
+    }
+    gdncp_cp_core_saved_destroy(saved);
+    gdncp_cp_core_destroy(core);
+    gdncp_comm_destroy(comm);
+    gdncp_layout_destroy(layout);
+    free_tensors(&in);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(core_equals_its_operators),
         cmocka_unit_test(saved_bytes_are_what_is_allocated),
+        cmocka_unit_test(strides_of_inputs_are_checked),
     };
 
     return cmocka_run_group_tests_name("core across ranks", tests, NULL, NULL);

@@ -85,18 +85,24 @@ static void run_grad_summary(const rule_case_t *rule_case, const int64_t *sequen
 static void merge(const rule_case_t *rule_case, float *transition, float *contribution,
                   bool transposed, float *in_out)
 {
-    const int64_t square[] = {rule_case->key_dim, rule_case->key_dim};
-    const int64_t shape[] = {rule_case->key_dim, rule_case->value_dim};
-    const size_t bytes = (size_t)(shape[0] * shape[1]) * sizeof(float);
+    const int64_t square[] = {1, rule_case->key_dim, rule_case->key_dim};
+    const int64_t shape[] = {1, rule_case->key_dim, rule_case->value_dim};
+    const gdncp_state_chain_t step = {.count = 1, .continues = 1};
+    const size_t bytes = (size_t)(shape[1] * shape[2]) * sizeof(float);
     float *const next = malloc(bytes);
-    const gdncp_tensor_t m = gdncp_tensor_contiguous(transition, GDNCP_F32, 2, square);
-    const gdncp_tensor_t u = gdncp_tensor_contiguous(contribution, GDNCP_F32, 2, shape);
-    const gdncp_tensor_t in = gdncp_tensor_contiguous(in_out, GDNCP_F32, 2, shape);
-    const gdncp_tensor_t out = gdncp_tensor_contiguous(next, GDNCP_F32, 2, shape);
+    const gdncp_state_chains_t one_step = {
+        .transition = gdncp_tensor_contiguous(transition, GDNCP_F32, 3, square),
+        .contribution = gdncp_tensor_contiguous(contribution, GDNCP_F32, 3, shape),
+        .in = gdncp_tensor_contiguous(in_out, GDNCP_F32, 2, shape + 1),
+        .chains = &step,
+        .num_chains = 1,
+        .backward = transposed,
+    };
+    const gdncp_tensor_t out = gdncp_tensor_contiguous(next, GDNCP_F32, 3, shape);
 
     assert_non_null(next);
-    test_poison(next, shape[0] * shape[1]);
-    assert_int_equal(gdncp_state_merge(&m, &u, &in, transposed, &out, NULL), GDNCP_OK);
+    test_poison(next, shape[1] * shape[2]);
+    assert_int_equal(gdncp_state_merge(&one_step, &out, NULL), GDNCP_OK);
     memcpy(in_out, next, bytes);
     free(next);
 }

@@ -177,7 +177,7 @@ static gdncp_dtype_t own_or_wide(const gdncp_cp_core_t *core, const gdncp_tensor
     return tensor != NULL && tensor->dtype == GDNCP_F32 ? GDNCP_F32 : core->config.dtype;
 }
 
-/* Tensors shaped like the inputs: [T, channels], contiguous. */
+/* Tensors shaped like the inputs: [T, channels]. */
 static gdncp_status_t check_like_inputs(const gdncp_cp_core_t *core, const char *const names[4],
                                         gdncp_dtype_t z_dtype, gdncp_dtype_t gate_dtype,
                                         const gdncp_cp_core_inputs_t *inputs)
@@ -186,18 +186,19 @@ static gdncp_status_t check_like_inputs(const gdncp_cp_core_t *core, const char 
         const gdncp_tensor_t *tensor;
         int64_t channels;
         gdncp_dtype_t dtype;
+        gdncp_op_strides_t strides;
     } expected[] = {
-        {&inputs->qkv, conv_channels(core), core->config.dtype},
-        {&inputs->z, value_channels(core), z_dtype},
-        {&inputs->b, core->config.shape.num_value_heads, gate_dtype},
-        {&inputs->a, core->config.shape.num_value_heads, gate_dtype},
+        {&inputs->qkv, conv_channels(core), core->config.dtype, GDNCP_OP_CONTIGUOUS},
+        {&inputs->z, value_channels(core), z_dtype, GDNCP_OP_TOKEN_STRIDE},
+        {&inputs->b, core->config.shape.num_value_heads, gate_dtype, GDNCP_OP_TOKEN_STRIDE},
+        {&inputs->a, core->config.shape.num_value_heads, gate_dtype, GDNCP_OP_TOKEN_STRIDE},
     };
 
     for (int i = 0; i < 4; i++) {
         const int64_t shape[] = {core->num_tokens, expected[i].channels};
         const gdncp_status_t status =
             gdncp_op_check_tensor(names[i], expected[i].tensor, core->config.device,
-                                  expected[i].dtype, GDNCP_OP_CONTIGUOUS, 2, shape);
+                                  expected[i].dtype, expected[i].strides, 2, shape);
 
         if (status != GDNCP_OK) {
             return status;
@@ -291,7 +292,10 @@ static gdncp_tensor_t view_heads(const gdncp_cp_core_t *core, gdncp_dtype_t dtyp
 /* A caller's [T, Hv dv] tensor by heads. */
 static gdncp_tensor_t by_heads(const gdncp_cp_core_t *core, const gdncp_tensor_t *tensor)
 {
-    return view_heads(core, tensor->dtype, tensor->data);
+    gdncp_tensor_t view = view_heads(core, tensor->dtype, tensor->data);
+
+    view.strides[0] = tensor->strides[0];
+    return view;
 }
 
 /* The rule's output, or its gradient. */

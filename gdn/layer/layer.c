@@ -11,7 +11,8 @@
 #include "trace_internal.h"
 
 /* The parts of the input projection, in the order of in_proj_weight's rows. */
-enum { PART_QKV, PART_Z, PART_B, PART_A, NUM_PARTS };
+/* Of the projected channels, in their order: those that travel, and z, b, a side by side. */
+enum { PART_QKV, PART_GATES, NUM_PARTS };
 
 struct gdncp_layer {
     gdncp_layer_config_t config;
@@ -41,6 +42,11 @@ static gdncp_dtype_t part_dtype(const gdncp_layer_t *layer, int index)
     return index != PART_QKV ? GDNCP_F32 : layer->config.dtype;
 }
 
+static int64_t value_channels(const gdncp_layer_t *layer)
+{
+    return layer->config.shape.num_value_heads * layer->config.shape.value_head_dim;
+}
+
 static int64_t projected_channels(const gdncp_layer_t *layer)
 {
     int64_t sum = 0;
@@ -60,7 +66,7 @@ static activations_t view_activations(const gdncp_layer_t *layer, void *memory, 
         view.parts[i] = gdncp_arena_elements(&arena, part_dtype(layer, i),
                                              layer->num_tokens * layer->channels[i]);
     }
-    view.y = gdncp_arena_floats(&arena, layer->num_tokens * layer->channels[PART_Z]);
+    view.y = gdncp_arena_floats(&arena, layer->num_tokens * value_channels(layer));
     if (bytes_p != NULL) {
         *bytes_p = arena.used;
     }
@@ -78,8 +84,8 @@ static gdncp_status_t prepare(gdncp_layer_t *layer, const gdncp_layer_config_t *
     *layer = (gdncp_layer_t){
         .config = *config,
         .num_tokens = num_tokens,
-        .channels = {2 * shape->num_key_heads * shape->key_head_dim + values, values,
-                     shape->num_value_heads, shape->num_value_heads},
+        .channels = {2 * shape->num_key_heads * shape->key_head_dim + values,
+                     values + 2 * shape->num_value_heads},
     };
     view_activations(layer, NULL, &bytes);
     status = gdncp_workspace_create_on(config->device, config->stream, &layer->operator_scratch);
@@ -187,13 +193,26 @@ static gdncp_tensor_t part(const gdncp_layer_t *layer, const activations_t *view
                   layer->channels[index]);
 }
 
+/* Columns of the gates' part. */
+static gdncp_tensor_t gate_columns(const gdncp_layer_t *layer, const activations_t *view,
+                                   int64_t first, int64_t count)
+{
+    float *const gates = view->parts[PART_GATES];
+
+    return gdncp_view_channels(layer->config.device, gates + first, GDNCP_F32, layer->num_tokens,
+                               count, layer->channels[PART_GATES]);
+}
+
 static gdncp_cp_core_inputs_t core_inputs(const gdncp_layer_t *layer, const activations_t *view)
 {
+    const int64_t values = value_channels(layer);
+    const int64_t heads = layer->config.shape.num_value_heads;
+
     return (gdncp_cp_core_inputs_t){
         .qkv = part(layer, view, PART_QKV),
-        .z = part(layer, view, PART_Z),
-        .b = part(layer, view, PART_B),
-        .a = part(layer, view, PART_A),
+        .z = gate_columns(layer, view, 0, values),
+        .b = gate_columns(layer, view, values, heads),
+        .a = gate_columns(layer, view, values + heads, heads),
     };
 }
 
@@ -218,7 +237,7 @@ static gdncp_status_t check_projections(const gdncp_layer_t *layer, const char *
 {
     const int64_t hidden = layer->config.shape.hidden_size;
     const int64_t in_shape[] = {projected_channels(layer), hidden};
-    const int64_t out_shape[] = {hidden, layer->channels[PART_Z]};
+    const int64_t out_shape[] = {hidden, value_channels(layer)};
     const gdncp_status_t status = gdncp_op_check_tensor(in_name, in_proj, layer->config.device,
                                                         dtype, GDNCP_OP_CONTIGUOUS, 2, in_shape);
 
@@ -269,7 +288,7 @@ gdncp_status_t gdncp_layer_forward(gdncp_layer_t *layer, const gdncp_layer_param
     const activations_t view = view_activations(layer, saved->block.memory, NULL);
     const gdncp_cp_core_inputs_t inputs = core_inputs(layer, &view);
     const gdncp_tensor_t y =
-        matrix(layer, view.y, GDNCP_F32, layer->num_tokens, layer->channels[PART_Z]);
+        matrix(layer, view.y, GDNCP_F32, layer->num_tokens, value_channels(layer));
     int64_t start = gdncp_trace_begin();
 
     for (int i = 0; i < NUM_PARTS; i++) {
@@ -364,7 +383,7 @@ gdncp_status_t gdncp_layer_backward(gdncp_layer_t *layer, const gdncp_layer_para
     const gdncp_cp_core_inputs_t inputs = core_inputs(layer, &view);
     const gdncp_cp_core_grads_t core_grads = {.inputs = core_inputs(layer, &grad_view),
                                               .params = grads->core};
-    const int64_t values = layer->channels[PART_Z];
+    const int64_t values = value_channels(layer);
     const gdncp_tensor_t y = matrix(layer, view.y, GDNCP_F32, layer->num_tokens, values);
     const gdncp_tensor_t grad_y = matrix(layer, grad_view.y, GDNCP_F32, layer->num_tokens, values);
 

@@ -17,6 +17,7 @@
 #include "op_checks.h"
 #include "op_scratch.h"
 #include "relay.h"
+#include "rule_chains.h"
 #include "rule_segments.h"
 #include "trace_internal.h"
 
@@ -30,6 +31,7 @@ typedef struct rule_states {
     gdncp_device_list_t forward_segments;  /* the schedule's */
     gdncp_device_list_t backward_segments; /* the schedule's */
     gdncp_device_list_t backward_ends;     /* the sequence each of these is the last of; -1: none */
+    gdncp_rule_chains_t chains;            /* the schedule's */
     gdncp_relay_t *relay;
     gdncp_workspace_t *operator_scratch;
     float *outgoing; /* what this rank hands to the relay */
@@ -62,27 +64,6 @@ static int64_t saved_bytes(const gdncp_rule_strategy_t *strategy)
 
     view_saved((const rule_states_t *)strategy, NULL, &bytes);
     return (int64_t)bytes;
-}
-
-static gdncp_status_t merge(void *context, const float *transition, const float *contribution,
-                            const float *in, bool transposed, float *out)
-{
-    const rule_states_t *const states = context;
-    const int64_t dk = states->config.key_head_dim;
-    const int64_t dv = states->config.value_head_dim;
-    const gdncp_device_kind_t device = states->config.device;
-
-    if (transition == NULL) {
-        return gdncp_device_copy(device, out, contribution, (size_t)(dk * dv) * sizeof *out,
-                                 states->config.stream);
-    }
-    const gdncp_tensor_t m = gdncp_view_channels(device, (void *)transition, GDNCP_F32, dk, dk, dk);
-    const gdncp_tensor_t u =
-        gdncp_view_channels(device, (void *)contribution, GDNCP_F32, dk, dv, dv);
-    const gdncp_tensor_t s = gdncp_view_channels(device, (void *)in, GDNCP_F32, dk, dv, dv);
-    const gdncp_tensor_t result = gdncp_view_channels(device, out, GDNCP_F32, dk, dv, dv);
-
-    return gdncp_state_merge(&m, &u, &s, transposed, &result, states->operator_scratch);
 }
 
 static int64_t max_i64(int64_t a, int64_t b)
@@ -162,7 +143,12 @@ static gdncp_status_t prepare(rule_states_t *states, const gdncp_layout_t *layou
         return status;
     }
     status = list_scheduled(states);
-    return status == GDNCP_OK ? allocate(states) : status;
+    if (status == GDNCP_OK) {
+        status = allocate(states);
+    }
+    return status == GDNCP_OK ? gdncp_rule_chains_create(config, states->schedule,
+                                                         states->operator_scratch, &states->chains)
+                              : status;
 }
 
 static void destroy(gdncp_rule_strategy_t *strategy)
@@ -179,6 +165,7 @@ static void destroy(gdncp_rule_strategy_t *strategy)
     gdncp_device_list_destroy(&states->forward_segments);
     gdncp_device_list_destroy(&states->backward_segments);
     gdncp_device_list_destroy(&states->backward_ends);
+    gdncp_rule_chains_destroy(&states->chains);
     gdncp_device_free(states->config.device, states->outgoing);
     gdncp_device_free(states->config.device, states->states);
     gdncp_memory_free(states);
@@ -212,8 +199,8 @@ static gdncp_status_t create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
     if (status != GDNCP_OK) {
         goto destroy_states;
     }
-    status = gdncp_relay_create(comm, states->schedule, config->device, config->stream, merge,
-                                states, &states->relay);
+    status = gdncp_relay_create(comm, states->schedule, config->device, config->stream,
+                                gdncp_rule_chains_walk, &states->chains, &states->relay);
     if (status != GDNCP_OK) {
         goto destroy_states;
     }
@@ -281,13 +268,16 @@ static gdncp_status_t move_states(const rule_states_t *states, const float *from
     return gdncp_move_rows(&moves, states->operator_scratch);
 }
 
-/* From a caller's optional [sequences, ...] to the local segments at one end of them. */
+/* From a caller's optional [sequences, ...] to the local segments at one end of them. Without one
+ * they are left as they are: what the relay writes there is zero. */
 static gdncp_status_t sequences_to_segments(const rule_states_t *states,
                                             const gdncp_tensor_t *sequences,
                                             const gdncp_sequence_ends_t *ends, float *segments)
 {
-    return move_states(states, gdncp_op_is_absent(sequences) ? NULL : sequences->data,
-                       &ends->sequences, segments, &ends->segments, ends->segments.count);
+    return gdncp_op_is_absent(sequences)
+               ? GDNCP_OK
+               : move_states(states, sequences->data, &ends->sequences, segments, &ends->segments,
+                             ends->segments.count);
 }
 
 /* From the local segments at one end of their sequences to a caller's [sequences, ...]. A sequence
@@ -307,8 +297,9 @@ static gdncp_status_t segments_to_sequences(const rule_states_t *states, const f
                : status;
 }
 
-/* Fill `outgoing`: (M, U) of middle segments, the state at the end of first ones. */
-static gdncp_status_t summarise(rule_states_t *states, const gdncp_delta_rule_t *rule)
+/* Fill `outgoing`: (M, U) of middle segments, the state at the end of first ones. Only their rows
+ * of the rule's initial states are there yet, where there are any. */
+static gdncp_status_t summarise(rule_states_t *states, gdncp_delta_rule_t rule, bool has_initial)
 {
     const gdncp_relay_schedule_t *const schedule = states->schedule;
     const gdncp_cp_rule_config_t *const config = &states->config;
@@ -324,12 +315,15 @@ static gdncp_status_t summarise(rule_states_t *states, const gdncp_delta_rule_t 
     const int64_t start = gdncp_trace_begin();
     gdncp_status_t status;
 
-    status = gdncp_delta_rule_summary(rule, segments->host, segments->cuda, num_middle,
+    if (!has_initial) {
+        rule.initial_state.data = NULL;
+    }
+    status = gdncp_delta_rule_summary(&rule, segments->host, segments->cuda, num_middle,
                                       &transitions, &middle, states->operator_scratch);
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_delta_rule_summary(rule, segments->host + num_middle,
+    status = gdncp_delta_rule_summary(&rule, segments->host + num_middle,
                                       gdncp_device_list_at(segments, num_middle), num_first, NULL,
                                       &first, states->operator_scratch);
     gdncp_trace_end("segment summary", start, 0);
@@ -352,7 +346,7 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
     if (status != GDNCP_OK) {
         return status;
     }
-    status = summarise(states, &rule);
+    status = summarise(states, rule, !gdncp_op_is_absent(&inputs->initial_state));
     if (status != GDNCP_OK) {
         return status;
     }

@@ -43,8 +43,7 @@ gdncp_status_t delta_rule_grad_summary(const struct gdncp_rule_problem *problem,
                                        const gdncp_tensor_t *grad_final_state,
                                        const gdncp_tensor_t *grad_initial,
                                        gdncp_workspace_t *workspace);
-gdncp_status_t state_merge(const gdncp_tensor_t *transition, const gdncp_tensor_t *contribution,
-                           const gdncp_tensor_t *in, bool transposed, const gdncp_tensor_t *out,
+gdncp_status_t state_merge(const gdncp_state_chains_t *merge, const gdncp_tensor_t *states,
                            gdncp_workspace_t *workspace);
 gdncp_status_t gated_rmsnorm_forward(const gdncp_gated_rmsnorm_t *norm, const gdncp_tensor_t *y,
                                      gdncp_workspace_t *workspace);

@@ -189,7 +189,7 @@ GDNCP_API void gdncp_cp_core_saved_destroy(gdncp_cp_core_saved_t *saved);
 GDNCP_API int64_t gdncp_cp_core_saved_bytes(const gdncp_cp_core_t *core);
 
 /** Inputs of the core, in its dtype or F32 where it says so; backward must be given the same again.
- * All contiguous. */
+ * qkv is contiguous, the token stride of the others is free. */
 typedef struct gdncp_cp_core_inputs {
     gdncp_tensor_t qkv; /**< [T, C]: query, key, value channels, before the convolution */
     gdncp_tensor_t z;   /**< [T, Hv dv]: the output gate; may be F32 */

@@ -228,16 +228,43 @@ GDNCP_API gdncp_status_t gdncp_delta_rule_grad_summary(
 /* ----------------------------------------------------------- state merge */
 
 /**
- * One step along a chain of segments: out = M in + U, or with @p transposed out = M' in + U.
+ * Steps that follow each other along a chain of segments: S_j = M_j S_(j-1) + U_j, or with
+ * `backward` S_j = M_j' S_(j-1) + U_j.
  *
- * @param transition    M [dk, dk] F32, contiguous
- * @param contribution  U [dk, dv] F32, contiguous
- * @param in, out       [dk, dv] F32, contiguous; out is neither of the others
+ * Step j = 0 .. count - 1 has row first + j of contribution and of the states, with `backward` row
+ * first - j. The first step that has an M has row `transition` of them, later ones the rows behind
+ * it, with `backward` before it.
  */
-GDNCP_API gdncp_status_t gdncp_state_merge(const gdncp_tensor_t *transition,
-                                           const gdncp_tensor_t *contribution,
-                                           const gdncp_tensor_t *in, bool transposed,
-                                           const gdncp_tensor_t *out, gdncp_workspace_t *workspace);
+typedef struct gdncp_state_chain {
+    int64_t first;
+    int64_t transition; /**< not read where no step has an M */
+    int64_t count;      /**< > 0 */
+    int64_t continues;  /**< 1: step 0 goes on from `in`; 0: it has no M, its state is U_0 */
+} gdncp_state_chain_t;
+
+/** Chains that do not depend on each other: no two write the same row. */
+typedef struct gdncp_state_chains {
+    gdncp_tensor_t transition;              /**< M [m, dk, dk] F32, contiguous; optional where no
+                                                 step has one */
+    gdncp_tensor_t contribution;            /**< U [n, dk, dv] F32, contiguous */
+    gdncp_tensor_t in;                      /**< [dk, dv] F32, contiguous; optional where no chain
+                                                 continues */
+    const gdncp_state_chain_t *chains;      /**< [num_chains] */
+    const gdncp_state_chain_t *chains_cuda; /**< [num_chains] in device memory; NULL on the CPU */
+    int64_t num_chains;
+    bool backward;
+} gdncp_state_chains_t;
+
+/**
+ * Walk along chains of segments, all at once: one launch on a CUDA device, OpenMP threads on the
+ * CPU. dk is at most 256 on a CUDA device.
+ *
+ * @param states  S [n, dk, dv] F32, contiguous, memory of its own; the rows of the chains' steps
+ *                are written in full, others are left alone
+ */
+GDNCP_API gdncp_status_t gdncp_state_merge(const gdncp_state_chains_t *merge,
+                                           const gdncp_tensor_t *states,
+                                           gdncp_workspace_t *workspace);
 
 /* --------------------------------------------------------- gated RMSNorm */
 

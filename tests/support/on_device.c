@@ -296,21 +296,34 @@ gdncp_status_t on_device_delta_rule_grad_summary(
     return device_call_end(&call);
 }
 
-gdncp_status_t on_device_state_merge(const gdncp_tensor_t *transition,
-                                     const gdncp_tensor_t *contribution, const gdncp_tensor_t *in,
-                                     bool transposed, const gdncp_tensor_t *out,
-                                     gdncp_workspace_t *workspace)
+/* A chain is four numbers. */
+static const gdncp_state_chains_t *
+mirror_merge(device_call_t *call, const gdncp_state_chains_t *merge, gdncp_state_chains_t *held)
+{
+    if (merge == NULL) {
+        return NULL;
+    }
+    *held = *merge;
+    device_call_input(call, &held->transition);
+    device_call_input(call, &held->contribution);
+    device_call_input(call, &held->in);
+    device_call_list(call, (const int64_t *)merge->chains,
+                     merge->chains != NULL && merge->num_chains > 0 ? 4 * merge->num_chains : 0,
+                     (const int64_t **)&held->chains_cuda);
+    return held;
+}
+
+gdncp_status_t on_device_state_merge(const gdncp_state_chains_t *merge,
+                                     const gdncp_tensor_t *states, gdncp_workspace_t *workspace)
 {
     device_call_t call;
+    gdncp_state_chains_t held;
 
     device_call_begin(&call, workspace);
-    transition = device_call_input_argument(&call, transition);
-    contribution = device_call_input_argument(&call, contribution);
-    in = device_call_input_argument(&call, in);
-    out = device_call_output_argument(&call, out);
+    merge = mirror_merge(&call, merge, &held);
+    states = device_call_output_argument(&call, states);
     while (device_call_next(&call)) {
-        call.status =
-            gdncp_state_merge(transition, contribution, in, transposed, out, call.workspace);
+        call.status = gdncp_state_merge(merge, states, call.workspace);
     }
     return device_call_end(&call);
 }

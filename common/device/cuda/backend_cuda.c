@@ -3,6 +3,7 @@
 #include "backend.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,15 +44,11 @@ static gdncp_status_t check(void)
     return result("cudaGetDeviceCount", error);
 }
 
-static gdncp_status_t info(gdncp_device_info_t *info)
+static gdncp_status_t ask(int device, gdncp_device_info_t *info)
 {
     struct cudaDeviceProp properties;
-    int device;
-    cudaError_t error = cudaGetDevice(&device);
+    const cudaError_t error = cudaGetDeviceProperties(&properties, device);
 
-    if (error == cudaSuccess) {
-        error = cudaGetDeviceProperties(&properties, device);
-    }
     if (error != cudaSuccess) {
         return fail("cudaGetDeviceProperties", error);
     }
@@ -63,6 +60,38 @@ static gdncp_status_t info(gdncp_device_info_t *info)
     };
     snprintf(info->name, sizeof info->name, "%.127s", properties.name);
     return GDNCP_OK;
+}
+
+/* What devices have said, by their numbers: launchers ask at each call, and the runtime takes its
+ * time to answer. Devices beyond these are asked each time. */
+enum { NUM_KEPT = 64 };
+
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+static gdncp_device_info_t kept[NUM_KEPT];
+static bool is_kept[NUM_KEPT];
+
+static gdncp_status_t info(gdncp_device_info_t *info)
+{
+    int device;
+    const cudaError_t error = cudaGetDevice(&device);
+    gdncp_status_t status = GDNCP_OK;
+
+    if (error != cudaSuccess) {
+        return fail("cudaGetDevice", error);
+    }
+    if (device >= NUM_KEPT) {
+        return ask(device, info);
+    }
+    pthread_mutex_lock(&kept_lock);
+    if (!is_kept[device]) {
+        status = ask(device, &kept[device]);
+        is_kept[device] = status == GDNCP_OK;
+    }
+    if (status == GDNCP_OK) {
+        *info = kept[device];
+    }
+    pthread_mutex_unlock(&kept_lock);
+    return status;
 }
 
 static gdncp_status_t alloc(size_t bytes, void **memory_p)

@@ -9,10 +9,9 @@
 #ifndef GDNCP_DELTA_RULE_CUDA_H
 #define GDNCP_DELTA_RULE_CUDA_H
 
-#include <type_traits>
-
+#include "copy_rows_cuda.h"
+#include "key_dims_cuda.h"
 #include "op_kernels_cuda.h"
-#include "tile_mma.h"
 
 extern "C" {
 #include "delta_rule_problem.h"
@@ -24,9 +23,6 @@ namespace GDNCP_KERNELS
 
 constexpr int CHUNK = GDNCP_CHUNK;
 constexpr int CHUNK_TILES = CHUNK / TILE;
-
-/* The largest head dimension, padded ones being 64, 128 and this. */
-constexpr int64_t MAX_DIM = 256;
 
 /* Of matrices over pairs of a chunk's tokens only the blocks on and below the diagonal are kept,
  * [10, 16, 16]: block (i, j) is number i (i + 1) / 2 + j. */
@@ -256,48 +252,6 @@ template <typename T>
 gdncp_status_t prepare_chunks(const gdncp_rule_problem_t &problem, const chunk_records<T> &records,
                               gdncp_stream_t stream);
 
-/*
- * shared [64, columns], rows ld apart = columns first .. first + columns of `count` rows of a head,
- * and zeros where there are none; source is its row of the chunk's first token. Rows of shared
- * memory begin at 16 bytes; first and columns are multiples of 16 elements, and a row of columns
- * has no more than 16 bytes a thread. Not done before a cp_async_commit(), cp_async_wait() and
- * sync_block().
- */
-template <typename T>
-GDNCP_FN void copy_rows(mma_element<T> *shared, int ld, int columns, const T *source,
-                        int64_t stride, int first, int width, int count, bool aligned)
-{
-    constexpr bool same = sizeof(T) == sizeof(mma_element<T>);
-    constexpr int piece = 16 / (int)sizeof(T);
-
-    if (same && aligned) {
-        /* A thread has one column, and every so many rows. */
-        const int pieces = columns / piece;
-        const int step = num_threads() / pieces;
-        const int column = thread_index() % pieces * piece;
-        const int from = first + column;
-        const bool inside = from >= 0 && from < width;
-
-        for (int row = thread_index() / pieces; row < CHUNK && step * pieces > thread_index();
-             row += step) {
-            const bool exists = inside && row < count;
-
-            cp_async_16(shared + row * ld + column, exists ? source + row * stride + from : source,
-                        exists ? 16 : 0);
-        }
-        return;
-    }
-    for (int i = thread_index(); i < CHUNK * columns; i += num_threads()) {
-        const int row = i / columns;
-        const int column = i % columns;
-        const int from = first + column;
-        const bool inside = row < count && from >= 0 && from < width;
-
-        shared[row * ld + column] =
-            from_float<mma_element<T>>(inside ? to_float(source[row * stride + from]) : 0.0f);
-    }
-}
-
 /* shared [64, ld] = the lower blocks of a record; those above the diagonal are left as they are. */
 template <typename Element> GDNCP_FN void copy_pairs(Element *shared, int ld, const Element *record)
 {
@@ -313,18 +267,6 @@ template <typename Element> GDNCP_FN void copy_pairs(Element *shared, int ld, co
 
         cp_async_16(shared + row * ld + column, record + i * piece, 16);
     }
-}
-
-/* Calls function(std::integral_constant<int, D>()) with dk padded to D. */
-template <typename Function> gdncp_status_t with_key_dim(int64_t dk, Function function)
-{
-    if (dk <= 64) {
-        return function(std::integral_constant<int, 64>());
-    }
-    if (dk <= 128) {
-        return function(std::integral_constant<int, 128>());
-    }
-    return function(std::integral_constant<int, (int)MAX_DIM>());
 }
 
 } /* namespace GDNCP_KERNELS */

@@ -1,5 +1,9 @@
-/* One step along a chain of segments on a CUDA device. */
+/* Walks along chains of segments on a CUDA device, all at once. */
+#include <cinttypes>
+
+#include "key_dims_cuda.h"
 #include "op_kernels_cuda.h"
+#include "state_chain_cuda.h"
 
 namespace GDNCP_KERNELS
 {
@@ -7,73 +11,66 @@ namespace GDNCP_KERNELS
 namespace
 {
 
-constexpr int SIDE = 16; /* of the block of `out` that a block of threads computes, one a thread */
-constexpr int THREADS = SIDE * SIDE;
-
-struct merge {
-    const float *transition;   /* [dk, dk] */
-    const float *contribution; /* [dk, dv] */
-    const float *in;           /* [dk, dv] */
-    float *out;                /* [dk, dv] */
-    int64_t dk;
-    int64_t dv;
-    bool transposed;
+struct merge_problem {
+    state_chain shared; /* what all chains have alike */
+    const float *in;
+    const gdncp_state_chain_t *chains;
 };
 
-/* A block of M is read along its rows, whichever way it is used. */
-GDNCP_KERNEL(THREADS, 4)
-void merge_kernel(merge m)
+/* A block has 32 columns of a chain's states. */
+template <int DK, bool transposed>
+GDNCP_KERNEL((chain_layout<DK, transposed>::threads), 1)
+void merge_kernel(merge_problem problem)
 {
-    float *const left = reinterpret_cast<float *>(shared_memory()); /* [SIDE, SIDE + 1] */
-    float *const right = left + SIDE * (SIDE + 1);                  /* [SIDE, SIDE + 1] */
-    const int x = thread_index() % SIDE;
-    const int y = thread_index() / SIDE;
-    const int64_t row = block_x() * SIDE + y;
-    const int64_t column = (int64_t)block_y() * SIDE + x;
-    const bool inside = row < m.dk && column < m.dv;
-    float sum = inside ? m.contribution[row * m.dv + column] : 0.0f;
+    const gdncp_state_chain_t listed = problem.chains[block_x()];
+    state_chain chain = problem.shared;
 
-    for (int64_t first = 0; first < m.dk; first += SIDE) {
-        const int64_t m_row = m.transposed ? first + y : row;
-        const int64_t m_column = m.transposed ? block_x() * SIDE + x : first + x;
-        const bool in_m = m_row < m.dk && m_column < m.dk;
-        const bool in_state = first + y < m.dk && column < m.dv;
+    chain.in = listed.continues != 0 ? problem.in : nullptr;
+    chain.row = listed.first;
+    chain.transition = listed.transition - (listed.continues != 0 ? 0 : chain.stride);
+    chain.count = listed.count;
+    walk_chain<DK, transposed>(chain, block_y() * CHAIN_COLUMNS);
+}
 
-        left[m.transposed ? x * (SIDE + 1) + y : y * (SIDE + 1) + x] =
-            in_m ? m.transition[m_row * m.dk + m_column] : 0.0f;
-        right[y * (SIDE + 1) + x] = in_state ? m.in[(first + y) * m.dv + column] : 0.0f;
-        sync_block();
-        GDNCP_UNROLL
-        for (int i = 0; i < SIDE; i++) {
-            sum = fmaf(left[y * (SIDE + 1) + i], right[i * (SIDE + 1) + x], sum);
-        }
-        sync_block();
-    }
-    if (inside) {
-        m.out[row * m.dv + column] = sum;
-    }
+template <int DK, bool transposed>
+gdncp_status_t launch_merge(const merge_problem &problem, int64_t num_chains, gdncp_stream_t stream)
+{
+    using layout = chain_layout<DK, transposed>;
+
+    return launch("state_merge", merge_kernel<DK, transposed>,
+                  chain_grid(num_chains, problem.shared.dv), layout::threads, layout::bytes, stream,
+                  problem);
 }
 
 } /* namespace */
 
-gdncp_status_t state_merge(const gdncp_tensor_t *transition, const gdncp_tensor_t *contribution,
-                           const gdncp_tensor_t *in, bool transposed, const gdncp_tensor_t *out,
+gdncp_status_t state_merge(const gdncp_state_chains_t *merge, const gdncp_tensor_t *states,
                            gdncp_workspace_t *workspace)
 {
-    const int64_t dk = in->shape[0];
-    const int64_t dv = in->shape[1];
-    const merge arguments = {static_cast<const float *>(transition->data),
-                             static_cast<const float *>(contribution->data),
-                             static_cast<const float *>(in->data),
-                             static_cast<float *>(out->data),
-                             dk,
-                             dv,
-                             transposed};
+    const int64_t dk = states->shape[1];
+    const gdncp_stream_t stream = gdncp_workspace_stream(workspace);
+    merge_problem problem = {};
 
-    return launch("state_merge", merge_kernel,
-                  {(dk + SIDE - 1) / SIDE, (int)((dv + SIDE - 1) / SIDE), 1}, THREADS,
-                  2 * SIDE * (SIDE + 1) * sizeof(float), gdncp_workspace_stream(workspace),
-                  arguments);
+    if (dk > MAX_DIM) {
+        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
+                          "contribution: expected states of at most %" PRId64
+                          " rows on a CUDA device, got %" PRId64,
+                          MAX_DIM, dk);
+    }
+    problem.shared.transitions = static_cast<const float *>(merge->transition.data);
+    problem.shared.contributions = static_cast<const float *>(merge->contribution.data);
+    problem.shared.states = static_cast<float *>(states->data);
+    problem.shared.stride = merge->backward ? -1 : 1;
+    problem.shared.dk = (int)dk;
+    problem.shared.dv = (int)states->shape[2];
+    problem.in = static_cast<const float *>(merge->in.data);
+    problem.chains = merge->chains_cuda;
+    return with_key_dim(dk, [&](auto dim) {
+        constexpr int DK = decltype(dim)::value;
+
+        return merge->backward ? launch_merge<DK, true>(problem, merge->num_chains, stream)
+                               : launch_merge<DK, false>(problem, merge->num_chains, stream);
+    });
 }
 
 } /* namespace GDNCP_KERNELS */
