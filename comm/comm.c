@@ -32,6 +32,22 @@ static void init_comm(gdncp_comm_t *comm, gdncp_transport_t *transport, int64_t 
     };
 }
 
+gdncp_status_t gdncp_comm_wrap(gdncp_transport_t *transport, int64_t timeout_ms,
+                               gdncp_comm_t **comm_p)
+{
+    gdncp_comm_t *const comm = gdncp_memory_alloc(sizeof *comm);
+
+    if (comm == NULL) {
+        gdncp_fail_memory("a communicator");
+        gdncp_transport_keep_cause(transport);
+        transport->ops->destroy(transport);
+        return GDNCP_ERR_OUT_OF_MEMORY;
+    }
+    init_comm(comm, transport, timeout_ms);
+    *comm_p = comm;
+    return GDNCP_OK;
+}
+
 static gdncp_status_t check_bootstrap(const gdncp_bootstrap_t *bootstrap)
 {
     if (bootstrap == NULL || bootstrap->all_gather == NULL) {
@@ -56,25 +72,13 @@ gdncp_status_t gdncp_comm_create(const gdncp_bootstrap_t *bootstrap,
     int64_t timeout_ms = 0;
 
     gdncp_status_t status = check_bootstrap(bootstrap);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_timeout(options, &timeout_ms);
     }
-    status = gdncp_comm_timeout(options, &timeout_ms);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_transport_ucx_create(bootstrap, timeout_ms, &transport);
     }
-    gdncp_comm_t *const comm = gdncp_memory_alloc(sizeof *comm);
-    if (comm == NULL) {
-        return gdncp_fail_memory("a communicator");
-    }
-    status = gdncp_transport_ucx_create(bootstrap, timeout_ms, &transport);
-    if (status != GDNCP_OK) {
-        gdncp_memory_free(comm);
-        return status;
-    }
-    init_comm(comm, transport, timeout_ms);
-    *comm_p = comm;
-    return GDNCP_OK;
+    return status == GDNCP_OK ? gdncp_comm_wrap(transport, timeout_ms, comm_p) : status;
 }
 
 gdncp_status_t gdncp_comm_create_self(gdncp_comm_t **comm_p)
@@ -83,21 +87,10 @@ gdncp_status_t gdncp_comm_create_self(gdncp_comm_t **comm_p)
     int64_t timeout_ms = 0;
 
     gdncp_status_t status = gdncp_comm_timeout(NULL, &timeout_ms);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_transport_self_create(&transport);
     }
-    gdncp_comm_t *const comm = gdncp_memory_alloc(sizeof *comm);
-    if (comm == NULL) {
-        return gdncp_fail_memory("a communicator");
-    }
-    status = gdncp_transport_self_create(&transport);
-    if (status != GDNCP_OK) {
-        gdncp_memory_free(comm);
-        return status;
-    }
-    init_comm(comm, transport, timeout_ms);
-    *comm_p = comm;
-    return GDNCP_OK;
+    return status == GDNCP_OK ? gdncp_comm_wrap(transport, timeout_ms, comm_p) : status;
 }
 
 gdncp_status_t gdncp_comm_create_threads(int num_ranks, const gdncp_comm_options_t *options,
@@ -282,12 +275,22 @@ gdncp_status_t gdncp_comm_recv(gdncp_comm_t *comm, gdncp_group_t *group, void *b
 
 gdncp_status_t gdncp_comm_group_end(gdncp_comm_t *comm, gdncp_group_t *group, gdncp_stream_t stream)
 {
-    return comm->transport->ops->group_end(group, stream);
+    const gdncp_status_t status = comm->transport->ops->group_end(group, stream);
+
+    if (status != GDNCP_OK) {
+        gdncp_transport_keep_cause(comm->transport);
+    }
+    return status;
 }
 
 gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p)
 {
-    return comm->transport->ops->group_test(group, done_p);
+    const gdncp_status_t status = comm->transport->ops->group_test(group, done_p);
+
+    if (status != GDNCP_OK) {
+        gdncp_transport_keep_cause(comm->transport);
+    }
+    return status;
 }
 
 /* "0, 3, 5", or the first ones "and 12 more". */
@@ -321,7 +324,7 @@ gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
 
     for (int64_t num_polls = 0;; num_polls++) {
         bool done = false;
-        const gdncp_status_t status = comm->transport->ops->group_test(group, &done);
+        const gdncp_status_t status = gdncp_comm_group_test(comm, group, &done);
 
         if (status != GDNCP_OK || done) {
             return status;
@@ -332,9 +335,11 @@ gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
         }
     }
     list_missing_peers(comm, group, missing, sizeof missing);
-    return gdncp_fail(GDNCP_ERR_TIMEOUT,
-                      "rank %d of %d: waited %.3g s in vain for messages to or from rank %s",
-                      comm->rank, comm->size, (double)comm->timeout_ms * 1e-3, missing);
+    gdncp_fail(GDNCP_ERR_TIMEOUT,
+               "rank %d of %d: waited %.3g s in vain for messages to or from rank %s", comm->rank,
+               comm->size, (double)comm->timeout_ms * 1e-3, missing);
+    gdncp_transport_keep_cause(comm->transport);
+    return GDNCP_ERR_TIMEOUT;
 }
 
 void gdncp_comm_group_destroy(gdncp_comm_t *comm, gdncp_group_t *group)
