@@ -191,7 +191,11 @@ static gdncp_status_t create_endpoints(gdncp_ucx_t *ucx, const char *addresses, 
         const ucs_status_t status = ucp_ep_create(ucx->worker, &params, &ucx->peers[rank].endpoint);
         if (status != UCS_OK) {
             ucx->peers[rank].endpoint = NULL;
-            return gdncp_ucx_fail(ucx, rank, status, "connecting to");
+            if (gdncp_ucx_fail(ucx, rank, status, "connecting to") != GDNCP_ERR_PEER_LOST) {
+                return gdncp_ucx_fail(ucx, rank, status, "connecting to");
+            }
+            /* It may have died just now, which the first message to it tells. */
+            gdncp_ucx_lose_peer(&ucx->peers[rank], status);
         }
     }
     return GDNCP_OK;
