@@ -3,6 +3,7 @@
 #define GDNCP_COMM_INTERNAL_H
 
 #include "courier.h"
+#include "flight_recorder.h"
 #include "gdncp/comm.h"
 #include "transport.h"
 
@@ -15,6 +16,7 @@ struct gdncp_comm {
     uint64_t num_control_calls;     /* equal on all ranks, or the next control call is a mismatch */
     gdncp_status_t control_failure; /* of a control call that did not end on all ranks */
     bool is_shrunk;
+    gdncp_flight_recorder_t *recorder;
     gdncp_courier_t *courier; /* for groups of streams, while there are any */
     int64_t num_stream_groups;
     bool said_staged;              /* that device buffers are staged */
@@ -25,9 +27,10 @@ struct gdncp_comm {
 /* The time-out that the options ask for, else GDNCP_TIMEOUT, else the default. */
 gdncp_status_t gdncp_comm_timeout(const gdncp_comm_options_t *options, int64_t *timeout_ms_p);
 
-/* A communicator over a transport, which it owns; on an error the transport is destroyed. */
-gdncp_status_t gdncp_comm_wrap(gdncp_transport_t *transport, int64_t timeout_ms,
-                               gdncp_comm_t **comm_p);
+/* A communicator over a transport, which it owns; on an error the transport is destroyed. number:
+ * of gdncp_flight_next_number(). begin_ns: when its making began. */
+gdncp_status_t gdncp_comm_wrap(gdncp_transport_t *transport, int64_t timeout_ms, int64_t number,
+                               int64_t begin_ns, gdncp_comm_t **comm_p);
 
 /* All-gather of in [bytes] to out [count, bytes] between members [count] of the ranks, of which
  * this rank is number own. Unlike gdncp_comm_all_gather() it does not check what the others do. */

@@ -209,9 +209,10 @@ gdncp_status_t gdncp_comm_barrier(gdncp_comm_t *comm)
     if (headers == NULL) {
         return gdncp_fail_memory("a barrier");
     }
+    const int64_t flight = gdncp_flight_begin(comm, "barrier", "", 0, 0, 0);
     const gdncp_status_t status = open_call(comm, BARRIER, 0, GDNCP_OK, headers);
     gdncp_memory_free(headers);
-    return status;
+    return gdncp_flight_end(comm, flight, status);
 }
 
 gdncp_status_t gdncp_comm_all_gather(gdncp_comm_t *comm, const void *in, void *out, size_t bytes)
@@ -224,12 +225,14 @@ gdncp_status_t gdncp_comm_all_gather(gdncp_comm_t *comm, const void *in, void *o
     if (headers == NULL) {
         return gdncp_fail_memory("an all-gather");
     }
+    const int64_t gathered = (int64_t)bytes * (comm->size - 1);
+    const int64_t flight = gdncp_flight_begin(comm, "all-gather", "", gathered, gathered, 0);
     gdncp_status_t status = open_call(comm, ALL_GATHER, bytes, GDNCP_OK, headers);
     if (status == GDNCP_OK) {
         status = gather_all(comm, in, out, bytes);
     }
     gdncp_memory_free(headers);
-    return status;
+    return gdncp_flight_end(comm, flight, status);
 }
 
 /* sentences [size, SENTENCE_BYTES] */
@@ -250,6 +253,7 @@ gdncp_status_t gdncp_comm_agree(gdncp_comm_t *comm, gdncp_status_t own_status)
 {
     char sentence[SENTENCE_BYTES] = "";
     bool any_failed = false;
+    int64_t flight;
 
     if (own_status != GDNCP_OK) {
         snprintf(sentence, sizeof sentence, "%s", gdncp_last_error());
@@ -261,11 +265,9 @@ gdncp_status_t gdncp_comm_agree(gdncp_comm_t *comm, gdncp_status_t own_status)
         status = gdncp_fail_memory("an agreement");
         goto free_memory;
     }
+    flight = gdncp_flight_begin(comm, "agree", "", 0, 0, 0);
     status = open_call(comm, AGREE, 0, own_status, headers);
-    if (status != GDNCP_OK) {
-        goto free_memory;
-    }
-    for (int rank = 0; rank < comm->size; rank++) {
+    for (int rank = 0; rank < comm->size && status == GDNCP_OK; rank++) {
         any_failed = any_failed || headers[rank].status != GDNCP_OK;
     }
     if (any_failed) {
@@ -274,6 +276,7 @@ gdncp_status_t gdncp_comm_agree(gdncp_comm_t *comm, gdncp_status_t own_status)
             status = report_failure(comm, headers, sentences);
         }
     }
+    gdncp_flight_end(comm, flight, status);
 
 free_memory:
     gdncp_memory_free(sentences);

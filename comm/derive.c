@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "comm_internal.h"
+#include "deadline.h"
 #include "error.h"
 #include "gdncp/memory.h"
 
@@ -78,10 +79,13 @@ static gdncp_status_t create_part(part_t *part, const wish_t *wishes, gdncp_comm
     find_members(wishes, part);
     const gdncp_bootstrap_t bootstrap = {
         .rank = part->own, .size = part->count, .all_gather = gather_part, .context = part};
+    const int64_t begin_ns = gdncp_now_ns();
     const gdncp_status_t status = comm->transport->ops->create_among(
         comm->transport, part->members[0], &bootstrap, comm->timeout_ms, &transport);
 
-    return status == GDNCP_OK ? gdncp_comm_wrap(transport, comm->timeout_ms, sub_p) : status;
+    return status == GDNCP_OK ? gdncp_comm_wrap(transport, comm->timeout_ms,
+                                                gdncp_flight_next_number(), begin_ns, sub_p)
+                              : status;
 }
 
 gdncp_status_t gdncp_comm_split(gdncp_comm_t *comm, int color, int64_t key, gdncp_comm_t **sub_p)
@@ -97,6 +101,7 @@ gdncp_status_t gdncp_comm_split(gdncp_comm_t *comm, int color, int64_t key, gdnc
         own.status = GDNCP_ERR_INVALID_ARGUMENT;
         snprintf(own.sentence, sizeof own.sentence, "sub_p: expected an address, got NULL");
     }
+    const int64_t flight = gdncp_flight_begin(comm, "split", "", 0, 0, 0);
     wish_t *const wishes = gdncp_memory_alloc((size_t)comm->size * sizeof *wishes);
     part_t part = {.comm = comm,
                    .members = gdncp_memory_alloc((size_t)comm->size * sizeof *part.members)};
@@ -127,7 +132,7 @@ gdncp_status_t gdncp_comm_split(gdncp_comm_t *comm, int color, int64_t key, gdnc
 free_memory:
     gdncp_memory_free(part.members);
     gdncp_memory_free(wishes);
-    return status;
+    return gdncp_flight_end(comm, flight, status);
 }
 
 gdncp_status_t gdncp_comm_shrink(gdncp_comm_t *comm, gdncp_comm_t **survivors_p)
@@ -149,7 +154,13 @@ gdncp_status_t gdncp_comm_shrink(gdncp_comm_t *comm, gdncp_comm_t **survivors_p)
         /* Others may still wait in this communicator for what will not come. */
         gdncp_comm_abort(comm);
     }
-    const gdncp_status_t status =
+    const int64_t begin_ns = gdncp_now_ns();
+    const int64_t flight = gdncp_flight_begin(comm, "shrink", "", 0, 0, begin_ns);
+    gdncp_status_t status =
         comm->transport->ops->shrink(comm->transport, comm->timeout_ms, &transport);
-    return status == GDNCP_OK ? gdncp_comm_wrap(transport, comm->timeout_ms, survivors_p) : status;
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_wrap(transport, comm->timeout_ms, gdncp_flight_next_number(), begin_ns,
+                                 survivors_p);
+    }
+    return gdncp_flight_end(comm, flight, status);
 }

@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "export.h"
 #include "status.h"
@@ -187,6 +188,24 @@ GDNCP_API gdncp_status_t gdncp_comm_shrink(gdncp_comm_t *comm, gdncp_comm_t **su
  */
 GDNCP_API gdncp_status_t gdncp_comm_split(gdncp_comm_t *comm, int color, int64_t key,
                                           gdncp_comm_t **sub_p);
+
+/**
+ * Write the last 256 operations of a communicator as one JSON object.
+ *
+ * With rank, size, transport, the time now and the first failure of a wait ("" without one) it has
+ * "operations", oldest first: sequence (their number since the communicator was made), name, text
+ * (of a plan: its shapes), bytes_sent and bytes_received, begin_ns and end_ns on the monotonic
+ * clock, status; the last two are null for what is under way. On a CUDA device an operation ends
+ * when it is queued.
+ *
+ * Where GDNCP_FLIGHT_RECORD is set this is also written to "<value>.<rank>.json", for others than
+ * the first communicator of a process "<value>.<rank>.<number>.json": whenever an operation fails,
+ * and at the next poll after SIGUSR1. The handler for that signal is installed with the first such
+ * communicator; it sets a flag and calls the handler that was there before.
+ *
+ * @return GDNCP_OK, GDNCP_ERR_INVALID_ARGUMENT, GDNCP_ERR_IO.
+ */
+GDNCP_API gdncp_status_t gdncp_comm_write_flight_record(const gdncp_comm_t *comm, FILE *stream);
 
 GDNCP_END_DECLS
 
