@@ -51,12 +51,12 @@ void gdncp_watch_destroy(gdncp_watch_t *watch)
     gdncp_liveness_destroy(&watch->liveness);
     for (int rank = 0; watch->watched != NULL && rank < watch->size; rank++) {
         gdncp_memory_free(watch->watched[rank].record);
+        gdncp_memory_free(watch->watched[rank].set);
     }
     gdncp_memory_free((void *)watch->peers);
     gdncp_memory_free(watch->links);
     gdncp_memory_free(watch->polled);
     gdncp_memory_free(watch->watched);
-    gdncp_memory_free(watch->sets);
     gdncp_memory_free(watch->own_set);
     gdncp_memory_free(watch->decided_set);
     pthread_mutex_destroy(&watch->mutex);
@@ -106,11 +106,10 @@ static gdncp_status_t alloc_ranks(gdncp_watch_t *watch, size_t size)
     watch->polled =
         gdncp_memory_alloc((MAX_LINKS + 2 + GDNCP_WATCH_MAX_VISITORS) * sizeof *watch->polled);
     watch->watched = gdncp_memory_alloc(size * sizeof *watch->watched);
-    watch->sets = gdncp_memory_alloc(size * size * sizeof *watch->sets);
     watch->own_set = gdncp_memory_alloc(size * sizeof *watch->own_set);
     watch->decided_set = gdncp_memory_alloc(size * sizeof *watch->decided_set);
     if (peers == NULL || watch->links == NULL || watch->polled == NULL || watch->watched == NULL ||
-        watch->sets == NULL || watch->own_set == NULL || watch->decided_set == NULL) {
+        watch->own_set == NULL || watch->decided_set == NULL) {
         return gdncp_fail_memory("the watch over other ranks");
     }
     memset(watch->watched, 0, size * sizeof *watch->watched);

@@ -187,8 +187,9 @@ bool gdncp_watch_candidate(const gdncp_watch_t *watch, const gdncp_watch_address
 
 void gdncp_watch_tune_socket(const gdncp_watch_t *watch, int fd)
 {
-    /* A machine that is gone, or a cable, answers nothing: asked four times in the time-out. */
-    const int64_t step_s = watch->timeout_ms / 4000;
+    /* A machine that is gone, or a cable, answers nothing: found in half the time-out, so that
+     * waits end by saying who is lost. */
+    const int64_t step_s = watch->timeout_ms / 8000;
     const int step = step_s < 1 ? 1 : step_s > 3600 ? 3600 : (int)step_s;
     const unsigned unanswered_ms = (unsigned)step * 4000;
     const int tries = 3;

@@ -27,11 +27,6 @@ void gdncp_watch_hear_join(gdncp_watch_t *watch, int rank, const void *record, s
     gdncp_links_flood(watch, GDNCP_NEWS_JOIN, rank, rank, record, bytes);
 }
 
-static bool *set_of(const gdncp_watch_t *watch, int rank)
-{
-    return watch->sets + (size_t)rank * (size_t)watch->size;
-}
-
 static int count_set(const gdncp_watch_t *watch, const bool *set)
 {
     int count = 0;
@@ -50,16 +45,20 @@ static bool are_equal(const gdncp_watch_t *watch, const bool *a, const bool *b)
 void gdncp_watch_hear_announce(gdncp_watch_t *watch, int rank, const bool *set)
 {
     gdncp_watched_t *const watched = &watch->watched[rank];
-    bool *const known = set_of(watch, rank);
+    const size_t bytes = (size_t)watch->size * sizeof *set;
 
     /* Over the longer of two ways comes what is known already, or less. */
-    if (watched->has_announced && count_set(watch, set) <= count_set(watch, known)) {
+    if (watched->set != NULL && count_set(watch, set) <= count_set(watch, watched->set)) {
         return;
     }
-    watched->has_announced = true;
-    memcpy(known, set, (size_t)watch->size * sizeof *set);
-    gdncp_links_flood(watch, GDNCP_NEWS_ANNOUNCE, rank, rank, known,
-                      (size_t)watch->size * sizeof *known);
+    if (watched->set == NULL) {
+        watched->set = gdncp_memory_alloc(bytes);
+    }
+    if (watched->set == NULL) {
+        return; /* as if it were late */
+    }
+    memcpy(watched->set, set, bytes);
+    gdncp_links_flood(watch, GDNCP_NEWS_ANNOUNCE, rank, rank, watched->set, bytes);
 }
 
 void gdncp_watch_hear_decide(gdncp_watch_t *watch, const bool *set)
@@ -82,8 +81,9 @@ static bool announce(gdncp_watch_t *watch)
     for (int rank = 0; rank < watch->size; rank++) {
         watch->own_set[rank] = watch->watched[rank].fate != GDNCP_FATE_ALIVE;
     }
-    if (watch->watched[watch->rank].has_announced &&
-        are_equal(watch, watch->own_set, set_of(watch, watch->rank))) {
+    const bool *const announced = watch->watched[watch->rank].set;
+
+    if (announced != NULL && are_equal(watch, watch->own_set, announced)) {
         return false;
     }
     gdncp_watch_hear_announce(watch, watch->rank, watch->own_set);
@@ -94,9 +94,10 @@ static bool announce(gdncp_watch_t *watch)
 static int find_differing(const gdncp_watch_t *watch)
 {
     for (int rank = 0; rank < watch->size; rank++) {
-        if (!watch->own_set[rank] &&
-            (!watch->watched[rank].has_joined || !watch->watched[rank].has_announced ||
-             !are_equal(watch, set_of(watch, rank), watch->own_set))) {
+        const gdncp_watched_t *const watched = &watch->watched[rank];
+
+        if (!watch->own_set[rank] && (!watched->has_joined || watched->set == NULL ||
+                                      !are_equal(watch, watched->set, watch->own_set))) {
             return rank;
         }
     }

@@ -64,9 +64,9 @@ typedef struct gdncp_watched {
     int seen_by;
     char text[GDNCP_WATCH_TEXT_BYTES];
     bool has_joined; /* the agreement */
-    bool has_announced;
     void *record;
     size_t record_bytes;
+    bool *set; /* [size]: whom it announced as gone; NULL: nothing yet */
 } gdncp_watched_t;
 
 typedef enum gdncp_news {
@@ -103,7 +103,6 @@ struct gdncp_watch {
     struct pollfd *polled; /* [num_links + 2 + GDNCP_WATCH_MAX_VISITORS] */
 
     gdncp_watched_t *watched; /* [size] */
-    bool *sets;               /* [size, size]: what each rank announced */
     bool *own_set;            /* [size] */
     bool *decided_set;        /* [size] */
     bool decided;
