@@ -173,9 +173,7 @@ static void a_death_is_told_only_after_last_words(void **state)
     (void)state;
     start_fleet(&fleet, 2, false);
     kill_rank(&fleet, 1);
-    while (verdict(fleet.watches[0]) == GDNCP_OK) {
-        look_all(&fleet);
-    }
+    wait_for_verdicts(&fleet, "rank 1 is lost");
     const int64_t now_ms = gdncp_now_ms();
     /* What was waited for since just now. */
     assert_int_equal(gdncp_watch_verdict(fleet.watches[0], true, now_ms, now_ms + 19), GDNCP_OK);
@@ -196,8 +194,10 @@ static void leaving_is_no_death(void **state)
     start_fleet(&fleet, SIZE, false);
     gdncp_watch_leave(fleet.watches[LEAVER], "it was bored");
     kill_rank(&fleet, LEAVER);
+    const int64_t deadline = gdncp_deadline_after(5000);
     for (int rank = 0; rank < SIZE; rank++) {
         while (rank != LEAVER && !gdncp_watch_is_gone(fleet.watches[rank], LEAVER)) {
+            assert_true(gdncp_now_ms() < deadline);
             look_all(&fleet);
         }
     }
