@@ -331,6 +331,7 @@ typedef struct agreeing {
     int rank;
     int64_t delay_ms;
     int64_t timeout_ms;
+    bool leaves; /* at once, while others may not have agreed yet */
     gdncp_status_t status;
     char sentence[400];
     const bool *lost;
@@ -348,6 +349,9 @@ static void *agree_thread(void *context)
     agreeing->status = gdncp_watch_agree(agreeing->watch, record, (size_t)(10 + agreeing->rank),
                                          agreeing->timeout_ms, &agreeing->lost);
     snprintf(agreeing->sentence, sizeof agreeing->sentence, "%s", gdncp_last_error());
+    if (agreeing->leaves) {
+        gdncp_watch_leave(agreeing->watch, "");
+    }
     return NULL;
 }
 
@@ -358,7 +362,8 @@ static void start_agreeing(agreeing_t *all, const fleet_t *fleet, int64_t timeou
         all[rank] = (agreeing_t){.watch = fleet->watches[rank],
                                  .rank = rank,
                                  .delay_ms = (int64_t)(test_random_u64(random) % 20),
-                                 .timeout_ms = timeout_ms};
+                                 .timeout_ms = timeout_ms,
+                                 .leaves = test_random_u64(random) % 2 == 0};
     }
 }
 

@@ -140,8 +140,16 @@ bool gdncp_links_are_flushed(const gdncp_watch_t *watch);
 /* Expect no connection of a peer that is gone any more. */
 void gdncp_links_forget(gdncp_watch_t *watch, int peer);
 void gdncp_links_close(gdncp_watch_t *watch);
-void gdncp_listeners_close(gdncp_watch_t *watch);
-void gdncp_bytes_free(gdncp_bytes_t *bytes);
+/* Make a connection that was accepted the link that awaits it; false where none does. */
+bool gdncp_link_adopt(gdncp_watch_t *watch, const gdncp_watch_greeting_t *greeting, int fd);
+
+/* watch_visitors.c */
+
+/* After a poll of visitors [GDNCP_WATCH_MAX_VISITORS] and listeners [2]. */
+void gdncp_visitors_serve(gdncp_watch_t *watch, const struct pollfd *of_visitors,
+                          const struct pollfd *of_listeners, int64_t now_ms);
+/* Let nobody in any more. */
+void gdncp_visitors_close(gdncp_watch_t *watch);
 
 /* watch.c */
 

@@ -1,6 +1,5 @@
 /* The sockets of a watch: they connect, greet, and carry frames. */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,12 +10,11 @@
 
 #define GREETING_MAGIC 0x67646e6377617463u
 #define FRAME_MAGIC 0x67647761u
-#define TRY_MS 1000    /* to connect to one address */
-#define REST_MS 50     /* before the next try */
-#define SILENT_MS 5000 /* a visitor that does not say who it is */
+#define TRY_MS 1000 /* to connect to one address */
+#define REST_MS 50  /* before the next try */
 #define READ_BYTES 4096
 
-void gdncp_bytes_free(gdncp_bytes_t *bytes)
+static void free_bytes(gdncp_bytes_t *bytes)
 {
     gdncp_memory_free(bytes->data);
     *bytes = (gdncp_bytes_t){0};
@@ -62,8 +60,8 @@ static void close_link(gdncp_link_t *link)
 {
     close_fd(&link->fd);
     link->state = GDNCP_LINK_CLOSED;
-    gdncp_bytes_free(&link->in);
-    gdncp_bytes_free(&link->out);
+    free_bytes(&link->in);
+    free_bytes(&link->out);
 }
 
 /* The peer's end, unless it has said good-bye. */
@@ -154,6 +152,26 @@ static bool greet(const gdncp_watch_t *watch, int fd, uint64_t token)
 static bool is_greeting(const gdncp_watch_greeting_t *greeting, uint64_t token)
 {
     return greeting->magic == GREETING_MAGIC && greeting->token == token;
+}
+
+bool gdncp_link_adopt(gdncp_watch_t *watch, const gdncp_watch_greeting_t *greeting, int fd)
+{
+    for (int i = 0; i < watch->num_links; i++) {
+        gdncp_link_t *const link = &watch->links[i];
+
+        if (link->state == GDNCP_LINK_AWAITED && link->peer == greeting->rank &&
+            is_greeting(greeting, watch->address.token)) {
+            gdncp_watch_tune_socket(watch, fd);
+            if (!greet(watch, fd, watch->address.token)) {
+                return false;
+            }
+            link->fd = fd;
+            link->state = GDNCP_LINK_UP;
+            send_pending(link);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* This candidate was of no use: the next one, or all again a little later. */
@@ -325,78 +343,6 @@ void gdncp_links_drain(gdncp_watch_t *watch, int peer)
     }
 }
 
-/* A visitor that has said who it is becomes the link that awaits it. */
-static void admit(gdncp_watch_t *watch, gdncp_visitor_t *visitor)
-{
-    for (int i = 0; i < watch->num_links && visitor->fd >= 0; i++) {
-        gdncp_link_t *const link = &watch->links[i];
-
-        if (link->state != GDNCP_LINK_AWAITED || link->peer != visitor->greeting.rank ||
-            !is_greeting(&visitor->greeting, watch->address.token)) {
-            continue;
-        }
-        gdncp_watch_tune_socket(watch, visitor->fd);
-        if (greet(watch, visitor->fd, watch->address.token)) {
-            link->fd = visitor->fd;
-            link->state = GDNCP_LINK_UP;
-            visitor->fd = -1;
-            send_pending(link);
-        }
-    }
-    close_fd(&visitor->fd);
-}
-
-static void read_visitor(gdncp_watch_t *watch, gdncp_visitor_t *visitor)
-{
-    const ssize_t n = recv(visitor->fd, (char *)&visitor->greeting + visitor->num_received,
-                           sizeof visitor->greeting - visitor->num_received, MSG_DONTWAIT);
-
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return;
-    }
-    if (n <= 0) {
-        close_fd(&visitor->fd);
-        return;
-    }
-    visitor->num_received += (size_t)n;
-    if (visitor->num_received == sizeof visitor->greeting) {
-        admit(watch, visitor);
-    }
-}
-
-/* Whoever finds no room waits in the listener's queue. */
-static void accept_visitors(gdncp_watch_t *watch, int listener, int64_t now_ms)
-{
-    for (int i = 0; i < GDNCP_WATCH_MAX_VISITORS; i++) {
-        gdncp_visitor_t *const visitor = &watch->visitors[i];
-
-        if (visitor->fd >= 0 && now_ms - visitor->since_ms >= SILENT_MS) {
-            close_fd(&visitor->fd);
-        }
-        if (visitor->fd >= 0) {
-            continue;
-        }
-        const int fd = accept(listener, NULL, NULL);
-
-        if (fd < 0) {
-            return;
-        }
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
-        *visitor = (gdncp_visitor_t){.fd = fd, .since_ms = now_ms};
-        read_visitor(watch, visitor);
-    }
-}
-
-void gdncp_listeners_close(gdncp_watch_t *watch)
-{
-    for (int i = 0; i < 2; i++) {
-        close_fd(&watch->listeners[i]);
-    }
-    for (int i = 0; i < GDNCP_WATCH_MAX_VISITORS; i++) {
-        close_fd(&watch->visitors[i].fd);
-    }
-}
-
 void gdncp_links_forget(gdncp_watch_t *watch, int peer)
 {
     for (int i = 0; i < watch->num_links; i++) {
@@ -417,7 +363,7 @@ void gdncp_links_close(gdncp_watch_t *watch)
         }
         close_link(&watch->links[i]);
     }
-    gdncp_listeners_close(watch);
+    gdncp_visitors_close(watch);
 }
 
 static bool awaits_anybody(const gdncp_watch_t *watch)
@@ -492,17 +438,8 @@ void gdncp_links_serve(gdncp_watch_t *watch, int wait_ms)
     for (int i = 0; i < watch->num_links; i++) {
         serve_link(watch, &watch->links[i], watch->polled[i].revents, now_ms);
     }
-    for (int i = 0; i < GDNCP_WATCH_MAX_VISITORS; i++) {
-        if (of_visitors[i].revents != 0) {
-            read_visitor(watch, &watch->visitors[i]);
-        }
-    }
-    for (int i = 0; i < 2; i++) {
-        if (of_listeners[i].revents != 0) {
-            accept_visitors(watch, watch->listeners[i], now_ms);
-        }
-    }
+    gdncp_visitors_serve(watch, of_visitors, of_listeners, now_ms);
     if (watch->listeners[0] >= 0 && !awaits_anybody(watch)) {
-        gdncp_listeners_close(watch);
+        gdncp_visitors_close(watch);
     }
 }
