@@ -11,6 +11,7 @@
 
 #define LOOK_MS 10
 #define LEAVE_MS 100
+#define MAX_MESH 32
 /* For what a lost rank sent before: this long nothing has arrived, or this long at all. */
 #define LAST_WORDS_MS 20
 #define LAST_WORDS_AT_MOST_MS 500
@@ -73,12 +74,18 @@ static bool is_power_of_two(int n)
     return n > 0 && (n & (n - 1)) == 0;
 }
 
+/* Whether ranks so far apart are connected. */
+static bool are_neighbours(int distance, int size)
+{
+    return size <= MAX_MESH || is_power_of_two(distance);
+}
+
 /* Whether ranks connect to those that many places behind them. A pair that would be connected both
  * ways is so only where the two ways are as long, so that each rank is looked for by another. */
 static bool is_distance(int distance, int size)
 {
-    return is_power_of_two(distance) &&
-           !(is_power_of_two(size - distance) && distance > size - distance);
+    return are_neighbours(distance, size) &&
+           !(are_neighbours(size - distance, size) && distance > size - distance);
 }
 
 static void add_links(gdncp_watch_t *watch)
@@ -98,7 +105,7 @@ static void add_links(gdncp_watch_t *watch)
 
 static gdncp_status_t alloc_ranks(gdncp_watch_t *watch, size_t size)
 {
-    enum { MAX_LINKS = 64 }; /* two for each power of two that is an int */
+    enum { MAX_LINKS = 64 }; /* two for each power of two that is an int; of a mesh MAX_MESH */
 
     gdncp_watch_address_t *const peers = gdncp_memory_alloc(size * sizeof *peers);
     watch->peers = peers;

@@ -1,13 +1,13 @@
 /*
  * A channel beside the data that tells the end of any rank to all others.
  *
- * Every rank keeps stream sockets to the ranks 1, 2, 4, ... places before and behind it: UNIX
- * sockets on one machine, TCP else. That is 2 log2(size) descriptors a rank, no rank that others
- * hang on, and no two survivors without a way between them until as many ranks are gone as one has
- * sockets. Whoever learns something new passes it on over all of its sockets, so that it is
- * everywhere after log2(size) steps. The end of a process closes its sockets; ranks of one machine
- * see it by its process descriptor too, which also holds where a child of the process keeps the
- * sockets open.
+ * Every rank keeps stream sockets, UNIX ones on one machine and TCP else: of up to 32 ranks to all
+ * others, else to the ranks 1, 2, 4, ... places before and behind it. That is 2 log2(size)
+ * descriptors a rank, no rank that others hang on, and no two survivors without a way between them
+ * until as many ranks are gone as one has sockets, or among up to 32 ever. Whoever learns something
+ * new passes it on over all of its sockets, so that it is everywhere after log2(size) steps. The
+ * end of a process closes its sockets; ranks of one machine see it by its process descriptor too,
+ * which also holds where a child of the process keeps the sockets open.
  *
  * There is no thread: sockets are served by gdncp_watch_look(), which every wait of a transport
  * calls. What a rank sends over the watch before it ends reaches its neighbours before its end
