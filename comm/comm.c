@@ -22,14 +22,35 @@ gdncp_status_t gdncp_comm_timeout(const gdncp_comm_options_t *options, int64_t *
                                      timeout_ms_p);
 }
 
-static void init_comm(gdncp_comm_t *comm, gdncp_transport_t *transport, int64_t timeout_ms)
+gdncp_status_t gdncp_comm_wrap(gdncp_transport_t *transport, int64_t timeout_ms, int64_t number,
+                               int64_t begin_ns, gdncp_comm_t **comm_p)
 {
+    gdncp_comm_t *const comm = gdncp_memory_alloc(sizeof *comm);
+    gdncp_status_t status;
+
+    if (comm == NULL) {
+        status = gdncp_fail_memory("a communicator");
+        goto destroy_transport;
+    }
     *comm = (gdncp_comm_t){
         .transport = transport,
         .rank = transport->rank,
         .size = transport->size,
         .timeout_ms = timeout_ms,
     };
+    status = gdncp_flight_create(comm->rank, number, &comm->recorder);
+    if (status != GDNCP_OK) {
+        goto destroy_transport;
+    }
+    gdncp_flight_end(comm, gdncp_flight_begin(comm, "create", "", 0, 0, begin_ns), GDNCP_OK);
+    *comm_p = comm;
+    return GDNCP_OK;
+
+destroy_transport:
+    gdncp_memory_free(comm);
+    gdncp_transport_keep_cause(transport);
+    transport->ops->destroy(transport);
+    return status;
 }
 
 static gdncp_status_t check_bootstrap(const gdncp_bootstrap_t *bootstrap)
@@ -52,57 +73,41 @@ static gdncp_status_t check_bootstrap(const gdncp_bootstrap_t *bootstrap)
 gdncp_status_t gdncp_comm_create(const gdncp_bootstrap_t *bootstrap,
                                  const gdncp_comm_options_t *options, gdncp_comm_t **comm_p)
 {
+    const int64_t begin_ns = gdncp_now_ns();
     gdncp_transport_t *transport = NULL;
     int64_t timeout_ms = 0;
 
     gdncp_status_t status = check_bootstrap(bootstrap);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_timeout(options, &timeout_ms);
     }
-    status = gdncp_comm_timeout(options, &timeout_ms);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_transport_ucx_create(bootstrap, timeout_ms, &transport);
     }
-    gdncp_comm_t *const comm = gdncp_memory_alloc(sizeof *comm);
-    if (comm == NULL) {
-        return gdncp_fail_memory("a communicator");
-    }
-    status = gdncp_transport_ucx_create(bootstrap, timeout_ms, &transport);
-    if (status != GDNCP_OK) {
-        gdncp_memory_free(comm);
-        return status;
-    }
-    init_comm(comm, transport, timeout_ms);
-    *comm_p = comm;
-    return GDNCP_OK;
+    return status == GDNCP_OK ? gdncp_comm_wrap(transport, timeout_ms, gdncp_flight_next_number(),
+                                                begin_ns, comm_p)
+                              : status;
 }
 
 gdncp_status_t gdncp_comm_create_self(gdncp_comm_t **comm_p)
 {
+    const int64_t begin_ns = gdncp_now_ns();
     gdncp_transport_t *transport = NULL;
     int64_t timeout_ms = 0;
 
     gdncp_status_t status = gdncp_comm_timeout(NULL, &timeout_ms);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_transport_self_create(&transport);
     }
-    gdncp_comm_t *const comm = gdncp_memory_alloc(sizeof *comm);
-    if (comm == NULL) {
-        return gdncp_fail_memory("a communicator");
-    }
-    status = gdncp_transport_self_create(&transport);
-    if (status != GDNCP_OK) {
-        gdncp_memory_free(comm);
-        return status;
-    }
-    init_comm(comm, transport, timeout_ms);
-    *comm_p = comm;
-    return GDNCP_OK;
+    return status == GDNCP_OK ? gdncp_comm_wrap(transport, timeout_ms, gdncp_flight_next_number(),
+                                                begin_ns, comm_p)
+                              : status;
 }
 
 gdncp_status_t gdncp_comm_create_threads(int num_ranks, const gdncp_comm_options_t *options,
                                          gdncp_comm_t **comms)
 {
+    const int64_t begin_ns = gdncp_now_ns();
     int64_t timeout_ms = 0;
     int num_made = 0;
 
@@ -120,27 +125,27 @@ gdncp_status_t gdncp_comm_create_threads(int num_ranks, const gdncp_comm_options
         status = gdncp_fail_memory("communicators of threads");
         goto free_arrays;
     }
-    for (; num_made < num_ranks; num_made++) {
-        made[num_made] = gdncp_memory_alloc(sizeof *made[num_made]);
-        if (made[num_made] == NULL) {
-            status = gdncp_fail_memory("a communicator");
-            goto free_comms;
-        }
-    }
     status = gdncp_transport_threads_create(num_ranks, transports);
     if (status != GDNCP_OK) {
-        goto free_comms;
+        goto free_arrays;
     }
-    for (int rank = 0; rank < num_ranks; rank++) {
-        init_comm(made[rank], transports[rank], timeout_ms);
-        comms[rank] = made[rank];
+    const int64_t number = gdncp_flight_next_number();
+    while (num_made < num_ranks && status == GDNCP_OK) {
+        status =
+            gdncp_comm_wrap(transports[num_made], timeout_ms, number, begin_ns, &made[num_made]);
+        num_made++;
     }
-    num_made = 0;
+    if (status == GDNCP_OK) {
+        memcpy(comms, made, (size_t)num_ranks * sizeof *comms);
+        goto free_arrays;
+    }
+    for (int rank = 0; rank < num_made - 1; rank++) {
+        gdncp_comm_destroy(made[rank]);
+    }
+    for (int rank = num_made; rank < num_ranks; rank++) {
+        transports[rank]->ops->destroy(transports[rank]);
+    }
 
-free_comms:
-    for (int rank = 0; rank < num_made; rank++) {
-        gdncp_memory_free(made[rank]);
-    }
 free_arrays:
     gdncp_memory_free(made);
     gdncp_memory_free(transports);
@@ -151,6 +156,7 @@ void gdncp_comm_destroy(gdncp_comm_t *comm)
 {
     if (comm != NULL) {
         comm->transport->ops->destroy(comm->transport);
+        gdncp_flight_destroy(comm->recorder);
         gdncp_memory_free(comm);
     }
 }
@@ -282,12 +288,23 @@ gdncp_status_t gdncp_comm_recv(gdncp_comm_t *comm, gdncp_group_t *group, void *b
 
 gdncp_status_t gdncp_comm_group_end(gdncp_comm_t *comm, gdncp_group_t *group, gdncp_stream_t stream)
 {
-    return comm->transport->ops->group_end(group, stream);
+    const gdncp_status_t status = comm->transport->ops->group_end(group, stream);
+
+    if (status != GDNCP_OK) {
+        gdncp_transport_keep_cause(comm->transport);
+    }
+    return status;
 }
 
 gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p)
 {
-    return comm->transport->ops->group_test(group, done_p);
+    const gdncp_status_t status = comm->transport->ops->group_test(group, done_p);
+
+    gdncp_flight_look(comm);
+    if (status != GDNCP_OK) {
+        gdncp_transport_keep_cause(comm->transport);
+    }
+    return status;
 }
 
 /* "0, 3, 5", or the first ones "and 12 more". */
@@ -321,7 +338,7 @@ gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
 
     for (int64_t num_polls = 0;; num_polls++) {
         bool done = false;
-        const gdncp_status_t status = comm->transport->ops->group_test(group, &done);
+        const gdncp_status_t status = gdncp_comm_group_test(comm, group, &done);
 
         if (status != GDNCP_OK || done) {
             return status;
@@ -332,9 +349,11 @@ gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
         }
     }
     list_missing_peers(comm, group, missing, sizeof missing);
-    return gdncp_fail(GDNCP_ERR_TIMEOUT,
-                      "rank %d of %d: waited %.3g s in vain for messages to or from rank %s",
-                      comm->rank, comm->size, (double)comm->timeout_ms * 1e-3, missing);
+    gdncp_fail(GDNCP_ERR_TIMEOUT,
+               "rank %d of %d: waited %.3g s in vain for messages to or from rank %s", comm->rank,
+               comm->size, (double)comm->timeout_ms * 1e-3, missing);
+    gdncp_transport_keep_cause(comm->transport);
+    return GDNCP_ERR_TIMEOUT;
 }
 
 void gdncp_comm_group_destroy(gdncp_comm_t *comm, gdncp_group_t *group)

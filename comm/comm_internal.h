@@ -3,6 +3,7 @@
 #define GDNCP_COMM_INTERNAL_H
 
 #include "courier.h"
+#include "flight_recorder.h"
 #include "gdncp/comm.h"
 #include "transport.h"
 
@@ -14,7 +15,9 @@ struct gdncp_comm {
     gdncp_comm_counters_t counters;
     uint64_t num_control_calls;     /* equal on all ranks, or the next control call is a mismatch */
     gdncp_status_t control_failure; /* of a control call that did not end on all ranks */
-    gdncp_courier_t *courier;       /* for groups of streams, while there are any */
+    bool is_shrunk;
+    gdncp_flight_recorder_t *recorder;
+    gdncp_courier_t *courier; /* for groups of streams, while there are any */
     int64_t num_stream_groups;
     bool said_staged;              /* that device buffers are staged */
     gdncp_status_t stream_failure; /* of the first group that failed there; the courier's own */
@@ -23,6 +26,16 @@ struct gdncp_comm {
 
 /* The time-out that the options ask for, else GDNCP_TIMEOUT, else the default. */
 gdncp_status_t gdncp_comm_timeout(const gdncp_comm_options_t *options, int64_t *timeout_ms_p);
+
+/* A communicator over a transport, which it owns; on an error the transport is destroyed. number:
+ * of gdncp_flight_next_number(). begin_ns: when its making began. */
+gdncp_status_t gdncp_comm_wrap(gdncp_transport_t *transport, int64_t timeout_ms, int64_t number,
+                               int64_t begin_ns, gdncp_comm_t **comm_p);
+
+/* All-gather of in [bytes] to out [count, bytes] between members [count] of the ranks, of which
+ * this rank is number own. Unlike gdncp_comm_all_gather() it does not check what the others do. */
+gdncp_status_t gdncp_comm_gather_among(gdncp_comm_t *comm, const int *members, int count, int own,
+                                       const void *in, void *out, size_t bytes);
 
 /* Groups of messages that count what they move. Contracts as in transport.h; buffers that a
  * rank sends to itself are moved but not counted. */

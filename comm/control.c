@@ -48,26 +48,27 @@ static gdncp_status_t swap(gdncp_comm_t *comm, gdncp_group_t *group, const void 
         status = ops->send(group, out, bytes, to);
     }
     if (status == GDNCP_OK) {
-        status = ops->group_end(group, NULL);
+        status = gdncp_comm_group_end(comm, group, NULL);
     }
     return status == GDNCP_OK ? gdncp_comm_group_wait(comm, group) : status;
 }
 
-/* All-gather in ceil(log2(size)) rounds (Bruck et al. 1997). Before round d = 1, 2, 4, ...
- * blocks [0, d) hold the data of ranks rank, rank + 1, ..., all modulo size. */
-static gdncp_status_t gather_blocks(gdncp_comm_t *comm, const void *in, char *out, size_t bytes)
+/* All-gather in ceil(log2(count)) rounds (Bruck et al. 1997). Before round d = 1, 2, 4, ...
+ * blocks [0, d) hold the data of members own, own + 1, ..., all modulo count. members: NULL for
+ * all ranks. */
+static gdncp_status_t gather_blocks(gdncp_comm_t *comm, const int *members, size_t count,
+                                    size_t own, const void *in, char *out, size_t bytes)
 {
-    const size_t size = (size_t)comm->size;
     gdncp_group_t *group = NULL;
 
     if (bytes == 0) {
         return GDNCP_OK;
     }
-    if (bytes > SIZE_MAX / 2 / size) {
+    if (bytes > SIZE_MAX / 2 / count) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "bytes: expected at most %zu, got %zu",
-                          SIZE_MAX / 2 / size, bytes);
+                          SIZE_MAX / 2 / count, bytes);
     }
-    char *const blocks = gdncp_memory_alloc(size * bytes);
+    char *const blocks = gdncp_memory_alloc(count * bytes);
     if (blocks == NULL) {
         return gdncp_fail_memory("an all-gather");
     }
@@ -76,24 +77,38 @@ static gdncp_status_t gather_blocks(gdncp_comm_t *comm, const void *in, char *ou
         goto free_blocks;
     }
     memcpy(blocks, in, bytes);
-    for (size_t distance = 1; distance < size; distance *= 2) {
-        const size_t count = distance < size - distance ? distance : size - distance;
-        const size_t rank = (size_t)comm->rank;
+    for (size_t distance = 1; distance < count; distance *= 2) {
+        const size_t num_blocks = distance < count - distance ? distance : count - distance;
+        const size_t to = (own + count - distance) % count;
+        const size_t from = (own + distance) % count;
 
-        status = swap(comm, group, blocks, (int)((rank + size - distance) % size),
-                      blocks + distance * bytes, (int)((rank + distance) % size), count * bytes);
+        status = swap(comm, group, blocks, members != NULL ? members[to] : (int)to,
+                      blocks + distance * bytes, members != NULL ? members[from] : (int)from,
+                      num_blocks * bytes);
         if (status != GDNCP_OK) {
             goto destroy_group;
         }
     }
-    for (size_t i = 0; i < size; i++) {
-        memcpy(out + ((size_t)comm->rank + i) % size * bytes, blocks + i * bytes, bytes);
+    for (size_t i = 0; i < count; i++) {
+        memcpy(out + (own + i) % count * bytes, blocks + i * bytes, bytes);
     }
 
 destroy_group:
     gdncp_comm_group_destroy(comm, group);
 free_blocks:
     gdncp_memory_free(blocks);
+    return status;
+}
+
+/* Between all ranks. */
+static gdncp_status_t gather_all(gdncp_comm_t *comm, const void *in, char *out, size_t bytes)
+{
+    const gdncp_status_t status =
+        gather_blocks(comm, NULL, (size_t)comm->size, (size_t)comm->rank, in, out, bytes);
+
+    if (status != GDNCP_OK) {
+        comm->control_failure = status;
+    }
     return status;
 }
 
@@ -139,9 +154,10 @@ static gdncp_status_t check_usable(const gdncp_comm_t *comm)
 {
     if (comm->control_failure != GDNCP_OK) {
         return gdncp_fail(comm->control_failure,
-                          "rank %d: this communicator can only be destroyed: "
-                          "an earlier control call ended with %s",
-                          comm->rank, gdncp_status_string(comm->control_failure));
+                          "rank %d: this communicator can only be shrunk or destroyed: "
+                          "an earlier control call ended with %s: %s",
+                          comm->rank, gdncp_status_string(comm->control_failure),
+                          gdncp_transport_cause(comm->transport));
     }
     return GDNCP_OK;
 }
@@ -163,18 +179,18 @@ static gdncp_status_t open_call(gdncp_comm_t *comm, operation_t operation, size_
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gather_blocks(comm, &mine, (char *)headers, sizeof mine);
-    if (status != GDNCP_OK) {
-        comm->control_failure = status;
-        return status;
-    }
-    return compare_headers(comm, headers);
+    status = gather_all(comm, &mine, (char *)headers, sizeof mine);
+    return status == GDNCP_OK ? compare_headers(comm, headers) : status;
 }
 
-static gdncp_status_t gather_data(gdncp_comm_t *comm, const void *in, void *out, size_t bytes)
+gdncp_status_t gdncp_comm_gather_among(gdncp_comm_t *comm, const int *members, int count, int own,
+                                       const void *in, void *out, size_t bytes)
 {
-    const gdncp_status_t status = gather_blocks(comm, in, out, bytes);
+    gdncp_status_t status = check_usable(comm);
 
+    if (status == GDNCP_OK) {
+        status = gather_blocks(comm, members, (size_t)count, (size_t)own, in, out, bytes);
+    }
     if (status != GDNCP_OK) {
         comm->control_failure = status;
     }
@@ -193,9 +209,10 @@ gdncp_status_t gdncp_comm_barrier(gdncp_comm_t *comm)
     if (headers == NULL) {
         return gdncp_fail_memory("a barrier");
     }
+    const int64_t flight = gdncp_flight_begin(comm, "barrier", "", 0, 0, 0);
     const gdncp_status_t status = open_call(comm, BARRIER, 0, GDNCP_OK, headers);
     gdncp_memory_free(headers);
-    return status;
+    return gdncp_flight_end(comm, flight, status);
 }
 
 gdncp_status_t gdncp_comm_all_gather(gdncp_comm_t *comm, const void *in, void *out, size_t bytes)
@@ -208,12 +225,14 @@ gdncp_status_t gdncp_comm_all_gather(gdncp_comm_t *comm, const void *in, void *o
     if (headers == NULL) {
         return gdncp_fail_memory("an all-gather");
     }
+    const int64_t gathered = (int64_t)bytes * (comm->size - 1);
+    const int64_t flight = gdncp_flight_begin(comm, "all-gather", "", gathered, gathered, 0);
     gdncp_status_t status = open_call(comm, ALL_GATHER, bytes, GDNCP_OK, headers);
     if (status == GDNCP_OK) {
-        status = gather_data(comm, in, out, bytes);
+        status = gather_all(comm, in, out, bytes);
     }
     gdncp_memory_free(headers);
-    return status;
+    return gdncp_flight_end(comm, flight, status);
 }
 
 /* sentences [size, SENTENCE_BYTES] */
@@ -234,6 +253,7 @@ gdncp_status_t gdncp_comm_agree(gdncp_comm_t *comm, gdncp_status_t own_status)
 {
     char sentence[SENTENCE_BYTES] = "";
     bool any_failed = false;
+    int64_t flight;
 
     if (own_status != GDNCP_OK) {
         snprintf(sentence, sizeof sentence, "%s", gdncp_last_error());
@@ -245,19 +265,18 @@ gdncp_status_t gdncp_comm_agree(gdncp_comm_t *comm, gdncp_status_t own_status)
         status = gdncp_fail_memory("an agreement");
         goto free_memory;
     }
+    flight = gdncp_flight_begin(comm, "agree", "", 0, 0, 0);
     status = open_call(comm, AGREE, 0, own_status, headers);
-    if (status != GDNCP_OK) {
-        goto free_memory;
-    }
-    for (int rank = 0; rank < comm->size; rank++) {
+    for (int rank = 0; rank < comm->size && status == GDNCP_OK; rank++) {
         any_failed = any_failed || headers[rank].status != GDNCP_OK;
     }
     if (any_failed) {
-        status = gather_data(comm, sentence, sentences, sizeof sentence);
+        status = gather_all(comm, sentence, sentences, sizeof sentence);
         if (status == GDNCP_OK) {
             status = report_failure(comm, headers, sentences);
         }
     }
+    gdncp_flight_end(comm, flight, status);
 
 free_memory:
     gdncp_memory_free(sentences);

@@ -6,12 +6,17 @@
 #include <stdint.h>
 #include <time.h>
 
-static inline int64_t gdncp_now_ms(void)
+static inline int64_t gdncp_now_ns(void)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static inline int64_t gdncp_now_ms(void)
+{
+    return gdncp_now_ns() / 1000000;
 }
 
 static inline int64_t gdncp_deadline_after(int64_t timeout_ms)

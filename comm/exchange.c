@@ -31,11 +31,13 @@ struct gdncp_exchange {
     void *memory;         /* what all stagings point into */
     int64_t packed_bytes; /* in one run */
     int64_t unpacked_bytes;
-    int64_t received_bytes;
     const void *in; /* of the run in flight */
     void *out;
 
+    int64_t sent_bytes; /* in one run */
+    int64_t received_bytes;
     bool in_flight;
+    int64_t flight;         /* number in the flight record of the run in flight */
     gdncp_status_t failure; /* of an earlier run, after which there is no other */
 };
 
@@ -84,7 +86,6 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
             exchange->unpacked_bytes += message->recv_bytes;
             next += staged_bytes(message->recv_bytes, false);
         }
-        exchange->received_bytes += message->recv_bytes;
     }
     return GDNCP_OK;
 }
@@ -131,7 +132,11 @@ static gdncp_status_t make_exchange(gdncp_comm_t *comm, const gdncp_plan_t *plan
     if (exchange == NULL) {
         return gdncp_fail_memory("an exchange");
     }
-    *exchange = (gdncp_exchange_t){.comm = comm, .plan = plan};
+    *exchange =
+        (gdncp_exchange_t){.comm = comm, .plan = plan, .sent_bytes = gdncp_plan_bytes_sent(plan)};
+    for (int64_t m = 0; m < plan->num_messages; m++) {
+        exchange->received_bytes += plan->messages[m].recv_bytes;
+    }
     status = device == GDNCP_DEVICE_CUDA
                  ? gdncp_device_exchange_create(comm, plan, &exchange->device)
                  : make_parts(exchange);
@@ -363,20 +368,22 @@ gdncp_status_t gdncp_exchange_start(gdncp_exchange_t *exchange, const void *in, 
     if (status != GDNCP_OK) {
         return status;
     }
+    exchange->flight =
+        gdncp_flight_begin(exchange->comm, exchange->plan->name, exchange->plan->text,
+                           exchange->sent_bytes, exchange->received_bytes, 0);
     if (exchange->input != NULL) {
         status = gdncp_device_copy(kind_of(exchange), exchange->input, in,
                                    input_bytes(exchange->plan), stream);
         in = exchange->input;
     }
-    if (status != GDNCP_OK) {
-        exchange->failure = status;
-        return status;
+    if (status == GDNCP_OK) {
+        status = exchange->device != NULL
+                     ? gdncp_device_exchange_run(exchange->device, in, out, stream)
+                     : start_on_cpu(exchange, in, out);
     }
-    status = exchange->device != NULL ? gdncp_device_exchange_run(exchange->device, in, out, stream)
-                                      : start_on_cpu(exchange, in, out);
     if (status != GDNCP_OK) {
         exchange->failure = status;
-        return status;
+        return gdncp_flight_end(exchange->comm, exchange->flight, status);
     }
     exchange->in_flight = true;
     return GDNCP_OK;
@@ -388,17 +395,22 @@ static gdncp_status_t finish(gdncp_exchange_t *exchange, gdncp_status_t status)
     exchange->in_flight = false;
     if (status != GDNCP_OK) {
         exchange->failure = status;
-        return status;
+    } else {
+        unpack(exchange);
     }
-    unpack(exchange);
-    return GDNCP_OK;
+    return gdncp_flight_end(exchange->comm, exchange->flight, status);
 }
 
 /* Nothing is left to do: what is queued in the stream from now on finds the result. */
 static gdncp_status_t end_on_device(gdncp_exchange_t *exchange)
 {
-    exchange->in_flight = false;
-    return gdncp_exchange_check(exchange);
+    const gdncp_status_t status = gdncp_exchange_check(exchange);
+
+    if (exchange->in_flight) {
+        exchange->in_flight = false;
+        gdncp_flight_end(exchange->comm, exchange->flight, status);
+    }
+    return status;
 }
 
 /* Make progress with a run that is in flight. */

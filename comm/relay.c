@@ -2,6 +2,7 @@
 #include "relay.h"
 
 #include "error.h"
+#include "flight_recorder.h"
 #include "gdncp/device.h"
 #include "gdncp/exchange.h"
 #include "gdncp/memory.h"
@@ -209,8 +210,9 @@ static gdncp_status_t walk_chains(const gdncp_relay_t *relay, const direction_t 
 
 /* Gather, walk, scatter. Chains that need nothing from another owner are walked first, so that
  * whoever waits for them waits least. */
-static gdncp_status_t run(gdncp_relay_t *relay, const direction_t *direction, const float *outgoing,
-                          float *gathered, const float *transitions, float *incoming)
+static gdncp_status_t run_parts(gdncp_relay_t *relay, const direction_t *direction,
+                                const float *outgoing, float *gathered, const float *transitions,
+                                float *incoming)
 {
     const gdncp_relay_walk_t *const walk = direction->walk;
     gdncp_relay_run_t chains = {.backward = direction == &relay->backward,
@@ -253,6 +255,17 @@ static gdncp_status_t run(gdncp_relay_t *relay, const direction_t *direction, co
         return status;
     }
     return direction->sending != NULL ? gdncp_handover_wait(direction->sending) : GDNCP_OK;
+}
+
+static gdncp_status_t run(gdncp_relay_t *relay, const direction_t *direction, const float *outgoing,
+                          float *gathered, const float *transitions, float *incoming)
+{
+    const int64_t flight = gdncp_flight_begin(
+        relay->comm, direction == &relay->forward ? "relay forward" : "relay backward", "", 0, 0,
+        0);
+
+    return gdncp_flight_end(relay->comm, flight,
+                            run_parts(relay, direction, outgoing, gathered, transitions, incoming));
 }
 
 gdncp_status_t gdncp_relay_forward(gdncp_relay_t *relay, const float *outgoing, float *kept,

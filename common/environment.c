@@ -24,6 +24,9 @@ static const struct {
     [GDNCP_VARIABLE_EMULATOR_SEED] = {"GDNCP_EMULATOR_SEED", "0",
                                       "order of emulated threads and streams: 0 by number, "
                                       "others at random"},
+    [GDNCP_VARIABLE_FLIGHT_RECORD] = {"GDNCP_FLIGHT_RECORD", "nothing is written",
+                                      "a communicator's last operations go to <this>.<rank>.json "
+                                      "on errors and SIGUSR1"},
 };
 
 const char *gdncp_launcher_variable(const char *name)

@@ -8,6 +8,7 @@
 #define GDNCP_CONFORMANCE_TRANSPORT_H
 
 #include "conformance_control.h"
+#include "conformance_derive.h"
 #include "conformance_failures.h"
 #include "conformance_messages.h"
 
@@ -33,6 +34,12 @@ static const conformance_case_t conformance_cases[] = {
     {"different_control_calls_are_told", different_control_calls_are_told, 0},
     {"destroyed_groups_receive_nothing", destroyed_groups_receive_nothing, 0},
     {"arguments_are_checked", arguments_are_checked, 0},
+    {"splits_follow_color_and_key", splits_follow_color_and_key, 0},
+    {"arguments_of_splits_are_checked", arguments_of_splits_are_checked, 0},
+    {"communicators_are_independent", communicators_are_independent, 0},
+    {"aborts_stay_in_their_communicator", aborts_stay_in_their_communicator, 0},
+    {"shrinking_leaves_the_others", shrinking_leaves_the_others, 0},
+    {"late_ranks_are_left_out", late_ranks_are_left_out, 500},
 };
 
 enum { NUM_CONFORMANCE_CASES = sizeof conformance_cases / sizeof conformance_cases[0] };

@@ -23,7 +23,7 @@ typedef struct forked_ranks {
     int statuses[MAX_FORKED_RANKS]; /* as of waitpid() */
 } forked_ranks_t;
 
-static void start_forked(forked_ranks_t *ranks, int size, forked_body_t *body, void *context)
+static inline void start_forked(forked_ranks_t *ranks, int size, forked_body_t *body, void *context)
 {
     gdncp_fork_group_t *group = NULL;
 
@@ -51,7 +51,7 @@ static void start_forked(forked_ranks_t *ranks, int size, forked_body_t *body, v
 
 /* Reaps in the order of the deaths, as a launcher does: a process that is dead but not reaped
  * looks alive to the others. The number of ranks that did not exit with 0. */
-static int finish_forked(forked_ranks_t *ranks)
+static inline int finish_forked(forked_ranks_t *ranks)
 {
     int num_failed = 0;
 
@@ -73,7 +73,7 @@ static int finish_forked(forked_ranks_t *ranks)
     return num_failed;
 }
 
-static int run_forked(int size, forked_body_t *body, void *context)
+static inline int run_forked(int size, forked_body_t *body, void *context)
 {
     forked_ranks_t ranks;
 

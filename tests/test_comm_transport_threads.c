@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "conformance_transport.h"
+#include "leftovers.h"
 
 #define MAX_RANKS 8
 
@@ -159,6 +160,23 @@ static void arguments_of_creation_are_checked(void **state)
     gdncp_comm_destroy(comm);
 }
 
+static void descriptors_do_not_grow(void **state)
+{
+    const int num_before = count_files("/proc/self/fd");
+
+    (void)state;
+    for (int i = 0; i < 10000; i++) {
+        gdncp_comm_t *comms[3];
+
+        assert_int_equal(gdncp_comm_create_self(&comms[2]), GDNCP_OK);
+        assert_int_equal(gdncp_comm_create_threads(2, NULL, comms), GDNCP_OK);
+        for (int rank = 0; rank < 3; rank++) {
+            gdncp_comm_destroy(comms[rank]);
+        }
+    }
+    assert_int_equal(count_files("/proc/self/fd"), num_before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +185,7 @@ int main(void)
         cmocka_unit_test(leaving_is_told),
         cmocka_unit_test(last_words_arrive),
         cmocka_unit_test(arguments_of_creation_are_checked),
+        cmocka_unit_test(descriptors_do_not_grow),
     };
 
     return cmocka_run_group_tests_name("transport_threads", tests, NULL, NULL);

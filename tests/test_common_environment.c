@@ -118,6 +118,7 @@ static void table_has_every_variable(void **state)
     assert_non_null(strstr(text, "GDNCP_PORT"));
     assert_non_null(strstr(text, "GDNCP_CUDA"));
     assert_non_null(strstr(text, "GDNCP_EMULATOR_SEED"));
+    assert_non_null(strstr(text, "GDNCP_FLIGHT_RECORD"));
     assert_non_null(strstr(text, "unset"));
     for (size_t i = 0; i < size; i++) {
         lines += text[i] == '\n';

@@ -1,4 +1,5 @@
-/* What the groups of all backends share: room for messages, and when it may be used. */
+/* What all backends share: room for a group's messages, when it may be used, and what failed. */
+#include <stdio.h>
 #include <string.h>
 
 #include "error.h"
@@ -44,4 +45,18 @@ gdncp_status_t gdncp_group_add(gdncp_group_t *group)
     }
     group->num_messages++;
     return GDNCP_OK;
+}
+
+const char *gdncp_transport_cause(const gdncp_transport_t *transport)
+{
+    return atomic_load_explicit(&transport->has_cause, memory_order_acquire) ? transport->cause
+                                                                             : "";
+}
+
+void gdncp_transport_keep_cause(gdncp_transport_t *transport)
+{
+    if (!atomic_load_explicit(&transport->has_cause, memory_order_relaxed)) {
+        snprintf(transport->cause, sizeof transport->cause, "%s", gdncp_last_error());
+        atomic_store_explicit(&transport->has_cause, true, memory_order_release);
+    }
 }

@@ -1,18 +1,51 @@
+/* What ranks that are threads share, and how some of them come to share another. */
 #include "threads_hub.h"
 
+#include <stdio.h>
+
+#include "deadline.h"
 #include "error.h"
 #include "gdncp/memory.h"
 
-void gdncp_hub_destroy(gdncp_hub_t *hub)
+static void destroy_hub(gdncp_hub_t *hub);
+
+static void drop_users(gdncp_hub_t *hub, int count)
+{
+    if (atomic_fetch_sub(&hub->num_users, count) == count) {
+        destroy_hub(hub);
+    }
+}
+
+static void free_hub(gdncp_hub_t *hub)
+{
+    gdncp_memory_free(hub->channels);
+    gdncp_memory_free(hub->left);
+    gdncp_memory_free(hub->is_survivor);
+    gdncp_memory_free(hub);
+}
+
+static void destroy_hub(gdncp_hub_t *hub)
 {
     const size_t num_channels = (size_t)hub->size * (size_t)hub->size;
 
+    while (hub->children != NULL) {
+        gdncp_hub_child_t *const child = hub->children;
+
+        hub->children = child->next;
+        drop_users(child->hub, child->num_missing); /* who will not come any more */
+        gdncp_memory_free(child);
+    }
     for (size_t i = 0; i < num_channels; i++) {
         pthread_mutex_destroy(&hub->channels[i].mutex);
     }
-    gdncp_memory_free(hub->channels);
-    gdncp_memory_free(hub->left);
-    gdncp_memory_free(hub);
+    pthread_mutex_destroy(&hub->mutex);
+    free_hub(hub);
+}
+
+void gdncp_hub_leave(gdncp_hub_t *hub, int rank)
+{
+    atomic_store(&hub->left[rank], true);
+    drop_users(hub, 1);
 }
 
 gdncp_status_t gdncp_hub_create(int size, gdncp_hub_t **hub_p)
@@ -26,16 +59,20 @@ gdncp_status_t gdncp_hub_create(int size, gdncp_hub_t **hub_p)
     hub->size = size;
     atomic_init(&hub->num_users, size);
     atomic_init(&hub->aborted_by, -1);
+    hub->children = NULL;
+    hub->is_aborting = false;
+    hub->is_shrunk = false;
     hub->left = gdncp_memory_alloc((size_t)size * sizeof *hub->left);
+    hub->is_survivor = gdncp_memory_alloc((size_t)size * sizeof *hub->is_survivor);
     hub->channels = gdncp_memory_alloc(num_channels * sizeof *hub->channels);
-    if (hub->left == NULL || hub->channels == NULL) {
-        gdncp_memory_free(hub->channels);
-        gdncp_memory_free(hub->left);
-        gdncp_memory_free(hub);
+    if (hub->left == NULL || hub->is_survivor == NULL || hub->channels == NULL) {
+        free_hub(hub);
         return gdncp_fail_memory("communicators of threads");
     }
+    pthread_mutex_init(&hub->mutex, NULL);
     for (int rank = 0; rank < size; rank++) {
         atomic_init(&hub->left[rank], false);
+        hub->is_survivor[rank] = false;
     }
     for (size_t i = 0; i < num_channels; i++) {
         gdncp_hub_channel_t *const channel = &hub->channels[i];
@@ -48,4 +85,101 @@ gdncp_status_t gdncp_hub_create(int size, gdncp_hub_t **hub_p)
     }
     *hub_p = hub;
     return GDNCP_OK;
+}
+
+/* With the mutex held: the child of that key, made where there is none. */
+static gdncp_status_t find_or_make(gdncp_hub_t *parent, int64_t key, int size,
+                                   gdncp_hub_child_t **child_p)
+{
+    for (gdncp_hub_child_t *child = parent->children; child != NULL; child = child->next) {
+        if (child->key == key) {
+            *child_p = child;
+            return GDNCP_OK;
+        }
+    }
+    gdncp_hub_child_t *const child = gdncp_memory_alloc(sizeof *child);
+
+    if (child == NULL) {
+        return gdncp_fail_memory("communicators of threads");
+    }
+    *child = (gdncp_hub_child_t){.next = parent->children, .key = key, .num_missing = size};
+    const gdncp_status_t status = gdncp_hub_create(size, &child->hub);
+
+    if (status != GDNCP_OK) {
+        gdncp_memory_free(child);
+        return status;
+    }
+    parent->children = child;
+    *child_p = child;
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_hub_find_child(gdncp_hub_t *parent, int64_t key, int size,
+                                    gdncp_hub_t **child_p)
+{
+    gdncp_hub_child_t *child = NULL;
+
+    pthread_mutex_lock(&parent->mutex);
+    const gdncp_status_t status = find_or_make(parent, key, size, &child);
+    if (status == GDNCP_OK) {
+        *child_p = child->hub;
+        child->num_missing--;
+        if (child->num_missing == 0) {
+            gdncp_hub_child_t **link = &parent->children;
+
+            while (*link != child) {
+                link = &(*link)->next;
+            }
+            *link = child->next;
+            gdncp_memory_free(child);
+        }
+    }
+    pthread_mutex_unlock(&parent->mutex);
+    return status;
+}
+
+static bool is_anybody_missing(gdncp_hub_t *hub)
+{
+    for (int rank = 0; rank < hub->size; rank++) {
+        if (!hub->is_survivor[rank] && !atomic_load(&hub->left[rank])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool gdncp_hub_shrink(gdncp_hub_t *hub, int rank, int64_t timeout_ms)
+{
+    const int64_t deadline = gdncp_deadline_after(timeout_ms);
+
+    pthread_mutex_lock(&hub->mutex);
+    if (!hub->is_shrunk) {
+        hub->is_survivor[rank] = true;
+    }
+    for (int64_t num_polls = 0; !hub->is_shrunk; num_polls++) {
+        if (!is_anybody_missing(hub) || gdncp_now_ms() >= deadline) {
+            hub->is_shrunk = true;
+            break;
+        }
+        pthread_mutex_unlock(&hub->mutex);
+        gdncp_pause_between_polls(num_polls);
+        pthread_mutex_lock(&hub->mutex);
+    }
+    const bool is_survivor = hub->is_survivor[rank];
+
+    pthread_mutex_unlock(&hub->mutex);
+    return is_survivor;
+}
+
+void gdncp_hub_abort(gdncp_hub_t *hub, int rank, const char *cause)
+{
+    pthread_mutex_lock(&hub->mutex);
+    const bool is_first = !hub->is_aborting;
+
+    hub->is_aborting = true;
+    pthread_mutex_unlock(&hub->mutex);
+    if (is_first) {
+        snprintf(hub->abort_text, sizeof hub->abort_text, "%s", cause);
+        atomic_store(&hub->aborted_by, rank);
+    }
 }

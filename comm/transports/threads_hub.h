@@ -36,17 +36,45 @@ typedef struct gdncp_hub_channel {
     int64_t num_received;     /* used by the receiver only */
 } gdncp_hub_channel_t;
 
+/* A hub of some of the ranks, which not all of these have come for yet. */
+typedef struct gdncp_hub_child {
+    struct gdncp_hub_child *next;
+    int64_t key;
+    int num_missing;
+    struct gdncp_hub *hub;
+} gdncp_hub_child_t;
+
 /* What the ranks share; freed by the last of them. */
 typedef struct gdncp_hub {
     int size;
     atomic_int num_users;
     atomic_int aborted_by;         /* -1, or a rank */
+    char abort_text[240];          /* written before aborted_by */
     atomic_bool *left;             /* [size]: its communicator is destroyed */
     gdncp_hub_channel_t *channels; /* [from, to] */
+
+    pthread_mutex_t mutex; /* of what follows */
+    gdncp_hub_child_t *children;
+    bool is_aborting; /* somebody writes abort_text */
+    bool is_shrunk;
+    bool *is_survivor; /* [size]: has come to shrink; from is_shrunk on, is left */
 } gdncp_hub_t;
 
 gdncp_status_t gdncp_hub_create(int size, gdncp_hub_t **hub_p);
-void gdncp_hub_destroy(gdncp_hub_t *hub);
+
+/* A rank needs the hub no more. */
+void gdncp_hub_leave(gdncp_hub_t *hub, int rank);
+
+/* The hub that size ranks share who ask with the same key; made by the first of them. */
+gdncp_status_t gdncp_hub_find_child(gdncp_hub_t *parent, int64_t key, int size,
+                                    gdncp_hub_t **child_p);
+
+/* Come, and wait until all ranks have come or left, or the time-out has passed for some. Whether
+ * this rank is one of those that are left; is_survivor is final then. */
+bool gdncp_hub_shrink(gdncp_hub_t *hub, int rank, int64_t timeout_ms);
+
+/* The first to call it is the one that others are told of. */
+void gdncp_hub_abort(gdncp_hub_t *hub, int rank, const char *cause);
 
 static inline gdncp_hub_channel_t *gdncp_hub_channel(const gdncp_hub_t *hub, int from, int to)
 {

@@ -12,6 +12,7 @@
 #ifndef GDNCP_TRANSPORT_H
 #define GDNCP_TRANSPORT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,6 +20,8 @@
 #include "gdncp/comm.h"
 #include "gdncp/status.h"
 #include "gdncp/tensor.h"
+
+enum { GDNCP_TRANSPORT_CAUSE_BYTES = 240 };
 
 typedef struct gdncp_transport gdncp_transport_t;
 
@@ -56,6 +59,16 @@ typedef struct gdncp_transport_ops {
     /* All waits, here and where the transport can reach, end with GDNCP_ERR_PEER_LOST. May be
      * called from any thread. */
     void (*abort)(gdncp_transport_t *transport);
+    /* Another transport of this kind between some of the ranks, who are those of the bootstrap;
+     * its first is rank leader here. Collective over them; all ranks make as many such calls. */
+    gdncp_status_t (*create_among)(gdncp_transport_t *transport, int leader,
+                                   const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms,
+                                   gdncp_transport_t **among_p);
+    /* Another transport of this kind between the ranks that are left, in their order; they agree
+     * on who that is, also if one of them ends meanwhile. Whoever does not come within timeout_ms
+     * is left out, and gets GDNCP_ERR_PEER_LOST should it come later. At most once. */
+    gdncp_status_t (*shrink)(gdncp_transport_t *transport, int64_t timeout_ms,
+                             gdncp_transport_t **survivors_p);
     void (*destroy)(gdncp_transport_t *transport);
 } gdncp_transport_ops_t;
 
@@ -64,7 +77,17 @@ struct gdncp_transport {
     const gdncp_transport_ops_t *ops;
     int rank;
     int size;
+    /* The first failure of a wait, which the others are told by an abort or the destruction. Read
+     * by gdncp_transport_cause() from any thread, as it is written once. */
+    atomic_bool has_cause;
+    char cause[GDNCP_TRANSPORT_CAUSE_BYTES];
 };
+
+/* "" where nothing failed. */
+const char *gdncp_transport_cause(const gdncp_transport_t *transport);
+
+/* Keep this thread's last error as the cause, unless there is one. */
+void gdncp_transport_keep_cause(gdncp_transport_t *transport);
 
 /* The head of every backend's groups. */
 struct gdncp_group {

@@ -168,6 +168,25 @@ static void abort_transport(gdncp_transport_t *transport)
     atomic_store(&((self_transport_t *)transport)->aborted, true);
 }
 
+static gdncp_status_t create_among(gdncp_transport_t *transport, int leader,
+                                   const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms,
+                                   gdncp_transport_t **among_p)
+{
+    (void)transport;
+    (void)leader;
+    (void)bootstrap;
+    (void)timeout_ms;
+    return gdncp_transport_self_create(among_p);
+}
+
+static gdncp_status_t shrink(gdncp_transport_t *transport, int64_t timeout_ms,
+                             gdncp_transport_t **survivors_p)
+{
+    (void)transport;
+    (void)timeout_ms;
+    return gdncp_transport_self_create(survivors_p);
+}
+
 static void destroy(gdncp_transport_t *transport)
 {
     gdncp_memory_free(transport);
@@ -185,6 +204,8 @@ static const gdncp_transport_ops_t self_ops = {
     .group_destroy = group_destroy,
     .describe_lanes = describe_lanes,
     .abort = abort_transport,
+    .create_among = create_among,
+    .shrink = shrink,
     .destroy = destroy,
 };
 

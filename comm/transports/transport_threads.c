@@ -22,13 +22,14 @@ typedef struct threads_transport {
     gdncp_transport_t base;
     gdncp_hub_t *hub;
     threads_group_t *in_flight; /* list; this rank's thread only */
+    int64_t num_created_among;  /* equal on all ranks */
 } threads_transport_t;
 
 struct threads_group {
     gdncp_group_t base;
     threads_group_t *next; /* in flight */
     gdncp_status_t status; /* of a group that failed while another one was tested */
-    char sentence[256];
+    char sentence[400];
     int64_t num_done;               /* all messages before this one are done */
     gdncp_hub_message_t messages[]; /* [base.max_messages] */
 };
@@ -281,6 +282,12 @@ static void progress_group(threads_group_t *group)
     }
 }
 
+/* Of an abort that has a cause. */
+static const char *abort_prefix(const gdncp_hub_t *hub)
+{
+    return hub->abort_text[0] != '\0' ? ", after: " : "";
+}
+
 static void progress(threads_transport_t *transport)
 {
     const int aborted_by = atomic_load(&transport->hub->aborted_by);
@@ -289,8 +296,9 @@ static void progress(threads_transport_t *transport)
     for (threads_group_t *group = transport->in_flight; group != NULL; group = next) {
         next = group->next;
         if (aborted_by >= 0) {
-            fail_group(group, GDNCP_ERR_PEER_LOST, "rank %d: rank %d aborted the communicator",
-                       transport->base.rank, aborted_by);
+            fail_group(group, GDNCP_ERR_PEER_LOST, "rank %d: rank %d aborted the communicator%s%s",
+                       transport->base.rank, aborted_by, abort_prefix(transport->hub),
+                       transport->hub->abort_text);
         } else {
             progress_group(group);
         }
@@ -305,8 +313,9 @@ static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
 
     (void)stream;
     if (aborted_by >= 0) {
-        return gdncp_fail(GDNCP_ERR_PEER_LOST, "rank %d: rank %d aborted the communicator",
-                          transport->base.rank, aborted_by);
+        return gdncp_fail(GDNCP_ERR_PEER_LOST, "rank %d: rank %d aborted the communicator%s%s",
+                          transport->base.rank, aborted_by, abort_prefix(transport->hub),
+                          transport->hub->abort_text);
     }
     for (int64_t i = 0; i < group->base.num_messages; i++) {
         gdncp_hub_message_t *const message = &group->messages[i];
@@ -373,21 +382,53 @@ static gdncp_status_t describe_lanes(gdncp_transport_t *transport, int peer, cha
 
 static void abort_transport(gdncp_transport_t *base)
 {
-    int nobody = -1;
-
-    atomic_compare_exchange_strong(&((threads_transport_t *)base)->hub->aborted_by, &nobody,
-                                   base->rank);
+    gdncp_hub_abort(((threads_transport_t *)base)->hub, base->rank, gdncp_transport_cause(base));
 }
 
 static void destroy(gdncp_transport_t *base)
 {
-    gdncp_hub_t *const hub = ((threads_transport_t *)base)->hub;
-
-    atomic_store(&hub->left[base->rank], true);
-    if (atomic_fetch_sub(&hub->num_users, 1) == 1) {
-        gdncp_hub_destroy(hub);
-    }
+    gdncp_hub_leave(((threads_transport_t *)base)->hub, base->rank);
     gdncp_memory_free(base);
+}
+
+/* One rank's part of a hub, which it leaves where that cannot be made. */
+static gdncp_status_t enter_hub(gdncp_hub_t *hub, int rank, gdncp_transport_t **transport_p);
+
+static gdncp_status_t create_among(gdncp_transport_t *base, int leader,
+                                   const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms,
+                                   gdncp_transport_t **among_p)
+{
+    threads_transport_t *const transport = (threads_transport_t *)base;
+    const int64_t key = transport->num_created_among++ * base->size + leader;
+    gdncp_hub_t *hub = NULL;
+
+    (void)timeout_ms; /* nothing waits */
+    const gdncp_status_t status = gdncp_hub_find_child(transport->hub, key, bootstrap->size, &hub);
+    return status == GDNCP_OK ? enter_hub(hub, bootstrap->rank, among_p) : status;
+}
+
+static gdncp_status_t shrink(gdncp_transport_t *base, int64_t timeout_ms,
+                             gdncp_transport_t **survivors_p)
+{
+    enum { KEY = -1 }; /* that no call of create_among() has */
+    gdncp_hub_t *const old = ((threads_transport_t *)base)->hub;
+    gdncp_hub_t *hub = NULL;
+    int new_rank = 0;
+    int new_size = 0;
+
+    if (!gdncp_hub_shrink(old, base->rank, timeout_ms)) {
+        return gdncp_fail(
+            GDNCP_ERR_PEER_LOST,
+            "rank %d: this rank was given up by the others: it did not come to shrink "
+            "the communicator",
+            base->rank);
+    }
+    for (int rank = 0; rank < base->size; rank++) {
+        new_rank += old->is_survivor[rank] && rank < base->rank;
+        new_size += old->is_survivor[rank];
+    }
+    const gdncp_status_t status = gdncp_hub_find_child(old, KEY, new_size, &hub);
+    return status == GDNCP_OK ? enter_hub(hub, new_rank, survivors_p) : status;
 }
 
 static const gdncp_transport_ops_t threads_ops = {
@@ -402,30 +443,46 @@ static const gdncp_transport_ops_t threads_ops = {
     .group_destroy = group_destroy,
     .describe_lanes = describe_lanes,
     .abort = abort_transport,
+    .create_among = create_among,
+    .shrink = shrink,
     .destroy = destroy,
 };
+
+static gdncp_status_t enter_hub(gdncp_hub_t *hub, int rank, gdncp_transport_t **transport_p)
+{
+    threads_transport_t *const transport = gdncp_memory_alloc(sizeof *transport);
+
+    if (transport == NULL) {
+        gdncp_hub_leave(hub, rank);
+        return gdncp_fail_memory("a communicator of threads");
+    }
+    *transport = (threads_transport_t){
+        .base = {.ops = &threads_ops, .rank = rank, .size = hub->size}, .hub = hub};
+    *transport_p = &transport->base;
+    return GDNCP_OK;
+}
 
 gdncp_status_t gdncp_transport_threads_create(int num_ranks, gdncp_transport_t **transports)
 {
     gdncp_hub_t *hub = NULL;
+    int num_entered = 0;
 
-    const gdncp_status_t status = gdncp_hub_create(num_ranks, &hub);
+    gdncp_status_t status = gdncp_hub_create(num_ranks, &hub);
     if (status != GDNCP_OK) {
         return status;
     }
-    for (int rank = 0; rank < num_ranks; rank++) {
-        threads_transport_t *const transport = gdncp_memory_alloc(sizeof *transport);
-
-        if (transport == NULL) {
-            while (rank-- > 0) {
-                gdncp_memory_free(transports[rank]);
-            }
-            gdncp_hub_destroy(hub);
-            return gdncp_fail_memory("a communicator of threads");
-        }
-        *transport = (threads_transport_t){
-            .base = {.ops = &threads_ops, .rank = rank, .size = num_ranks}, .hub = hub};
-        transports[rank] = &transport->base;
+    /* Each rank leaves the hub one way or another; with the last it is freed. */
+    while (num_entered < num_ranks && status == GDNCP_OK) {
+        status = enter_hub(hub, num_entered, &transports[num_entered]);
+        num_entered += status == GDNCP_OK;
     }
-    return GDNCP_OK;
+    if (status != GDNCP_OK) {
+        for (int rank = num_entered + 1; rank < num_ranks; rank++) {
+            gdncp_hub_leave(hub, rank);
+        }
+        for (int rank = 0; rank < num_entered; rank++) {
+            destroy(transports[rank]);
+        }
+    }
+    return status;
 }

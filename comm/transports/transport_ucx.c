@@ -11,6 +11,7 @@
 #include "ucx_internal.h"
 
 #define HELLO 0x68656c6c6f206370u
+#define SETTLE_MS 5000
 
 static gdncp_status_t wait_for_hellos(gdncp_ucx_t *ucx, gdncp_group_t *group, int64_t timeout_ms)
 {
@@ -36,9 +37,25 @@ static gdncp_status_t wait_for_hellos(gdncp_ucx_t *ucx, gdncp_group_t *group, in
                       ucx->base.rank, ucx->base.size, (double)timeout_ms * 1e-3, missing);
 }
 
-/* One message with every peer each way: connections are up afterwards, so that a later time-out
- * is not one of setting them up. */
-static gdncp_status_t say_hello(gdncp_ucx_t *ucx, int64_t timeout_ms)
+/* A watch that is late, as where a firewall keeps it out, is no reason to fail. */
+static gdncp_status_t wait_for_watch(gdncp_ucx_t *ucx, int64_t timeout_ms)
+{
+    const int64_t deadline = gdncp_deadline_after(timeout_ms < SETTLE_MS ? timeout_ms : SETTLE_MS);
+
+    for (int64_t num_polls = 0; !gdncp_watch_is_settled(ucx->watch); num_polls++) {
+        const int64_t now_ms = gdncp_now_ms();
+
+        if (now_ms >= deadline) {
+            break;
+        }
+        gdncp_watch_look(ucx->watch, now_ms, true);
+        ucp_worker_progress(ucx->worker);
+        gdncp_pause_between_polls(num_polls);
+    }
+    return gdncp_watch_verdict(ucx->watch, false, 0, INT64_MAX);
+}
+
+gdncp_status_t gdncp_ucx_say_hello(gdncp_ucx_t *ucx, int64_t timeout_ms)
 {
     const gdncp_transport_ops_t *const ops = ucx->base.ops;
     const int size = ucx->base.size;
@@ -76,36 +93,45 @@ static gdncp_status_t say_hello(gdncp_ucx_t *ucx, int64_t timeout_ms)
 
 free_hellos:
     gdncp_memory_free(hellos);
-    return status;
+    return status == GDNCP_OK ? wait_for_watch(ucx, timeout_ms) : status;
 }
 
-gdncp_status_t gdncp_transport_ucx_create(const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms,
-                                          gdncp_transport_t **transport_p)
+gdncp_status_t gdncp_ucx_alloc(int rank, int size, gdncp_ucx_t **ucx_p)
 {
     gdncp_ucx_t *const ucx = gdncp_memory_alloc(sizeof *ucx);
-    gdncp_ucx_peer_t *const peers = gdncp_memory_alloc((size_t)bootstrap->size * sizeof *peers);
-    gdncp_status_t status = GDNCP_OK;
+    gdncp_ucx_peer_t *const peers = gdncp_memory_alloc((size_t)size * sizeof *peers);
 
     if (ucx == NULL || peers == NULL) {
         gdncp_memory_free(peers);
         gdncp_memory_free(ucx);
         return gdncp_fail_memory("a communicator over UCX");
     }
-    for (int rank = 0; rank < bootstrap->size; rank++) {
-        peers[rank] = (gdncp_ucx_peer_t){0};
+    for (int peer = 0; peer < size; peer++) {
+        peers[peer] = (gdncp_ucx_peer_t){0};
     }
     *ucx = (gdncp_ucx_t){
-        .base = {.ops = &gdncp_ucx_ops, .rank = bootstrap->rank, .size = bootstrap->size},
+        .base = {.ops = &gdncp_ucx_ops, .rank = rank, .size = size},
         .peers = peers,
     };
-    status = gdncp_liveness_init(&ucx->liveness, bootstrap->size);
-    if (status == GDNCP_OK) {
-        status = gdncp_ucx_connect(ucx, bootstrap);
+    *ucx_p = ucx;
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_transport_ucx_create(const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms,
+                                          gdncp_transport_t **transport_p)
+{
+    gdncp_ucx_t *ucx = NULL;
+
+    gdncp_status_t status = gdncp_ucx_alloc(bootstrap->rank, bootstrap->size, &ucx);
+    if (status != GDNCP_OK) {
+        return status;
     }
+    status = gdncp_ucx_connect(ucx, bootstrap, timeout_ms);
     if (status == GDNCP_OK) {
-        status = say_hello(ucx, timeout_ms);
+        status = gdncp_ucx_say_hello(ucx, timeout_ms);
     }
     if (status != GDNCP_OK) {
+        gdncp_transport_keep_cause(&ucx->base);
         ucx->base.ops->destroy(&ucx->base);
         return status;
     }

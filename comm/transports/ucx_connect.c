@@ -8,18 +8,9 @@
 #include "gdncp/memory.h"
 #include "ucx_internal.h"
 
-#define MAGIC 0x67646e63702d3031u /* of this version of what ranks tell each other */
+#define MAGIC 0x67646e63702d3032u /* of this version of what ranks tell each other */
 #define DROP_MS 500
 #define CLOSE_MS 1000
-
-/* What a rank tells all others of itself. */
-typedef struct introduction {
-    uint64_t magic;
-    uint64_t address_bytes;
-    gdncp_process_t process;
-    int32_t status;
-    char sentence[236]; /* where status is an error */
-} introduction_t;
 
 gdncp_status_t gdncp_ucx_fail(const gdncp_ucx_t *ucx, int peer, ucs_status_t ucs_status,
                               const char *what)
@@ -136,14 +127,12 @@ static gdncp_status_t gather(const gdncp_bootstrap_t *bootstrap, const void *in,
 /* introductions [size]: written on success. A rank that could not open UCX says so here, so that
  * nobody waits for it. */
 static gdncp_status_t introduce(const gdncp_ucx_t *ucx, const gdncp_bootstrap_t *bootstrap,
-                                gdncp_status_t own_status, size_t address_bytes,
-                                introduction_t *introductions)
+                                gdncp_status_t own_status, gdncp_ucx_introduction_t *introductions,
+                                gdncp_ucx_introduction_t *own_p)
 {
-    introduction_t own = {.magic = MAGIC,
-                          .address_bytes = address_bytes,
-                          .process = ucx->liveness.own,
-                          .status = (int32_t)own_status};
+    gdncp_ucx_introduction_t own = *own_p;
 
+    own.status = (int32_t)own_status;
     if (own_status != GDNCP_OK) {
         snprintf(own.sentence, sizeof own.sentence, "%s", gdncp_last_error());
     }
@@ -155,7 +144,7 @@ static gdncp_status_t introduce(const gdncp_ucx_t *ucx, const gdncp_bootstrap_t 
         return status;
     }
     for (int rank = 0; rank < ucx->base.size; rank++) {
-        const introduction_t *const other = &introductions[rank];
+        const gdncp_ucx_introduction_t *const other = &introductions[rank];
 
         if (other->magic != MAGIC) {
             return gdncp_fail(GDNCP_ERR_MISMATCH,
@@ -202,7 +191,11 @@ static gdncp_status_t create_endpoints(gdncp_ucx_t *ucx, const char *addresses, 
         const ucs_status_t status = ucp_ep_create(ucx->worker, &params, &ucx->peers[rank].endpoint);
         if (status != UCS_OK) {
             ucx->peers[rank].endpoint = NULL;
-            return gdncp_ucx_fail(ucx, rank, status, "connecting to");
+            if (gdncp_ucx_fail(ucx, rank, status, "connecting to") != GDNCP_ERR_PEER_LOST) {
+                return gdncp_ucx_fail(ucx, rank, status, "connecting to");
+            }
+            /* It may have died just now, which the first message to it tells. */
+            gdncp_ucx_lose_peer(&ucx->peers[rank], status);
         }
     }
     return GDNCP_OK;
@@ -224,27 +217,54 @@ static gdncp_status_t gather_addresses(const gdncp_bootstrap_t *bootstrap, const
     return status;
 }
 
-gdncp_status_t gdncp_ucx_connect(gdncp_ucx_t *ucx, const gdncp_bootstrap_t *bootstrap)
+gdncp_status_t gdncp_ucx_open(gdncp_ucx_t *ucx, gdncp_ucx_introduction_t *introduction,
+                              ucp_address_t **address_p)
 {
-    const size_t size = (size_t)ucx->base.size;
-    ucp_address_t *address = NULL;
     size_t address_bytes = 0;
-    size_t stride = 0;
-    char *addresses = NULL;
-    gdncp_status_t status = GDNCP_OK;
 
-    introduction_t *const introductions = gdncp_memory_alloc(size * sizeof *introductions);
-    if (introductions == NULL) {
-        return gdncp_fail_memory("the addresses of ranks");
+    *introduction = (gdncp_ucx_introduction_t){.magic = MAGIC};
+    const gdncp_status_t status = gdncp_watch_open(&ucx->watch);
+    if (status != GDNCP_OK) {
+        return status;
     }
     ucs_status_t opened = open_worker(ucx);
     if (opened == UCS_OK) {
-        opened = ucp_worker_get_address(ucx->worker, &address, &address_bytes);
+        opened = ucp_worker_get_address(ucx->worker, address_p, &address_bytes);
     }
     if (opened != UCS_OK) {
-        status = gdncp_ucx_fail(ucx, -1, opened, "opening UCX");
+        return gdncp_ucx_fail(ucx, -1, opened, "opening UCX");
     }
-    status = introduce(ucx, bootstrap, status, address_bytes, introductions);
+    introduction->address_bytes = address_bytes;
+    introduction->watch = *gdncp_watch_address(ucx->watch);
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_ucx_attach(gdncp_ucx_t *ucx, const gdncp_ucx_introduction_t *introductions,
+                                const char *addresses, size_t stride, int64_t timeout_ms)
+{
+    const gdncp_status_t status =
+        gdncp_watch_connect(ucx->watch, ucx->base.rank, ucx->base.size, &introductions[0].watch,
+                            sizeof introductions[0], timeout_ms);
+
+    return status == GDNCP_OK ? create_endpoints(ucx, addresses, stride) : status;
+}
+
+gdncp_status_t gdncp_ucx_connect(gdncp_ucx_t *ucx, const gdncp_bootstrap_t *bootstrap,
+                                 int64_t timeout_ms)
+{
+    const size_t size = (size_t)ucx->base.size;
+    gdncp_ucx_introduction_t own;
+    ucp_address_t *address = NULL;
+    size_t stride = 0;
+    char *addresses = NULL;
+
+    gdncp_ucx_introduction_t *const introductions =
+        gdncp_memory_alloc(size * sizeof *introductions);
+    if (introductions == NULL) {
+        return gdncp_fail_memory("the addresses of ranks");
+    }
+    gdncp_status_t status = gdncp_ucx_open(ucx, &own, &address);
+    status = introduce(ucx, bootstrap, status, introductions, &own);
     if (status != GDNCP_OK) {
         goto release_address;
     }
@@ -252,18 +272,15 @@ gdncp_status_t gdncp_ucx_connect(gdncp_ucx_t *ucx, const gdncp_bootstrap_t *boot
         if (introductions[rank].address_bytes > stride) {
             stride = introductions[rank].address_bytes;
         }
-        if ((int)rank != ucx->base.rank) {
-            gdncp_liveness_watch(&ucx->liveness, (int)rank, &introductions[rank].process);
-        }
     }
     addresses = gdncp_memory_alloc(size * stride);
     if (addresses == NULL) {
         status = gdncp_fail_memory("the addresses of ranks");
         goto release_address;
     }
-    status = gather_addresses(bootstrap, address, address_bytes, stride, addresses);
+    status = gather_addresses(bootstrap, address, own.address_bytes, stride, addresses);
     if (status == GDNCP_OK) {
-        status = create_endpoints(ucx, addresses, stride);
+        status = gdncp_ucx_attach(ucx, introductions, addresses, stride, timeout_ms);
     }
     gdncp_memory_free(addresses);
 
@@ -365,6 +382,8 @@ static void close_endpoints(gdncp_ucx_t *ucx)
                              : NULL;
     }
     const bool flushed = finish_requests(ucx, requests, size, deadline);
+    /* After what was sent, and before connections break that others may wait on. */
+    gdncp_watch_leave(ucx->watch, gdncp_transport_cause(&ucx->base));
     ucs_status_ptr_t *const closing = gdncp_memory_alloc((size_t)size * sizeof *closing);
     for (int rank = 0; closing != NULL && rank < size; rank++) {
         gdncp_ucx_peer_t *const peer = &ucx->peers[rank];

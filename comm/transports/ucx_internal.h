@@ -2,14 +2,13 @@
 #ifndef GDNCP_UCX_INTERNAL_H
 #define GDNCP_UCX_INTERNAL_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 
 #include <ucp/api/ucp.h>
 
 #include "loopback.h"
 #include "transport.h"
-#include "ucx_liveness.h"
+#include "watch.h"
 
 /* Another rank. The two sides count alike, so the n-th send carries the n-th receive's tag. */
 typedef struct gdncp_ucx_peer {
@@ -27,15 +26,43 @@ typedef struct gdncp_ucx {
     ucp_worker_h worker;
     gdncp_ucx_peer_t *peers; /* [size] */
     gdncp_loopback_t loopback;
-    gdncp_liveness_t liveness;
-    atomic_bool aborted;
+    gdncp_watch_t *watch;
 } gdncp_ucx_t;
+
+/* What a rank tells all others of itself. */
+typedef struct gdncp_ucx_introduction {
+    uint64_t magic;
+    uint64_t address_bytes; /* of the worker */
+    gdncp_watch_address_t watch;
+    int32_t status;
+    char sentence[236]; /* where status is an error */
+} gdncp_ucx_introduction_t;
 
 /* What a UCX transport does, all but making it. */
 extern const gdncp_transport_ops_t gdncp_ucx_ops;
 
-/* Open a worker, and connect it to those of all ranks of the bootstrap. */
-gdncp_status_t gdncp_ucx_connect(gdncp_ucx_t *ucx, const gdncp_bootstrap_t *bootstrap);
+/* A transport that is not open. Freed by its destroy(). */
+gdncp_status_t gdncp_ucx_alloc(int rank, int size, gdncp_ucx_t **ucx_p);
+
+/* Open a worker and a watch. On success *address_p, of address_bytes of the introduction, is to be
+ * released to the worker. */
+gdncp_status_t gdncp_ucx_open(gdncp_ucx_t *ucx, gdncp_ucx_introduction_t *introduction,
+                              ucp_address_t **address_p);
+
+/* Begin to connect to all ranks; does not wait. introductions [size], addresses [size, stride]. */
+gdncp_status_t gdncp_ucx_attach(gdncp_ucx_t *ucx, const gdncp_ucx_introduction_t *introductions,
+                                const char *addresses, size_t stride, int64_t timeout_ms);
+
+/* All of that, with the ranks of the bootstrap. */
+gdncp_status_t gdncp_ucx_connect(gdncp_ucx_t *ucx, const gdncp_bootstrap_t *bootstrap,
+                                 int64_t timeout_ms);
+
+/* One message with every peer each way, and a watch that is connected: what comes later is not
+ * slowed down by setting up. */
+gdncp_status_t gdncp_ucx_say_hello(gdncp_ucx_t *ucx, int64_t timeout_ms);
+
+gdncp_status_t gdncp_ucx_shrink(gdncp_transport_t *transport, int64_t timeout_ms,
+                                gdncp_transport_t **survivors_p);
 
 /* Close all that gdncp_ucx_connect() opened, as far as it got; within a second or two. */
 void gdncp_ucx_disconnect(gdncp_ucx_t *ucx);

@@ -9,9 +9,7 @@
 #include "error.h"
 #include "gdncp/memory.h"
 
-#define LOOK_MS 10
-
-static gdncp_process_t find_own_process(void)
+gdncp_process_t gdncp_own_process(void)
 {
     gdncp_process_t process = {.pid = getpid()};
     struct stat name_space;
@@ -37,7 +35,7 @@ gdncp_status_t gdncp_liveness_init(gdncp_liveness_t *liveness, int size)
     for (int rank = 0; rank < size; rank++) {
         processes[rank] = (struct pollfd){.fd = -1, .events = POLLIN};
     }
-    *liveness = (gdncp_liveness_t){.own = find_own_process(), .size = size, .processes = processes};
+    *liveness = (gdncp_liveness_t){.size = size, .processes = processes};
     return GDNCP_OK;
 }
 
@@ -52,10 +50,9 @@ void gdncp_liveness_destroy(gdncp_liveness_t *liveness)
     *liveness = (gdncp_liveness_t){0};
 }
 
-void gdncp_liveness_watch(gdncp_liveness_t *liveness, int rank, const gdncp_process_t *process)
+void gdncp_liveness_watch(gdncp_liveness_t *liveness, int rank, const gdncp_process_t *own,
+                          const gdncp_process_t *process)
 {
-    const gdncp_process_t *const own = &liveness->own;
-
     if (own->pid_namespace == 0 || process->pid_namespace != own->pid_namespace ||
         memcmp(process->boot, own->boot, sizeof own->boot) != 0) {
         return;
@@ -68,11 +65,8 @@ void gdncp_liveness_watch(gdncp_liveness_t *liveness, int rank, const gdncp_proc
 #endif
 }
 
-int gdncp_liveness_next_dead(gdncp_liveness_t *liveness, int64_t now_ms)
+int gdncp_liveness_next_dead(gdncp_liveness_t *liveness)
 {
-    if (now_ms < liveness->next_look_ms) {
-        return -1;
-    }
     if (poll(liveness->processes, (nfds_t)liveness->size, 0) > 0) {
         for (int rank = 0; rank < liveness->size; rank++) {
             if (liveness->processes[rank].fd >= 0 && liveness->processes[rank].revents != 0) {
@@ -82,6 +76,5 @@ int gdncp_liveness_next_dead(gdncp_liveness_t *liveness, int64_t now_ms)
             }
         }
     }
-    liveness->next_look_ms = now_ms + LOOK_MS;
     return -1;
 }

@@ -21,21 +21,21 @@ typedef struct gdncp_process {
 } gdncp_process_t;
 
 typedef struct gdncp_liveness {
-    gdncp_process_t own;
     int size;
     struct pollfd *processes; /* [size]; fd < 0: not watched, as it is elsewhere or dead already */
-    int64_t next_look_ms;
 } gdncp_liveness_t;
+
+gdncp_process_t gdncp_own_process(void);
 
 /* Nobody is watched at first. Freed by gdncp_liveness_destroy(), as is an all-zero one. */
 gdncp_status_t gdncp_liveness_init(gdncp_liveness_t *liveness, int size);
 void gdncp_liveness_destroy(gdncp_liveness_t *liveness);
 
 /* Watch a rank, if it is a process that this one can see. */
-void gdncp_liveness_watch(gdncp_liveness_t *liveness, int rank, const gdncp_process_t *process);
+void gdncp_liveness_watch(gdncp_liveness_t *liveness, int rank, const gdncp_process_t *own,
+                          const gdncp_process_t *process);
 
-/* The rank of a process that ended since the last look, or -1. Looks every few milliseconds, and
- * else returns at once. */
-int gdncp_liveness_next_dead(gdncp_liveness_t *liveness, int64_t now_ms);
+/* The rank of a process that ended and was not told yet, or -1. */
+int gdncp_liveness_next_dead(gdncp_liveness_t *liveness);
 
 #endif

@@ -1,6 +1,7 @@
 /* Groups of messages over UCX. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "deadline.h"
 #include "error.h"
@@ -10,8 +11,7 @@
 
 #define RANK_BITS 24
 #define CANCEL_MS 200
-#define LAST_WORDS_MS 20
-#define LAST_WORDS_AT_MOST_MS 500
+#define EXPLAIN_MS 50
 
 _Static_assert(sizeof(ucp_tag_t) == 8, "a rank and a message number fit in a tag");
 
@@ -30,6 +30,7 @@ typedef struct message {
 typedef struct ucx_group {
     gdncp_group_t base;
     int64_t num_done;     /* all messages before this one are done and checked */
+    int64_t started_ms;   /* when it was ended */
     message_t messages[]; /* [base.max_messages] */
 } ucx_group_t;
 
@@ -225,20 +226,18 @@ static void cancel(ucx_group_t *group)
     }
 }
 
-static gdncp_status_t fail_aborted(const gdncp_ucx_t *ucx)
-{
-    return gdncp_fail(GDNCP_ERR_PEER_LOST, "rank %d: the communicator was aborted by this rank",
-                      ucx->base.rank);
-}
-
 static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
 {
     ucx_group_t *const group = (ucx_group_t *)base;
     gdncp_ucx_t *const ucx = ucx_of(group);
 
     (void)stream;
-    if (atomic_load(&ucx->aborted)) {
-        return fail_aborted(ucx);
+    group->started_ms = gdncp_now_ms();
+    /* After an abort. Of a rank that is lost there may be last words for this group. */
+    const gdncp_status_t status =
+        gdncp_watch_verdict(ucx->watch, false, group->started_ms, group->started_ms);
+    if (status != GDNCP_OK) {
+        return status;
     }
     group->base.in_flight = true;
     /* Receives first: a message that finds its receive needs no copy. */
@@ -281,25 +280,50 @@ static gdncp_status_t check_message(const gdncp_ucx_t *ucx, const message_t *mes
 
 /* Of a message that is pending. UCX keeps a posted receive though its sender is gone, as what was
  * sent before may be on its way. idle: nothing has arrived just now, from whomever. */
-static gdncp_status_t check_peer(const gdncp_ucx_t *ucx, const message_t *message, bool idle,
+static gdncp_status_t check_peer(const ucx_group_t *group, const message_t *message, bool idle,
                                  int64_t now_ms)
 {
+    const gdncp_ucx_t *const ucx = ucx_of(group);
     const gdncp_ucx_peer_t *const peer = &ucx->peers[message->peer];
-    const int64_t lost_for_ms = now_ms - peer->lost_ms;
+    const int64_t since_ms = peer->lost_ms > group->started_ms ? peer->lost_ms : group->started_ms;
 
-    if (peer->lost &&
-        ((idle && lost_for_ms >= LAST_WORDS_MS) || lost_for_ms >= LAST_WORDS_AT_MOST_MS)) {
+    if (peer->lost && gdncp_watch_waited_enough(idle, since_ms, now_ms)) {
         return gdncp_ucx_fail(ucx, message->peer, peer->reason, "lost");
     }
     return GDNCP_OK;
 }
 
-static void look_for_dead(gdncp_ucx_t *ucx, int64_t now_ms)
+static void look_for_gone(gdncp_ucx_t *ucx, int64_t now_ms, bool forced)
 {
-    int rank;
+    if (!gdncp_watch_look(ucx->watch, now_ms, forced)) {
+        return;
+    }
+    for (int rank = 0; rank < ucx->base.size; rank++) {
+        if (rank != ucx->base.rank && gdncp_watch_is_gone(ucx->watch, rank)) {
+            gdncp_ucx_lose_peer(&ucx->peers[rank], UCS_ERR_CONNECTION_RESET);
+        }
+    }
+}
 
-    while ((rank = gdncp_liveness_next_dead(&ucx->liveness, now_ms)) >= 0) {
-        gdncp_ucx_lose_peer(&ucx->peers[rank], UCS_ERR_CONNECTION_RESET);
+/* UCX says that a connection broke; the watch, within moments, whose end was the first and why. */
+static gdncp_status_t explain_loss(gdncp_ucx_t *ucx, int peer, gdncp_status_t status)
+{
+    const int64_t deadline = gdncp_deadline_after(EXPLAIN_MS);
+    char sentence[512];
+
+    snprintf(sentence, sizeof sentence, "%s", gdncp_last_error());
+    for (;;) {
+        const int64_t now_ms = gdncp_now_ms();
+
+        look_for_gone(ucx, now_ms, true);
+        const gdncp_status_t explained = gdncp_watch_explain(ucx->watch, peer);
+        if (explained != GDNCP_OK) {
+            return explained;
+        }
+        if (now_ms >= deadline) {
+            return gdncp_fail(status, "%s", sentence);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
 }
 
@@ -308,6 +332,7 @@ static gdncp_status_t group_test(gdncp_group_t *base, bool *done_p)
     ucx_group_t *const group = (ucx_group_t *)base;
     gdncp_ucx_t *const ucx = ucx_of(group);
     gdncp_status_t status = GDNCP_OK;
+    int peer = 0;
     bool all_done = true;
 
     if (!group->base.in_flight) {
@@ -315,18 +340,21 @@ static gdncp_status_t group_test(gdncp_group_t *base, bool *done_p)
         return GDNCP_OK;
     }
     const int64_t now_ms = gdncp_now_ms();
-    look_for_dead(ucx, now_ms);
+    look_for_gone(ucx, now_ms, false);
     const bool idle = ucp_worker_progress(ucx->worker) == 0;
-    if (atomic_load(&ucx->aborted)) {
-        status = fail_aborted(ucx);
-    }
     for (int64_t i = group->num_done; i < group->base.num_messages && status == GDNCP_OK; i++) {
         const message_t *const message = &group->messages[i];
         const bool pending = is_pending(group, message);
 
-        status = pending ? check_peer(ucx, message, idle, now_ms) : check_message(ucx, message);
+        peer = message->peer;
+        status = pending ? check_peer(group, message, idle, now_ms) : check_message(ucx, message);
         all_done = all_done && !pending;
         group->num_done += all_done && status == GDNCP_OK;
+    }
+    if (status == GDNCP_OK && !all_done) {
+        status = gdncp_watch_verdict(ucx->watch, idle, group->started_ms, now_ms);
+    } else if (status == GDNCP_ERR_PEER_LOST) {
+        status = explain_loss(ucx, peer, status);
     }
     if (status != GDNCP_OK) {
         cancel(group);
@@ -395,7 +423,16 @@ static gdncp_status_t describe_lanes(gdncp_transport_t *transport, int peer, cha
 
 static void abort_transport(gdncp_transport_t *transport)
 {
-    atomic_store(&((gdncp_ucx_t *)transport)->aborted, true);
+    gdncp_watch_abort(((gdncp_ucx_t *)transport)->watch, gdncp_transport_cause(transport));
+}
+
+static gdncp_status_t create_among(gdncp_transport_t *transport, int leader,
+                                   const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms,
+                                   gdncp_transport_t **among_p)
+{
+    (void)transport;
+    (void)leader;
+    return gdncp_transport_ucx_create(bootstrap, timeout_ms, among_p);
 }
 
 static void destroy(gdncp_transport_t *transport)
@@ -403,7 +440,10 @@ static void destroy(gdncp_transport_t *transport)
     gdncp_ucx_t *const ucx = (gdncp_ucx_t *)transport;
 
     gdncp_ucx_disconnect(ucx);
-    gdncp_liveness_destroy(&ucx->liveness);
+    if (ucx->watch != NULL) {
+        gdncp_watch_leave(ucx->watch, gdncp_transport_cause(transport));
+    }
+    gdncp_watch_destroy(ucx->watch);
     gdncp_memory_free(ucx->peers);
     gdncp_memory_free(ucx);
 }
@@ -420,5 +460,7 @@ const gdncp_transport_ops_t gdncp_ucx_ops = {
     .group_destroy = group_destroy,
     .describe_lanes = describe_lanes,
     .abort = abort_transport,
+    .create_among = create_among,
+    .shrink = gdncp_ucx_shrink,
     .destroy = destroy,
 };

@@ -2,8 +2,8 @@
  * @file
  * Communicators: a fixed group of ranks, and the transport between them.
  *
- * A communicator is used by one thread at a time. Calls marked "collective" must
- * be made by all ranks in the same order. No call waits longer than the
+ * A communicator is used by one thread at a time, but for gdncp_comm_abort(). Calls marked
+ * "collective" must be made by all ranks in the same order. No call waits longer than the
  * communicator's time-out.
  */
 #ifndef GDNCP_COMM_H
@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "export.h"
 #include "status.h"
@@ -149,10 +150,62 @@ GDNCP_API gdncp_status_t gdncp_comm_all_gather(gdncp_comm_t *comm, const void *i
 GDNCP_API gdncp_status_t gdncp_comm_agree(gdncp_comm_t *comm, gdncp_status_t status);
 
 /**
- * Stop: every wait of this rank, and of the others where the transport can tell them
- * (threads), ends with GDNCP_ERR_PEER_LOST. The communicator can then only be destroyed.
+ * Stop: every wait of all ranks ends with GDNCP_ERR_PEER_LOST, and the last error names this rank
+ * and what had failed here before. Ranks that are not waiting find out at their next call. The
+ * communicator can then only be shrunk or destroyed. From any thread.
  */
 GDNCP_API void gdncp_comm_abort(gdncp_comm_t *comm);
+
+/**
+ * Make a communicator of the ranks that are left. Collective over these; once a communicator.
+ *
+ * For use after GDNCP_ERR_PEER_LOST or GDNCP_ERR_TIMEOUT; a communicator on which a wait has
+ * failed is aborted by it, so that no survivor waits on. The ranks agree on who is left, also if
+ * another one dies meanwhile: not those that died, destroyed their communicator, or do not come
+ * within the time-out. A rank that comes too late gets GDNCP_ERR_PEER_LOST. Survivors keep their
+ * order: their ranks are numbered anew from 0. A rank that dies after the agreement is found by
+ * the next operation of the new communicator, on all of its ranks alike; shrink that one then.
+ *
+ * @param comm         still to be destroyed, before or after @p survivors_p, as its exchanges are
+ * @param survivors_p  set on success: of the same transport and time-out; free with
+ *                     gdncp_comm_destroy()
+ *
+ * @return GDNCP_OK, GDNCP_ERR_INVALID_ARGUMENT, GDNCP_ERR_OUT_OF_MEMORY, GDNCP_ERR_TRANSPORT,
+ * GDNCP_ERR_PEER_LOST where this rank was left out, GDNCP_ERR_TIMEOUT. Where it fails on one rank,
+ * the others go on without it.
+ */
+GDNCP_API gdncp_status_t gdncp_comm_shrink(gdncp_comm_t *comm, gdncp_comm_t **survivors_p);
+
+/**
+ * Make communicators of parts of the ranks. Collective; fails on all ranks or on none.
+ *
+ * Ranks of one color get a communicator of the same transport and time-out, in which they are
+ * numbered by their key, and by their rank where keys are equal. It is independent of @p comm:
+ * each may be used by a thread of its own, and destroyed in any order.
+ *
+ * @param color  < 0: this rank gets none
+ * @param sub_p  set on success, to NULL where color < 0; free with gdncp_comm_destroy()
+ */
+GDNCP_API gdncp_status_t gdncp_comm_split(gdncp_comm_t *comm, int color, int64_t key,
+                                          gdncp_comm_t **sub_p);
+
+/**
+ * Write the last 256 operations of a communicator as one JSON object.
+ *
+ * With rank, size, transport, the time now and the first failure of a wait ("" without one) it has
+ * "operations", oldest first: sequence (their number since the communicator was made), name, text
+ * (of a plan: its shapes), bytes_sent and bytes_received, begin_ns and end_ns on the monotonic
+ * clock, status; the last two are null for what is under way. On a CUDA device an operation ends
+ * when it is queued.
+ *
+ * Where GDNCP_FLIGHT_RECORD is set this is also written to "<value>.<rank>.json", for others than
+ * the first communicator of a process "<value>.<rank>.<number>.json": whenever an operation fails,
+ * and at the next poll after SIGUSR1. The handler for that signal is installed with the first such
+ * communicator; it sets a flag and calls the handler that was there before.
+ *
+ * @return GDNCP_OK, GDNCP_ERR_INVALID_ARGUMENT, GDNCP_ERR_IO.
+ */
+GDNCP_API gdncp_status_t gdncp_comm_write_flight_record(const gdncp_comm_t *comm, FILE *stream);
 
 GDNCP_END_DECLS
 

@@ -29,7 +29,7 @@
  *
  * Everything here is collective, but for handles, sizes and checks: all ranks, same order. Errors:
  * what the operators, plans and the communicator give. After an error during a run the communicator
- * can only be destroyed.
+ * can only be shrunk or destroyed.
  *
  * T = local tokens, S = sequences of the pack, Hk and Hv = key and value heads, dk and dv = head
  * dims, C = 2 Hk dk + Hv dv = conv channels, W = conv width, D = hidden size.

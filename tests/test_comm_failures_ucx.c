@@ -1,0 +1,523 @@
+/* Every operation, with one rank that dies, stops or aborts in every phase of it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+
+#include "comm_operations.h"
+#include "deadline.h"
+#include "forked_ranks.h"
+#include "leftovers.h"
+#include "random.h"
+
+#define SIZE 3
+#define MAX_SIZE 4
+#define LONG_MS 30000 /* of waits that must not come to it */
+#define STOP_MS 1000  /* of waits for a rank that is stopped */
+#define TOLD_MS 3000  /* a death must be told by then, on a machine that does much else */
+
+typedef enum fault { FAULT_KILL, FAULT_ABORT, FAULT_STOP, NUM_FAULTS } fault_t;
+typedef enum phase { PHASE_BEFORE, PHASE_BETWEEN, PHASE_MIDDLE, PHASE_WAIT, NUM_PHASES } phase_t;
+
+typedef enum scene { SCENE_OPERATION, SCENE_CREATE, SCENE_SHRINK } scene_t;
+
+typedef struct failure_case {
+    scene_t scene;
+    operation_kind_t kind;
+    bool transposed;
+    phase_t phase;
+    fault_t fault;
+    int victim;
+    int size;
+    uint64_t seed;
+} failure_case_t;
+
+/* What a rank tells the parent. */
+typedef struct outcome {
+    gdncp_status_t status;
+    int64_t told_after_ms; /* since the fault */
+    bool has_told;
+    int new_size;
+    bool tokens_are_right;
+    bool is_done;
+    char sentence[400];
+    char problem[400];
+} outcome_t;
+
+/* Between the parent and the ranks of one case. */
+typedef struct shared {
+    failure_case_t test;
+    _Atomic int64_t fault_ms;
+    _Atomic int num_ready;
+    outcome_t outcomes[MAX_SIZE];
+} shared_t;
+
+static int num_dead(const failure_case_t *test)
+{
+    return test->scene == SCENE_SHRINK ? 2 : test->fault == FAULT_ABORT ? 0 : 1;
+}
+
+static shared_t *shared_of_victim; /* for its signal handler */
+
+static void commit_fault(shared_t *shared)
+{
+    shared->fault_ms = gdncp_now_ms();
+    raise(shared->test.fault == FAULT_KILL ? SIGKILL : SIGSTOP);
+}
+
+static void on_alarm(int number)
+{
+    (void)number;
+    commit_fault(shared_of_victim);
+}
+
+/* An abort is no call for a signal handler; it may come from any thread. */
+typedef struct aborting {
+    pthread_t thread;
+    shared_t *shared;
+    gdncp_comm_t *comm;
+    int64_t delay_us;
+} aborting_t;
+
+static void *abort_later(void *context)
+{
+    const aborting_t *const aborting = context;
+
+    nanosleep(&(struct timespec){.tv_nsec = aborting->delay_us * 1000}, NULL);
+    aborting->shared->fault_ms = gdncp_now_ms();
+    gdncp_comm_abort(aborting->comm);
+    return NULL;
+}
+
+static void set_alarm(int64_t delay_us)
+{
+    const struct itimerval timer = {.it_value = {.tv_usec = delay_us}};
+
+    signal(SIGALRM, on_alarm);
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static void fail_later(shared_t *shared, gdncp_comm_t *comm, int64_t delay_us, aborting_t *aborting)
+{
+    if (shared->test.fault == FAULT_ABORT) {
+        *aborting = (aborting_t){.shared = shared, .comm = comm, .delay_us = delay_us};
+        pthread_create(&aborting->thread, NULL, abort_later, aborting);
+    } else {
+        set_alarm(delay_us);
+    }
+}
+
+static void fail_now(shared_t *shared, gdncp_comm_t *comm)
+{
+    if (shared->test.fault == FAULT_ABORT) {
+        shared->fault_ms = gdncp_now_ms();
+        gdncp_comm_abort(comm);
+    } else {
+        commit_fault(shared);
+    }
+}
+
+/* Run the operation until it fails, as it must: once well, then with the fault. */
+static gdncp_status_t run_until_failure(shared_t *shared, operation_t *operation)
+{
+    const failure_case_t *const test = &shared->test;
+    const int rank = gdncp_comm_rank(operation->comm);
+    const bool is_victim = rank == test->victim;
+    test_random_t random = {.state = test->seed};
+    const int64_t middle_us = test_random_int(&random, 1, 4000);
+    gdncp_status_t status = GDNCP_OK;
+    aborting_t aborting = {0};
+
+    for (int round = 0; status == GDNCP_OK; round++) {
+        shared->num_ready += round == 1;
+        while (round == 1 && is_victim && shared->num_ready < test->size) {
+            sched_yield(); /* all have done it once */
+        }
+        if (round == 1 && is_victim) {
+            if (test->phase == PHASE_BEFORE) {
+                fail_now(shared, operation->comm);
+            } else if (test->phase != PHASE_BETWEEN) {
+                fail_later(shared, operation->comm, test->phase == PHASE_MIDDLE ? middle_us : 5000,
+                           &aborting);
+            }
+        }
+        if (round == 1 && test->phase == PHASE_WAIT && rank == (test->victim + 1) % test->size) {
+            nanosleep(&(struct timespec){.tv_nsec = 15000000}, NULL);
+        }
+        status = start_operation(operation);
+        if (round == 1 && is_victim && test->phase == PHASE_BETWEEN && status == GDNCP_OK) {
+            fail_now(shared, operation->comm);
+        }
+        if (status == GDNCP_OK) {
+            status = wait_operation(operation);
+        }
+    }
+    if (aborting.shared != NULL) {
+        pthread_join(aborting.thread, NULL);
+    }
+    return status;
+}
+
+static void keep_outcome(shared_t *shared, outcome_t *outcome, gdncp_status_t status)
+{
+    outcome->status = status;
+    outcome->told_after_ms = gdncp_now_ms() - shared->fault_ms;
+    outcome->has_told = true;
+    snprintf(outcome->sentence, sizeof outcome->sentence, "%s", gdncp_last_error());
+}
+
+static void note(outcome_t *outcome, const char *what)
+{
+    if (outcome->problem[0] == '\0') {
+        snprintf(outcome->problem, sizeof outcome->problem, "%s: %s", what, gdncp_last_error());
+    }
+}
+
+/* Go on with those that are left, until no more than size of them are. */
+static void shrink_and_go_on(outcome_t *outcome, gdncp_comm_t *comm, int size)
+{
+    for (;;) {
+        gdncp_comm_t *survivors = NULL;
+        gdncp_status_t status;
+
+        if (gdncp_comm_shrink(comm, &survivors) != GDNCP_OK) {
+            note(outcome, "shrink");
+            gdncp_comm_destroy(comm);
+            return;
+        }
+        gdncp_comm_destroy(comm);
+        comm = survivors;
+        do {
+            status = move_tokens(comm, &outcome->tokens_are_right);
+        } while (status == GDNCP_OK && gdncp_comm_size(comm) > size);
+        if (status == GDNCP_OK) {
+            break;
+        }
+    }
+    outcome->new_size = gdncp_comm_size(comm);
+    if (gdncp_comm_barrier(comm) != GDNCP_OK) {
+        note(outcome, "barrier of the survivors");
+    }
+    gdncp_comm_destroy(comm);
+}
+
+static void play_operation(shared_t *shared, gdncp_comm_t *comm, outcome_t *outcome)
+{
+    const failure_case_t *const test = &shared->test;
+    operation_t operation;
+
+    if (make_operation(&operation, comm, test->kind, test->transposed,
+                       test->phase == PHASE_MIDDLE) != GDNCP_OK) {
+        note(outcome, "making the operation");
+    } else {
+        keep_outcome(shared, outcome, run_until_failure(shared, &operation));
+    }
+    free_operation(&operation);
+    shrink_and_go_on(outcome, comm, test->size - num_dead(test));
+}
+
+/* The last rank but the victim is dead when the others shrink; the victim dies meanwhile. */
+static void play_shrink(shared_t *shared, gdncp_comm_t *comm, outcome_t *outcome)
+{
+    const int first = shared->test.victim == shared->test.size - 1 ? 0 : shared->test.size - 1;
+    const int rank = gdncp_comm_rank(comm);
+    test_random_t random = {.state = shared->test.seed};
+    gdncp_status_t status = GDNCP_OK;
+
+    if (gdncp_comm_barrier(comm) != GDNCP_OK) {
+        note(outcome, "barrier");
+    }
+    if (rank == first) {
+        raise(SIGKILL);
+    }
+    while (status == GDNCP_OK) {
+        status = gdncp_comm_barrier(comm);
+    }
+    if (rank == shared->test.victim) {
+        shared_of_victim = shared;
+        set_alarm(test_random_int(&random, 1, 30000));
+    }
+    shrink_and_go_on(outcome, comm, shared->test.size - num_dead(&shared->test));
+}
+
+static int play(const gdncp_bootstrap_t *bootstrap, void *context)
+{
+    shared_t *const shared = context;
+    outcome_t *const outcome = &shared->outcomes[bootstrap->rank];
+    const gdncp_comm_options_t options = {.timeout_ms =
+                                              shared->test.fault == FAULT_STOP ? STOP_MS : LONG_MS};
+    const int nothing = open("/dev/null", O_WRONLY);
+    gdncp_comm_t *comm = NULL;
+
+    if (shared->test.scene != SCENE_OPERATION || shared->test.kind == OPERATION_SPLIT) {
+        /* UCX makes a segment of shared memory and then marks it as one to go with its last user;
+         * whoever is killed between the two leaves it behind. */
+        setenv("UCX_TLS", "tcp,self", 1);
+    }
+    /* UCX complains of connections that break. */
+    dup2(nothing, STDOUT_FILENO);
+    dup2(nothing, STDERR_FILENO);
+    shared_of_victim = shared;
+    if (shared->test.scene == SCENE_CREATE && bootstrap->rank == shared->test.victim) {
+        test_random_t random = {.state = shared->test.seed};
+
+        set_alarm(test_random_int(&random, 1, 30000));
+    }
+    gdncp_status_t status = gdncp_comm_create(bootstrap, &options, &comm);
+    if (shared->test.scene == SCENE_CREATE) {
+        /* The victim may have been quicker. */
+        while (status == GDNCP_OK) {
+            status = gdncp_comm_barrier(comm);
+        }
+        keep_outcome(shared, outcome, status);
+        gdncp_comm_destroy(comm);
+    } else if (status != GDNCP_OK) {
+        note(outcome, "creation");
+    } else if (shared->test.scene == SCENE_SHRINK) {
+        play_shrink(shared, comm, outcome);
+    } else {
+        play_operation(shared, comm, outcome);
+    }
+    outcome->is_done = true;
+    return 0;
+}
+
+typedef struct running {
+    forked_ranks_t ranks;
+    shared_t *shared;
+} running_t;
+
+static void start_case(running_t *running, const failure_case_t *test)
+{
+    running->shared = mmap(NULL, sizeof *running->shared, PROT_READ | PROT_WRITE,
+                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(running->shared != MAP_FAILED);
+    running->shared->test = *test;
+    start_forked(&running->ranks, test->size, play, running->shared);
+}
+
+static const char *describe_case(const failure_case_t *test)
+{
+    static const char *const phases[] = {"before", "between start and wait", "in a large message",
+                                         "in wait"};
+    static const char *const faults[] = {"killed", "aborting", "stopped"};
+    static char text[200];
+
+    snprintf(text, sizeof text, "%s, %s, rank %d of %d %s, seed %llu",
+             test->scene == SCENE_CREATE   ? "create"
+             : test->scene == SCENE_SHRINK ? "shrink"
+                                           : operation_name_of(test->kind, test->transposed),
+             phases[test->phase], test->victim, test->size, faults[test->fault],
+             (unsigned long long)test->seed);
+    return text;
+}
+
+typedef struct tally {
+    int num_cases;
+    int num_wrong;
+    int num_segments;
+    int64_t longest_ms[NUM_FAULTS];
+} tally_t;
+
+/* What is wrong with what a survivor saw, or NULL. */
+static const char *judge(const failure_case_t *test, const outcome_t *outcome)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "rank %d", test->victim);
+    if (!outcome->is_done || outcome->problem[0] != '\0') {
+        return "it did not come to its end";
+    }
+    if (test->scene != SCENE_CREATE &&
+        (outcome->new_size != test->size - num_dead(test) || !outcome->tokens_are_right)) {
+        return "the survivors are others, or their tokens are wrong";
+    }
+    if (test->scene == SCENE_SHRINK) {
+        return NULL;
+    }
+    if (outcome->status != GDNCP_ERR_PEER_LOST &&
+        !(outcome->status == GDNCP_ERR_TIMEOUT && test->fault == FAULT_STOP)) {
+        return "wrong status";
+    }
+    /* Who waits for a rank that waits for a stopped one can name but the former. */
+    if (strstr(outcome->sentence, name) == NULL &&
+        !(test->fault == FAULT_STOP && strstr(outcome->sentence, "messages to or from rank "))) {
+        return "wrong rank";
+    }
+    return outcome->told_after_ms > TOLD_MS + (test->fault == FAULT_STOP ? STOP_MS : 0)
+               ? "it heard of it late"
+               : NULL;
+}
+
+static void finish_case(running_t *running, tally_t *tally)
+{
+    const failure_case_t *const test = &running->shared->test;
+
+    for (int rank = 0; rank < test->size; rank++) {
+        if (test->fault != FAULT_STOP || rank != test->victim) {
+            waitpid(running->ranks.pids[rank], NULL, 0);
+        }
+    }
+    if (test->fault == FAULT_STOP) {
+        kill(running->ranks.pids[test->victim], SIGKILL);
+        waitpid(running->ranks.pids[test->victim], NULL, 0);
+    }
+    tally->num_cases++;
+    tally->num_segments += count_segments(running->ranks.pids, test->size);
+    for (int rank = 0; rank < test->size; rank++) {
+        const outcome_t *const outcome = &running->shared->outcomes[rank];
+        const int also_dead = test->scene != SCENE_SHRINK      ? -1
+                              : test->victim == test->size - 1 ? 0
+                                                               : test->size - 1;
+
+        if ((rank == test->victim && test->fault != FAULT_ABORT) || rank == also_dead) {
+            continue;
+        }
+        const char *const wrong = judge(test, outcome);
+        if (wrong != NULL) {
+            tally->num_wrong++;
+            printf("%s: rank %d: %s: %s after %lld ms: \"%s\", new size %d; %s\n",
+                   describe_case(test), rank, wrong, gdncp_status_string(outcome->status),
+                   (long long)outcome->told_after_ms, outcome->sentence, outcome->new_size,
+                   outcome->problem);
+        }
+        if (outcome->has_told && outcome->told_after_ms > tally->longest_ms[test->fault]) {
+            tally->longest_ms[test->fault] = outcome->told_after_ms;
+        }
+    }
+    munmap(running->shared, sizeof *running->shared);
+}
+
+/* Several at a time: most of a case is waiting. */
+static void run_cases(const failure_case_t *tests, int count, int at_a_time)
+{
+    const int num_posix = count_files("/dev/shm");
+    const int64_t begin_ms = gdncp_now_ms();
+    running_t running[8];
+    tally_t tally = {0};
+
+    for (int first = 0; first < count; first += at_a_time) {
+        const int num = count - first < at_a_time ? count - first : at_a_time;
+
+        for (int i = 0; i < num; i++) {
+            start_case(&running[i], &tests[first + i]);
+        }
+        for (int i = 0; i < num; i++) {
+            finish_case(&running[i], &tally);
+        }
+    }
+    printf("%d cases in %.1f s; told after at most: a kill %lld ms, an abort %lld ms, "
+           "a stop %lld ms\n",
+           tally.num_cases, (double)(gdncp_now_ms() - begin_ms) * 1e-3,
+           (long long)tally.longest_ms[FAULT_KILL], (long long)tally.longest_ms[FAULT_ABORT],
+           (long long)tally.longest_ms[FAULT_STOP]);
+    assert_int_equal(tally.num_wrong, 0);
+    assert_int_equal(tally.num_segments, 0);
+    assert_true(shrinks_to("/dev/shm", num_posix));
+}
+
+/* All operations and phases of one fault, each with one victim, or with all three. */
+static int list_operations(failure_case_t *tests, fault_t fault, bool all_victims,
+                           test_random_t *random)
+{
+    int count = 0;
+
+    for (int kind = 0; kind < NUM_OPERATIONS; kind++) {
+        for (int transposed = 0; transposed < (kind < NUM_PLAN_OPERATIONS ? 2 : 1); transposed++) {
+            for (int phase = 0; phase < NUM_PHASES; phase++) {
+                if (phase == PHASE_BETWEEN && kind >= NUM_PLAN_OPERATIONS) {
+                    continue;
+                }
+                for (int victim = 0; victim < SIZE; victim++) {
+                    if (!all_victims && (kind + transposed + phase) % SIZE != victim) {
+                        continue;
+                    }
+                    tests[count++] = (failure_case_t){.kind = (operation_kind_t)kind,
+                                                      .transposed = transposed == 1,
+                                                      .phase = (phase_t)phase,
+                                                      .fault = fault,
+                                                      .victim = victim,
+                                                      .size = SIZE,
+                                                      .seed = test_random_u64(random)};
+                }
+            }
+        }
+    }
+    return count;
+}
+
+enum { MAX_CASES = 256 };
+
+static void kills_are_survived(void **state)
+{
+    test_random_t random = test_random_start("kills_are_survived", 20268);
+    failure_case_t tests[MAX_CASES];
+
+    (void)state;
+    run_cases(tests, list_operations(tests, FAULT_KILL, true, &random), 3);
+}
+
+static void aborts_are_survived(void **state)
+{
+    test_random_t random = test_random_start("aborts_are_survived", 20269);
+    failure_case_t tests[MAX_CASES];
+
+    (void)state;
+    run_cases(tests, list_operations(tests, FAULT_ABORT, false, &random), 3);
+}
+
+static void stops_are_survived(void **state)
+{
+    test_random_t random = test_random_start("stops_are_survived", 20270);
+    failure_case_t tests[MAX_CASES];
+    const int count = list_operations(tests, FAULT_STOP, false, &random);
+
+    (void)state;
+    for (int i = 0; i < count / 4; i++) {
+        tests[i] = tests[4 * i + i % 4];
+    }
+    run_cases(tests, count / 4, 7);
+}
+
+static void deaths_in_creation_and_shrinking_are_survived(void **state)
+{
+    test_random_t random = test_random_start("deaths_in_creation_and_shrinking", 20271);
+    failure_case_t tests[MAX_CASES];
+    int count = 0;
+
+    (void)state;
+    for (int repeat = 0; repeat < 4; repeat++) {
+        for (int i = 0; i < 6; i++) {
+            const scene_t scene = i % 2 == 0 ? SCENE_CREATE : SCENE_SHRINK;
+
+            tests[count++] = (failure_case_t){.scene = scene,
+                                              .size = scene == SCENE_SHRINK ? MAX_SIZE : SIZE,
+                                              .victim = i < 2                   ? 0
+                                                        : i < 4                 ? 1
+                                                        : scene == SCENE_SHRINK ? MAX_SIZE - 1
+                                                                                : SIZE - 1,
+                                              .seed = test_random_u64(&random)};
+        }
+    }
+    run_cases(tests, count, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kills_are_survived),
+        cmocka_unit_test(aborts_are_survived),
+        cmocka_unit_test(stops_are_survived),
+        cmocka_unit_test(deaths_in_creation_and_shrinking_are_survived),
+    };
+
+    return cmocka_run_group_tests_name("failures_ucx", tests, NULL, NULL);
+}
