@@ -24,6 +24,8 @@ static const struct {
     [GDNCP_VARIABLE_EMULATOR_SEED] = {"GDNCP_EMULATOR_SEED", "0",
                                       "order of emulated threads and streams: 0 by number, "
                                       "others at random"},
+    [GDNCP_VARIABLE_NCCL_LIBRARY] = {"GDNCP_NCCL_LIBRARY", "libnccl.so.2",
+                                     "file of NCCL that is opened when it is first asked for"},
 };
 
 const char *gdncp_launcher_variable(const char *name)
