@@ -150,6 +150,7 @@ free_arrays:
 void gdncp_comm_destroy(gdncp_comm_t *comm)
 {
     if (comm != NULL) {
+        gdncp_nccl_destroy(comm->nccl);
         comm->transport->ops->destroy(comm->transport);
         gdncp_memory_free(comm);
     }
@@ -167,7 +168,7 @@ int gdncp_comm_size(const gdncp_comm_t *comm)
 
 gdncp_transport_kind_t gdncp_comm_transport(const gdncp_comm_t *comm)
 {
-    return comm->transport->ops->kind;
+    return comm->nccl != NULL ? GDNCP_TRANSPORT_NCCL : comm->transport->ops->kind;
 }
 
 const char *gdncp_transport_name(gdncp_transport_kind_t kind)
@@ -176,6 +177,7 @@ const char *gdncp_transport_name(gdncp_transport_kind_t kind)
         [GDNCP_TRANSPORT_UCX] = "ucx",
         [GDNCP_TRANSPORT_THREADS] = "threads",
         [GDNCP_TRANSPORT_SELF] = "self",
+        [GDNCP_TRANSPORT_NCCL] = "nccl",
     };
 
     return (unsigned)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
@@ -202,7 +204,9 @@ gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer, char *tex
                           "text: expected room for at least 1 byte, got %p with size %zu",
                           (void *)text, size);
     }
-    return comm->transport->ops->describe_lanes(comm->transport, peer, text, size);
+    const size_t used = comm->nccl != NULL ? gdncp_nccl_describe(comm->nccl, text, size) : 0;
+
+    return comm->transport->ops->describe_lanes(comm->transport, peer, text + used, size - used);
 }
 
 void gdncp_comm_counters(const gdncp_comm_t *comm, gdncp_comm_counters_t *counters)
@@ -217,6 +221,9 @@ void gdncp_comm_reset_counters(gdncp_comm_t *comm)
 
 void gdncp_comm_abort(gdncp_comm_t *comm)
 {
+    if (comm->nccl != NULL) {
+        gdncp_nccl_abort(comm->nccl);
+    }
     comm->transport->ops->abort(comm->transport);
 }
 

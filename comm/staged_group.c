@@ -1,5 +1,5 @@
-/* Messages in stream order: jobs of a courier that a stream posts and waits for. */
-#include "stream_group.h"
+/* Messages staged through pinned memory: jobs of a courier that a stream posts and waits for. */
+#include "staged_group.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -7,11 +7,12 @@
 #include "backend.h"
 #include "comm_internal.h"
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "log.h"
 #include "memory_count.h"
 
-struct gdncp_stream_group {
+struct gdncp_staged_group {
     gdncp_comm_t *comm;
     const gdncp_backend_t *backend;
     const gdncp_stream_message_t *messages;
@@ -24,7 +25,7 @@ struct gdncp_stream_group {
     gdncp_courier_job_t run;
     uint32_t *is_done; /* pinned, behind the messages: the last wait's job has ended */
 
-    void *pinned;
+    void *pinned; /* the messages, each at the next multiple of the alignment */
     int64_t pinned_bytes;
     gdncp_memory_usage_t *usage; /* who is credited for pinned */
 
@@ -32,16 +33,19 @@ struct gdncp_stream_group {
     _Atomic gdncp_status_t failure;
 };
 
-static size_t place_messages(gdncp_stream_message_t *messages, int64_t num_messages, char *pinned)
+static size_t padded(size_t bytes)
 {
     const size_t line = GDNCP_STREAM_MESSAGE_ALIGNMENT;
+
+    return (bytes + line - 1) / line * line;
+}
+
+static size_t total_bytes(const gdncp_stream_message_t *messages, int64_t num_messages)
+{
     size_t bytes = 0;
 
     for (int64_t m = 0; m < num_messages; m++) {
-        if (pinned != NULL) {
-            messages[m].pinned = pinned + bytes;
-        }
-        bytes += (messages[m].bytes + line - 1) / line * line;
+        bytes += padded(messages[m].bytes);
     }
     return bytes;
 }
@@ -72,23 +76,22 @@ static void leave_courier(gdncp_comm_t *comm)
     }
 }
 
-static gdncp_status_t alloc_pinned(gdncp_stream_group_t *group, gdncp_stream_message_t *messages)
+static gdncp_status_t alloc_pinned(gdncp_staged_group_t *group)
 {
-    const size_t message_bytes = place_messages(messages, group->num_messages, NULL);
+    const size_t message_bytes = total_bytes(group->messages, group->num_messages);
     const size_t bytes = message_bytes + sizeof *group->is_done;
     const gdncp_status_t status = group->backend->alloc_pinned(bytes, &group->pinned);
 
     if (status == GDNCP_OK) {
         group->pinned_bytes = (int64_t)bytes;
         group->usage = gdncp_memory_count_alloc(group->pinned_bytes);
-        place_messages(messages, group->num_messages, group->pinned);
         group->is_done = (void *)((char *)group->pinned + message_bytes);
     }
     return status;
 }
 
 /* The sentence is this thread's last error. */
-static void keep_failure(gdncp_stream_group_t *group, gdncp_status_t status)
+static void keep_failure(gdncp_staged_group_t *group, gdncp_status_t status)
 {
     gdncp_comm_t *const comm = group->comm;
 
@@ -100,28 +103,26 @@ static void keep_failure(gdncp_stream_group_t *group, gdncp_status_t status)
     }
 }
 
-static gdncp_status_t add_messages(const gdncp_stream_group_t *group, bool sends)
+static gdncp_status_t add_messages(const gdncp_staged_group_t *group, bool sends)
 {
-    for (int64_t m = 0; m < group->num_messages; m++) {
+    gdncp_status_t status = GDNCP_OK;
+    char *pinned = group->pinned;
+
+    for (int64_t m = 0; m < group->num_messages && status == GDNCP_OK; m++) {
         const gdncp_stream_message_t *const message = &group->messages[m];
 
-        if (message->is_send != sends) {
-            continue;
+        if (message->is_send == sends) {
+            status = sends ? gdncp_comm_send(group->comm, group->group, pinned, message->bytes,
+                                             message->peer)
+                           : gdncp_comm_recv(group->comm, group->group, pinned, message->bytes,
+                                             message->peer);
         }
-        const gdncp_status_t status =
-            sends ? gdncp_comm_send(group->comm, group->group, message->pinned, message->bytes,
-                                    message->peer)
-                  : gdncp_comm_recv(group->comm, group->group, message->pinned, message->bytes,
-                                    message->peer);
-
-        if (status != GDNCP_OK) {
-            return status;
-        }
+        pinned += padded(message->bytes);
     }
-    return GDNCP_OK;
+    return status;
 }
 
-static gdncp_status_t start_messages(const gdncp_stream_group_t *group)
+static gdncp_status_t start_messages(const gdncp_staged_group_t *group)
 {
     gdncp_comm_t *const comm = group->comm;
 
@@ -139,14 +140,14 @@ static gdncp_status_t start_messages(const gdncp_stream_group_t *group)
     return status == GDNCP_OK ? gdncp_comm_group_end(comm, group->group, NULL) : status;
 }
 
-static bool has_failed(const gdncp_stream_group_t *group)
+static bool has_failed(const gdncp_staged_group_t *group)
 {
     return atomic_load_explicit(&group->failure, memory_order_acquire) != GDNCP_OK;
 }
 
 static void start_job(void *context)
 {
-    gdncp_stream_group_t *const group = context;
+    gdncp_staged_group_t *const group = context;
     const gdncp_status_t status = has_failed(group) ? GDNCP_OK : start_messages(group);
 
     if (status != GDNCP_OK) {
@@ -156,7 +157,7 @@ static void start_job(void *context)
 
 static void wait_job(void *context)
 {
-    gdncp_stream_group_t *const group = context;
+    gdncp_staged_group_t *const group = context;
     const gdncp_status_t status =
         has_failed(group) ? GDNCP_OK : gdncp_comm_group_wait(group->comm, group->group);
 
@@ -172,15 +173,15 @@ static void run_job(void *context)
     wait_job(context);
 }
 
-gdncp_status_t gdncp_stream_group_create(gdncp_comm_t *comm, gdncp_stream_message_t *messages,
-                                         int64_t num_messages, gdncp_stream_group_t **group_p)
+gdncp_status_t gdncp_staged_group_create(gdncp_comm_t *comm, const gdncp_stream_message_t *messages,
+                                         int64_t num_messages, gdncp_staged_group_t **group_p)
 {
-    gdncp_stream_group_t *const group = gdncp_memory_alloc(sizeof *group);
+    gdncp_staged_group_t *const group = gdncp_memory_alloc(sizeof *group);
 
     if (group == NULL) {
         return gdncp_fail_memory("messages of a stream");
     }
-    *group = (gdncp_stream_group_t){.comm = comm,
+    *group = (gdncp_staged_group_t){.comm = comm,
                                     .messages = messages,
                                     .num_messages = num_messages,
                                     .start = {.run = start_job, .context = group},
@@ -189,7 +190,7 @@ gdncp_status_t gdncp_stream_group_create(gdncp_comm_t *comm, gdncp_stream_messag
     gdncp_status_t status = gdncp_backend_find(&group->backend);
 
     if (status == GDNCP_OK) {
-        status = alloc_pinned(group, messages);
+        status = alloc_pinned(group);
     }
     if (status == GDNCP_OK) {
         status = gdncp_comm_group_create(comm, num_messages, &group->group);
@@ -199,14 +200,14 @@ gdncp_status_t gdncp_stream_group_create(gdncp_comm_t *comm, gdncp_stream_messag
         group->has_courier = status == GDNCP_OK;
     }
     if (status != GDNCP_OK) {
-        gdncp_stream_group_destroy(group);
+        gdncp_staged_group_destroy(group);
         return status;
     }
     *group_p = group;
     return GDNCP_OK;
 }
 
-void gdncp_stream_group_destroy(gdncp_stream_group_t *group)
+void gdncp_staged_group_destroy(gdncp_staged_group_t *group)
 {
     if (group == NULL) {
         return;
@@ -224,14 +225,14 @@ void gdncp_stream_group_destroy(gdncp_stream_group_t *group)
 
 static void post_start(void *context)
 {
-    gdncp_stream_group_t *const group = context;
+    gdncp_staged_group_t *const group = context;
 
     gdncp_courier_post(group->comm->courier, &group->start);
 }
 
 static void post_wait(void *context)
 {
-    gdncp_stream_group_t *const group = context;
+    gdncp_staged_group_t *const group = context;
 
     __atomic_store_n(group->is_done, 0, __ATOMIC_RELAXED);
     gdncp_courier_post(group->comm->courier, &group->wait);
@@ -239,32 +240,86 @@ static void post_wait(void *context)
 
 static void post_run(void *context)
 {
-    gdncp_stream_group_t *const group = context;
+    gdncp_staged_group_t *const group = context;
 
     __atomic_store_n(group->is_done, 0, __ATOMIC_RELAXED);
     gdncp_courier_post(group->comm->courier, &group->run);
 }
 
-gdncp_status_t gdncp_stream_group_start(gdncp_stream_group_t *group, gdncp_stream_t stream)
+/* Messages from `first` on that lie one behind the other in the device's memory as they do in
+ * pinned memory: bytes from the begin of the first to the end of the last. */
+static int64_t count_adjacent(const gdncp_staged_group_t *group, int64_t first, size_t *bytes_p)
 {
-    return group->backend->call_host(stream, post_start, group);
+    const gdncp_stream_message_t *const messages = group->messages;
+    const char *const begin = messages[first].buffer;
+    size_t place = padded(messages[first].bytes); /* of the next one */
+    int64_t next = first + 1;
+
+    *bytes_p = messages[first].bytes;
+    while (next < group->num_messages && messages[next].is_send == messages[first].is_send &&
+           (const char *)messages[next].buffer == begin + place) {
+        *bytes_p = place + messages[next].bytes;
+        place += padded(messages[next].bytes);
+        next++;
+    }
+    return next - first;
 }
 
-gdncp_status_t gdncp_stream_group_wait(gdncp_stream_group_t *group, gdncp_stream_t stream)
+/* Between the device's memory and pinned memory, in as few copies as they lie in pieces. */
+static gdncp_status_t copy_messages(const gdncp_staged_group_t *group, bool sends,
+                                    gdncp_stream_t stream)
 {
-    const gdncp_status_t status = group->backend->call_host(stream, post_wait, group);
+    gdncp_status_t status = GDNCP_OK;
+    char *pinned = group->pinned;
+    int64_t m = 0;
 
-    return status == GDNCP_OK ? group->backend->wait_flag(stream, group->is_done) : status;
+    while (m < group->num_messages && status == GDNCP_OK) {
+        const gdncp_stream_message_t *const message = &group->messages[m];
+        size_t bytes;
+        const int64_t count = count_adjacent(group, m, &bytes);
+
+        if (message->is_send == sends) {
+            status = gdncp_device_copy(GDNCP_DEVICE_CUDA, sends ? pinned : message->buffer,
+                                       sends ? message->buffer : pinned, bytes, stream);
+        }
+        pinned += total_bytes(message, count);
+        m += count;
+    }
+    return status;
 }
 
-gdncp_status_t gdncp_stream_group_run(gdncp_stream_group_t *group, gdncp_stream_t stream)
+/* The stream posts something to the courier, waits until that is done, and takes what came. */
+static gdncp_status_t post_and_wait(gdncp_staged_group_t *group, void (*post)(void *context),
+                                    gdncp_stream_t stream)
 {
-    const gdncp_status_t status = group->backend->call_host(stream, post_run, group);
+    gdncp_status_t status = group->backend->call_host(stream, post, group);
 
-    return status == GDNCP_OK ? group->backend->wait_flag(stream, group->is_done) : status;
+    if (status == GDNCP_OK) {
+        status = group->backend->wait_flag(stream, group->is_done);
+    }
+    return status == GDNCP_OK ? copy_messages(group, false, stream) : status;
 }
 
-gdncp_status_t gdncp_stream_group_check(const gdncp_stream_group_t *group)
+gdncp_status_t gdncp_staged_group_start(gdncp_staged_group_t *group, gdncp_stream_t stream)
+{
+    const gdncp_status_t status = copy_messages(group, true, stream);
+
+    return status == GDNCP_OK ? group->backend->call_host(stream, post_start, group) : status;
+}
+
+gdncp_status_t gdncp_staged_group_wait(gdncp_staged_group_t *group, gdncp_stream_t stream)
+{
+    return post_and_wait(group, post_wait, stream);
+}
+
+gdncp_status_t gdncp_staged_group_run(gdncp_staged_group_t *group, gdncp_stream_t stream)
+{
+    const gdncp_status_t status = copy_messages(group, true, stream);
+
+    return status == GDNCP_OK ? post_and_wait(group, post_run, stream) : status;
+}
+
+gdncp_status_t gdncp_staged_group_check(const gdncp_staged_group_t *group)
 {
     const gdncp_status_t failure = atomic_load_explicit(&group->failure, memory_order_acquire);
 

@@ -11,7 +11,7 @@
 
 #define LOOK_MS 10
 
-static gdncp_process_t find_own_process(void)
+gdncp_process_t gdncp_liveness_own_process(void)
 {
     gdncp_process_t process = {.pid = getpid()};
     struct stat name_space;
@@ -37,7 +37,8 @@ gdncp_status_t gdncp_liveness_init(gdncp_liveness_t *liveness, int size)
     for (int rank = 0; rank < size; rank++) {
         processes[rank] = (struct pollfd){.fd = -1, .events = POLLIN};
     }
-    *liveness = (gdncp_liveness_t){.own = find_own_process(), .size = size, .processes = processes};
+    *liveness = (gdncp_liveness_t){
+        .own = gdncp_liveness_own_process(), .size = size, .processes = processes};
     return GDNCP_OK;
 }
 

@@ -27,6 +27,9 @@ typedef struct gdncp_liveness {
     int64_t next_look_ms;
 } gdncp_liveness_t;
 
+/* The calling process. */
+gdncp_process_t gdncp_liveness_own_process(void);
+
 /* Nobody is watched at first. Freed by gdncp_liveness_destroy(), as is an all-zero one. */
 gdncp_status_t gdncp_liveness_init(gdncp_liveness_t *liveness, int size);
 void gdncp_liveness_destroy(gdncp_liveness_t *liveness);
