@@ -2,13 +2,13 @@
 #include "comm_internal.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "deadline.h"
 #include "environment.h"
 #include "error.h"
 #include "gdncp/memory.h"
+#include "name_ranks.h"
 
 #define DEFAULT_TIMEOUT_MS 60000
 
@@ -297,28 +297,11 @@ gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, b
     return comm->transport->ops->group_test(group, done_p);
 }
 
-/* "0, 3, 5", or the first ones "and 12 more". */
-static void list_missing_peers(const gdncp_comm_t *comm, const gdncp_group_t *group, char *text,
-                               size_t size)
+static bool is_missing(const void *context, int peer)
 {
-    enum { MAX_NAMED = 8 };
-    size_t length = 0;
-    int num_missing = 0;
+    const gdncp_group_t *const group = context;
 
-    text[0] = '\0';
-    for (int peer = 0; peer < comm->size; peer++) {
-        if (!comm->transport->ops->group_waits_for(group, peer)) {
-            continue;
-        }
-        if (num_missing < MAX_NAMED && length < size) {
-            length += (size_t)snprintf(text + length, size - length, "%s%d",
-                                       num_missing > 0 ? ", " : "", peer);
-        }
-        num_missing++;
-    }
-    if (num_missing > MAX_NAMED && length < size) {
-        snprintf(text + length, size - length, " and %d more", num_missing - MAX_NAMED);
-    }
+    return group->transport->ops->group_waits_for(group, peer);
 }
 
 gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
@@ -338,7 +321,7 @@ gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
             break;
         }
     }
-    list_missing_peers(comm, group, missing, sizeof missing);
+    gdncp_name_ranks(comm->size, is_missing, group, missing, sizeof missing);
     return gdncp_fail(GDNCP_ERR_TIMEOUT,
                       "rank %d of %d: waited %.3g s in vain for messages to or from rank %s",
                       comm->rank, comm->size, (double)comm->timeout_ms * 1e-3, missing);

@@ -77,20 +77,13 @@ static gdncp_status_t list_messages(gdncp_device_exchange_t *exchange)
     return GDNCP_OK;
 }
 
-static size_t padded(size_t bytes)
-{
-    const size_t line = GDNCP_STREAM_MESSAGE_ALIGNMENT;
-
-    return (bytes + line - 1) / line * line;
-}
-
 static gdncp_status_t make_staging(gdncp_device_exchange_t *exchange)
 {
     size_t bytes = 0;
     void *staging;
 
     for (int64_t m = 0; m < exchange->num_staged; m++) {
-        bytes += padded(exchange->messages[m].bytes);
+        bytes += gdncp_stream_message_room(exchange->messages[m].bytes);
     }
     const gdncp_status_t status = gdncp_device_alloc(GDNCP_DEVICE_CUDA, bytes, &staging);
 
@@ -101,7 +94,7 @@ static gdncp_status_t make_staging(gdncp_device_exchange_t *exchange)
     bytes = 0;
     for (int64_t m = 0; m < exchange->num_staged; m++) {
         exchange->messages[m].buffer = exchange->staging + bytes;
-        bytes += padded(exchange->messages[m].bytes);
+        bytes += gdncp_stream_message_room(exchange->messages[m].bytes);
     }
     return GDNCP_OK;
 }
@@ -201,10 +194,17 @@ void gdncp_device_exchange_destroy(gdncp_device_exchange_t *exchange)
     }
 }
 
+static size_t input_bytes(const gdncp_plan_t *plan)
+{
+    return (size_t)plan->input_elements * gdncp_dtype_size(plan->dtype);
+}
+
 gdncp_status_t gdncp_device_exchange_connect(gdncp_comm_t *comm,
                                              const gdncp_device_exchange_t *exchange)
 {
-    return gdncp_stream_group_connect(comm, exchange->messages, exchange->num_messages);
+    return exchange->gathers
+               ? gdncp_stream_group_connect_all_gather(exchange->group, input_bytes(exchange->plan))
+               : gdncp_stream_group_connect(comm, exchange->messages, exchange->num_messages);
 }
 
 /* Messages that are whole in the user's buffers are there. A send's is only read. */
@@ -247,9 +247,7 @@ gdncp_status_t gdncp_device_exchange_run(gdncp_device_exchange_t *exchange, cons
     const gdncp_plan_t *const plan = exchange->plan;
 
     if (exchange->gathers) {
-        const size_t bytes = (size_t)plan->input_elements * gdncp_dtype_size(plan->dtype);
-
-        return gdncp_stream_group_all_gather(exchange->group, in, out, bytes, stream);
+        return gdncp_stream_group_all_gather(exchange->group, in, out, input_bytes(plan), stream);
     }
     gdncp_status_t status = gdncp_plan_image_pack(exchange->image, in, exchange->staging, stream);
 

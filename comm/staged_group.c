@@ -33,19 +33,12 @@ struct gdncp_staged_group {
     _Atomic gdncp_status_t failure;
 };
 
-static size_t padded(size_t bytes)
-{
-    const size_t line = GDNCP_STREAM_MESSAGE_ALIGNMENT;
-
-    return (bytes + line - 1) / line * line;
-}
-
 static size_t total_bytes(const gdncp_stream_message_t *messages, int64_t num_messages)
 {
     size_t bytes = 0;
 
     for (int64_t m = 0; m < num_messages; m++) {
-        bytes += padded(messages[m].bytes);
+        bytes += gdncp_stream_message_room(messages[m].bytes);
     }
     return bytes;
 }
@@ -117,7 +110,7 @@ static gdncp_status_t add_messages(const gdncp_staged_group_t *group, bool sends
                            : gdncp_comm_recv(group->comm, group->group, pinned, message->bytes,
                                              message->peer);
         }
-        pinned += padded(message->bytes);
+        pinned += gdncp_stream_message_room(message->bytes);
     }
     return status;
 }
@@ -252,14 +245,14 @@ static int64_t count_adjacent(const gdncp_staged_group_t *group, int64_t first, 
 {
     const gdncp_stream_message_t *const messages = group->messages;
     const char *const begin = messages[first].buffer;
-    size_t place = padded(messages[first].bytes); /* of the next one */
+    size_t place = gdncp_stream_message_room(messages[first].bytes); /* of the next one */
     int64_t next = first + 1;
 
     *bytes_p = messages[first].bytes;
     while (next < group->num_messages && messages[next].is_send == messages[first].is_send &&
            (const char *)messages[next].buffer == begin + place) {
         *bytes_p = place + messages[next].bytes;
-        place += padded(messages[next].bytes);
+        place += gdncp_stream_message_room(messages[next].bytes);
         next++;
     }
     return next - first;

@@ -103,6 +103,13 @@ gdncp_status_t gdncp_stream_group_all_gather(gdncp_stream_group_t *group, const 
     return gdncp_nccl_group_all_gather(group->nccl, in, out, bytes, stream);
 }
 
+gdncp_status_t gdncp_stream_group_connect_all_gather(const gdncp_stream_group_t *group,
+                                                     size_t bytes)
+{
+    return gdncp_nccl_connect_all_gather(group->comm->nccl, group->messages, group->num_messages,
+                                         bytes);
+}
+
 gdncp_status_t gdncp_stream_group_check(const gdncp_stream_group_t *group)
 {
     return group->nccl != NULL ? gdncp_nccl_check(group->comm->nccl)

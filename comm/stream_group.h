@@ -18,6 +18,13 @@
 /* Messages that lie one behind the other, each at the next multiple of this, are copied in one. */
 enum { GDNCP_STREAM_MESSAGE_ALIGNMENT = 64 };
 
+static inline size_t gdncp_stream_message_room(size_t bytes)
+{
+    const size_t line = GDNCP_STREAM_MESSAGE_ALIGNMENT;
+
+    return (bytes + line - 1) / line * line;
+}
+
 typedef struct gdncp_stream_message {
     int peer; /* another rank */
     bool is_send;
@@ -51,6 +58,9 @@ gdncp_status_t gdncp_stream_group_run(gdncp_stream_group_t *group, gdncp_stream_
 bool gdncp_stream_group_gathers(const gdncp_stream_group_t *group);
 gdncp_status_t gdncp_stream_group_all_gather(gdncp_stream_group_t *group, const void *in, void *out,
                                              size_t bytes, gdncp_stream_t stream);
+/* As gdncp_stream_group_connect(), for that call. */
+gdncp_status_t gdncp_stream_group_connect_all_gather(const gdncp_stream_group_t *group,
+                                                     size_t bytes);
 
 /* GDNCP_OK, or what went wrong so far. From any thread. */
 gdncp_status_t gdncp_stream_group_check(const gdncp_stream_group_t *group);

@@ -63,6 +63,12 @@ gdncp_status_t gdncp_nccl_check(gdncp_nccl_t *nccl);
 gdncp_status_t gdncp_nccl_connect(gdncp_nccl_t *nccl, const gdncp_stream_message_t *messages,
                                   int64_t num_messages);
 
+/* The same for an all-gather of bytes > 0 a rank, which these messages would make. NCCL may take
+ * another way for other lengths, so that this is made as long as it will be, up to 1 MiB a rank. */
+gdncp_status_t gdncp_nccl_connect_all_gather(gdncp_nccl_t *nccl,
+                                             const gdncp_stream_message_t *messages,
+                                             int64_t num_messages, size_t bytes);
+
 /* Messages must live as long as the group; their buffers may change from run to run. */
 gdncp_status_t gdncp_nccl_group_create(gdncp_nccl_t *nccl, const gdncp_stream_message_t *messages,
                                        int64_t num_messages, gdncp_nccl_group_t **group_p);

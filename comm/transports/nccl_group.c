@@ -171,7 +171,7 @@ static void set_limit(gdncp_nccl_t *nccl, int64_t limit_ms)
 /* Run in a stream of our own, and wait for it: no longer than until the watching thread has it
  * aborted. */
 static gdncp_status_t run_and_wait(gdncp_nccl_t *nccl, const gdncp_stream_message_t *messages,
-                                   int64_t num_messages)
+                                   int64_t num_messages, const gathering_t *gathering)
 {
     gdncp_nccl_group_t *group = NULL;
     gdncp_status_t status = gdncp_nccl_group_create(nccl, messages, num_messages, &group);
@@ -180,7 +180,7 @@ static gdncp_status_t run_and_wait(gdncp_nccl_t *nccl, const gdncp_stream_messag
         return status;
     }
     set_limit(nccl, nccl->timeout_ms / 2);
-    status = gdncp_nccl_group_run(group, nccl->stream);
+    status = run(group, gathering, nccl->stream);
     if (status == GDNCP_OK) {
         status = gdncp_stream_synchronize(GDNCP_DEVICE_CUDA, nccl->stream);
     }
@@ -199,8 +199,29 @@ gdncp_status_t gdncp_nccl_connect(gdncp_nccl_t *nccl, const gdncp_stream_message
         return gdncp_fail_memory("messages that connect");
     }
     const int64_t count = list_new_directions(nccl, messages, num_messages, news);
-    const gdncp_status_t status = count > 0 ? run_and_wait(nccl, news, count) : GDNCP_OK;
+    const gdncp_status_t status =
+        count > 0 ? run_and_wait(nccl, news, count, &(gathering_t){.in = NULL}) : GDNCP_OK;
 
     gdncp_memory_free(news);
+    return status;
+}
+
+gdncp_status_t gdncp_nccl_connect_all_gather(gdncp_nccl_t *nccl,
+                                             const gdncp_stream_message_t *messages,
+                                             int64_t num_messages, size_t bytes)
+{
+    const size_t most = (size_t)1 << 20;
+    const size_t shard = bytes < most ? bytes : most;
+    void *memory;
+    gdncp_status_t status =
+        gdncp_device_alloc(GDNCP_DEVICE_CUDA, shard * ((size_t)nccl->size + 1), &memory);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status =
+        run_and_wait(nccl, messages, num_messages,
+                     &(gathering_t){.in = memory, .out = (char *)memory + shard, .bytes = shard});
+    gdncp_device_free(GDNCP_DEVICE_CUDA, memory);
     return status;
 }

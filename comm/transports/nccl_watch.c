@@ -1,17 +1,18 @@
 /* The thread that watches NCCL and the stream that is at a group of it. */
-#include <errno.h>
-#include <stdio.h>
 #include <time.h>
 
 #include "deadline.h"
 #include "error.h"
+#include "name_ranks.h"
 #include "nccl_internal.h"
 #include "quiet_thread.h"
 
 #define LOOK_MS 10
 
-static bool has_messages_with(const gdncp_nccl_group_t *group, int peer)
+static bool has_messages_with(const void *context, int peer)
 {
+    const gdncp_nccl_group_t *const group = context;
+
     for (int64_t m = 0; m < group->num_messages; m++) {
         if (group->messages[m].peer == peer) {
             return true;
@@ -20,31 +21,15 @@ static bool has_messages_with(const gdncp_nccl_group_t *group, int peer)
     return false;
 }
 
-/* "0, 3, 5", or the first ones "and 12 more"; "?" where the group is no more. */
-static void list_peers(const gdncp_nccl_t *nccl, uint32_t id, char *text, size_t size)
+/* NULL where it is no more. */
+static const gdncp_nccl_group_t *find_group(const gdncp_nccl_t *nccl, uint32_t id)
 {
-    enum { MAX_NAMED = 8 };
     const gdncp_nccl_group_t *group = nccl->groups;
-    size_t length = 0;
-    int num_peers = 0;
 
     while (group != NULL && group->id != id) {
         group = group->next;
     }
-    snprintf(text, size, "?");
-    for (int peer = 0; group != NULL && peer < nccl->size; peer++) {
-        if (!has_messages_with(group, peer)) {
-            continue;
-        }
-        if (num_peers < MAX_NAMED && length < size) {
-            length += (size_t)snprintf(text + length, size - length, "%s%d",
-                                       num_peers > 0 ? ", " : "", peer);
-        }
-        num_peers++;
-    }
-    if (num_peers > MAX_NAMED && length < size) {
-        snprintf(text + length, size - length, " and %d more", num_peers - MAX_NAMED);
-    }
+    return group;
 }
 
 /* How long the stream has been at this run of a group; -1: at none. */
@@ -67,10 +52,14 @@ static int64_t time_at_group(gdncp_nccl_t *nccl, int64_t now_ms)
 
 static void look_at_stream(gdncp_nccl_t *nccl, int64_t now_ms)
 {
-    char peers[128];
+    char peers[128] = "?";
 
     if (time_at_group(nccl, now_ms) >= nccl->limit_ms) {
-        list_peers(nccl, nccl->seen, peers, sizeof peers);
+        const gdncp_nccl_group_t *const group = find_group(nccl, nccl->seen);
+
+        if (group != NULL) {
+            gdncp_name_ranks(nccl->size, has_messages_with, group, peers, sizeof peers);
+        }
         gdncp_nccl_keep_failure(
             nccl, gdncp_fail(GDNCP_ERR_TIMEOUT,
                              "rank %d of %d: waited %.3g s in vain for messages to or from rank %s "
