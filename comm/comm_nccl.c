@@ -3,6 +3,7 @@
 #include "error.h"
 #include "gdncp/memory.h"
 #include "gdncp/nccl.h"
+#include "log.h"
 
 /* What each rank tells the others: rank 0's id is NCCL's. */
 typedef struct introduction {
@@ -60,6 +61,7 @@ static gdncp_status_t introduce(gdncp_comm_t *comm, const introduction_t *mine, 
 
 static gdncp_status_t add_nccl(gdncp_comm_t *comm, gdncp_nccl_comm_t adopted)
 {
+    char name[64];
     gdncp_nccl_t *nccl = NULL;
     introduction_t mine = {.id = {{0}}};
     introduction_t *const all = gdncp_memory_alloc((size_t)comm->size * sizeof *all);
@@ -83,6 +85,9 @@ static gdncp_status_t add_nccl(gdncp_comm_t *comm, gdncp_nccl_comm_t adopted)
         return status;
     }
     comm->nccl = nccl;
+    gdncp_nccl_describe(nccl, name, sizeof name);
+    gdncp_log(GDNCP_LOG_INFO, comm->rank, "%sall else over %s", name,
+              gdncp_transport_name(comm->transport->ops->kind));
     return GDNCP_OK;
 }
 

@@ -15,6 +15,8 @@
  * process of another rank on this machine ends. The stream goes on with outputs that mean nothing,
  * gdncp_exchange_check() tells, and the communicator can only be destroyed. CUDA graphs that were
  * captured over it may not be launched any more.
+ *
+ * gdncp_comm_destroy() gives the other ranks a second to end NCCL's communicator together.
  */
 #ifndef GDNCP_NCCL_H
 #define GDNCP_NCCL_H

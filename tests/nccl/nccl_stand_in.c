@@ -150,6 +150,7 @@ EXPORT int ncclCommInitRankConfig(comm_t **comm_p, int size, gdncp_nccl_id_t id,
         return result;
     }
     comm->world = find_world(&id, size);
+    comm->is_connected = calloc(2 * (size_t)size, sizeof *comm->is_connected);
     comm->world->comms[rank] = comm;
     comm->world->num_joined++;
     stand_in_control.num_comms++;
@@ -299,6 +300,16 @@ static batch_t *find_batch(comm_t *comm, void *stream)
     return open_batch->comm == comm && open_batch->stream == stream ? open_batch : NULL;
 }
 
+/* NCCL connects when it is first asked for a direction, and allocates for it. */
+static void note_direction(comm_t *comm, const operation_t *operation)
+{
+    bool *const is_connected =
+        &comm->is_connected[operation->peer + (operation->is_send ? 0 : comm->world->size)];
+
+    stand_in_control.num_unconnected += !*is_connected && operation->bytes > 1;
+    *is_connected = true;
+}
+
 static int add(const char *call, operation_t operation, comm_t *comm, void *stream)
 {
     const int result = fault(call, comm);
@@ -366,6 +377,7 @@ EXPORT int ncclSend(const void *buffer, size_t count, int type, int peer, comm_t
 
     pthread_mutex_lock(&stand_in_lock);
     stand_in_control.num_sends++;
+    note_direction(comm, &operation);
     const int result = type == GDNCP_NCCL_INT8 && depth > 0
                            ? add("ncclSend", operation, comm, stream)
                            : GDNCP_NCCL_INVALID_USAGE;
@@ -381,6 +393,7 @@ EXPORT int ncclRecv(void *buffer, size_t count, int type, int peer, comm_t *comm
 
     pthread_mutex_lock(&stand_in_lock);
     stand_in_control.num_recvs++;
+    note_direction(comm, &operation);
     const int result = type == GDNCP_NCCL_INT8 && depth > 0
                            ? add("ncclRecv", operation, comm, stream)
                            : GDNCP_NCCL_INVALID_USAGE;

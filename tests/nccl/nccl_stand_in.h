@@ -47,9 +47,10 @@ typedef struct nccl_stand_in {
     long num_sends; /* that were queued, as all of these */
     long num_recvs;
     long num_gathers;
-    long num_mismatched; /* messages of other lengths than asked for */
-    long num_unsent;     /* that were under way as their communicator was aborted */
-    long num_comms;      /* made and neither destroyed nor aborted */
+    long num_unconnected; /* of more than a byte, where no message of one byte went before */
+    long num_mismatched;  /* messages of other lengths than asked for */
+    long num_unsent;      /* that were under way as their communicator was aborted */
+    long num_comms;       /* made and neither destroyed nor aborted */
     long num_aborted;
     long num_revoked;
 

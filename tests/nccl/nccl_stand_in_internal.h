@@ -34,6 +34,7 @@ typedef struct comm {
     int polls_left; /* until what was asked for is done */
     pthread_t asked_by;
     struct batch *pending;
+    bool *is_connected; /* [2, size]: sending to, receiving from */
 } comm_t;
 
 typedef struct operation {

@@ -60,5 +60,6 @@ void test_run_ranks_over_nccl(const char *what, int ranks, test_rank_body_t body
     test_run_ranks(what, ranks, run_over_nccl, &(wrapped_t){.body = body, .context = context});
     assert_int_equal(stand_in->num_sends, stand_in->num_recvs);
     assert_int_equal(stand_in->num_mismatched, 0);
+    assert_int_equal(stand_in->num_unconnected, 0);
     assert_int_equal(stand_in->num_comms, 0);
 }

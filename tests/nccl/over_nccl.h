@@ -14,8 +14,8 @@
 #define test_run_ranks test_run_ranks_over_nccl
 #endif
 
-/* As test_run_ranks(). Also that all that was sent was received, in the right lengths, and that no
- * communicator of NCCL is left. */
+/* As test_run_ranks(). Also that all that was sent was received, in the right lengths and over
+ * connections that were made before, and that no communicator of NCCL is left. */
 void test_run_ranks_over_nccl(const char *what, int ranks, test_rank_body_t body, void *context);
 
 /* The stand-in, without faults or counts, and open for gdncp. It says twice that it is in progress,
