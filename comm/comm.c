@@ -2,13 +2,13 @@
 #include "comm_internal.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "deadline.h"
 #include "environment.h"
 #include "error.h"
 #include "gdncp/memory.h"
+#include "name_ranks.h"
 
 #define DEFAULT_TIMEOUT_MS 60000
 
@@ -155,6 +155,7 @@ free_arrays:
 void gdncp_comm_destroy(gdncp_comm_t *comm)
 {
     if (comm != NULL) {
+        gdncp_nccl_destroy(comm->nccl);
         comm->transport->ops->destroy(comm->transport);
         gdncp_flight_destroy(comm->recorder);
         gdncp_memory_free(comm);
@@ -173,7 +174,7 @@ int gdncp_comm_size(const gdncp_comm_t *comm)
 
 gdncp_transport_kind_t gdncp_comm_transport(const gdncp_comm_t *comm)
 {
-    return comm->transport->ops->kind;
+    return comm->nccl != NULL ? GDNCP_TRANSPORT_NCCL : comm->transport->ops->kind;
 }
 
 const char *gdncp_transport_name(gdncp_transport_kind_t kind)
@@ -182,6 +183,7 @@ const char *gdncp_transport_name(gdncp_transport_kind_t kind)
         [GDNCP_TRANSPORT_UCX] = "ucx",
         [GDNCP_TRANSPORT_THREADS] = "threads",
         [GDNCP_TRANSPORT_SELF] = "self",
+        [GDNCP_TRANSPORT_NCCL] = "nccl",
     };
 
     return (unsigned)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
@@ -208,7 +210,9 @@ gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer, char *tex
                           "text: expected room for at least 1 byte, got %p with size %zu",
                           (void *)text, size);
     }
-    return comm->transport->ops->describe_lanes(comm->transport, peer, text, size);
+    const size_t used = comm->nccl != NULL ? gdncp_nccl_describe(comm->nccl, text, size) : 0;
+
+    return comm->transport->ops->describe_lanes(comm->transport, peer, text + used, size - used);
 }
 
 void gdncp_comm_counters(const gdncp_comm_t *comm, gdncp_comm_counters_t *counters)
@@ -223,6 +227,9 @@ void gdncp_comm_reset_counters(gdncp_comm_t *comm)
 
 void gdncp_comm_abort(gdncp_comm_t *comm)
 {
+    if (comm->nccl != NULL) {
+        gdncp_nccl_abort(comm->nccl);
+    }
     comm->transport->ops->abort(comm->transport);
 }
 
@@ -307,28 +314,11 @@ gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, b
     return status;
 }
 
-/* "0, 3, 5", or the first ones "and 12 more". */
-static void list_missing_peers(const gdncp_comm_t *comm, const gdncp_group_t *group, char *text,
-                               size_t size)
+static bool is_missing(const void *context, int peer)
 {
-    enum { MAX_NAMED = 8 };
-    size_t length = 0;
-    int num_missing = 0;
+    const gdncp_group_t *const group = context;
 
-    text[0] = '\0';
-    for (int peer = 0; peer < comm->size; peer++) {
-        if (!comm->transport->ops->group_waits_for(group, peer)) {
-            continue;
-        }
-        if (num_missing < MAX_NAMED && length < size) {
-            length += (size_t)snprintf(text + length, size - length, "%s%d",
-                                       num_missing > 0 ? ", " : "", peer);
-        }
-        num_missing++;
-    }
-    if (num_missing > MAX_NAMED && length < size) {
-        snprintf(text + length, size - length, " and %d more", num_missing - MAX_NAMED);
-    }
+    return group->transport->ops->group_waits_for(group, peer);
 }
 
 gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
@@ -348,7 +338,7 @@ gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
             break;
         }
     }
-    list_missing_peers(comm, group, missing, sizeof missing);
+    gdncp_name_ranks(comm->size, is_missing, group, missing, sizeof missing);
     gdncp_fail(GDNCP_ERR_TIMEOUT,
                "rank %d of %d: waited %.3g s in vain for messages to or from rank %s", comm->rank,
                comm->size, (double)comm->timeout_ms * 1e-3, missing);

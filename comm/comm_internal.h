@@ -5,10 +5,12 @@
 #include "courier.h"
 #include "flight_recorder.h"
 #include "gdncp/comm.h"
+#include "nccl_comm.h"
 #include "transport.h"
 
 struct gdncp_comm {
-    gdncp_transport_t *transport;
+    gdncp_transport_t *transport; /* of the host's memory, and of control calls */
+    gdncp_nccl_t *nccl;           /* of devices' memory; NULL: that is staged through the host's */
     int rank;
     int size;
     int64_t timeout_ms;

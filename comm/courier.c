@@ -2,13 +2,13 @@
 #include "courier.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "error.h"
 #include "gdncp/memory.h"
+#include "quiet_thread.h"
 
 struct gdncp_courier {
     pthread_t thread;
@@ -45,20 +45,6 @@ static void *run_jobs(void *argument)
     return NULL;
 }
 
-/* Signals are for the threads of the program. */
-static int start_thread(gdncp_courier_t *courier)
-{
-    sigset_t all;
-    sigset_t before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int error = pthread_create(&courier->thread, NULL, run_jobs, courier);
-
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
 gdncp_status_t gdncp_courier_create(gdncp_courier_t **courier_p)
 {
     gdncp_courier_t *const courier = gdncp_memory_alloc(sizeof *courier);
@@ -69,14 +55,13 @@ gdncp_status_t gdncp_courier_create(gdncp_courier_t **courier_p)
     memset(courier, 0, sizeof *courier);
     pthread_mutex_init(&courier->mutex, NULL);
     pthread_cond_init(&courier->posted, NULL);
-    const int error = start_thread(courier);
+    const gdncp_status_t status = gdncp_quiet_thread_create(&courier->thread, run_jobs, courier);
 
-    if (error != 0) {
+    if (status != GDNCP_OK) {
         pthread_cond_destroy(&courier->posted);
         pthread_mutex_destroy(&courier->mutex);
         gdncp_memory_free(courier);
-        return gdncp_fail(GDNCP_ERR_OUT_OF_MEMORY, "a communicator's thread did not start: %s",
-                          strerror(error));
+        return status;
     }
     *courier_p = courier;
     return GDNCP_OK;

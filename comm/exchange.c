@@ -162,12 +162,15 @@ gdncp_status_t gdncp_exchange_create_on(gdncp_comm_t *comm, const gdncp_plan_t *
     if (comm == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "comm: expected a communicator, got NULL");
     }
-    gdncp_status_t status = gdncp_exchange_compare(comm, plan, exchange_p);
+    gdncp_status_t status = gdncp_exchange_compare(comm, plan, device, exchange_p);
 
     if (status != GDNCP_OK) {
         return status;
     }
     status = gdncp_comm_agree(comm, make_exchange(comm, plan, device, &exchange));
+    if (status == GDNCP_OK && exchange->device != NULL && comm->nccl != NULL) {
+        status = gdncp_comm_agree(comm, gdncp_device_exchange_connect(comm, exchange->device));
+    }
     if (status != GDNCP_OK) {
         gdncp_exchange_destroy(exchange);
         return status;

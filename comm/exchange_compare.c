@@ -6,12 +6,14 @@
 
 #include "comm_internal.h"
 #include "error.h"
+#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "plan_internal.h"
 
 /* What the ranks tell each other about their plans. */
 typedef struct verdict_record {
     gdncp_status_t status;
+    int32_t device; /* of the buffers */
     uint64_t fingerprint;
     char name[64];
     char text[512]; /* the plan's description, or what is wrong */
@@ -67,10 +69,25 @@ static gdncp_status_t judge_records(const verdict_record_t *records, int num_ran
     return GDNCP_OK;
 }
 
-gdncp_status_t gdncp_exchange_compare(gdncp_comm_t *comm, const gdncp_plan_t *plan,
-                                      gdncp_exchange_t **exchange_p)
+/* NCCL moves from device to device only. The same for all ranks. */
+static gdncp_status_t judge_devices(const verdict_record_t *records, int num_ranks)
 {
-    verdict_record_t mine = {0};
+    for (int rank = 1; rank < num_ranks; rank++) {
+        if (records[rank].device != records[0].device) {
+            return gdncp_fail(GDNCP_ERR_MISMATCH,
+                              "device: expected the same on all ranks over nccl, got %s on rank 0 "
+                              "and %s on rank %d",
+                              gdncp_device_name((gdncp_device_kind_t)records[0].device),
+                              gdncp_device_name((gdncp_device_kind_t)records[rank].device), rank);
+        }
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_exchange_compare(gdncp_comm_t *comm, const gdncp_plan_t *plan,
+                                      gdncp_device_kind_t device, gdncp_exchange_t **exchange_p)
+{
+    verdict_record_t mine = {.device = (int32_t)device};
     verdict_record_t *const all = gdncp_memory_alloc((size_t)comm->size * sizeof *all);
 
     if (all == NULL) {
@@ -81,6 +98,9 @@ gdncp_status_t gdncp_exchange_compare(gdncp_comm_t *comm, const gdncp_plan_t *pl
 
     if (status == GDNCP_OK) {
         status = judge_records(all, comm->size);
+    }
+    if (status == GDNCP_OK && comm->nccl != NULL) {
+        status = judge_devices(all, comm->size);
     }
     gdncp_memory_free(all);
     return status;

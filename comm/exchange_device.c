@@ -1,15 +1,19 @@
 /*
  * Exchanges between buffers of a CUDA device.
  *
- * A run is, in stream order: pack all messages into the staging buffer, copy that to pinned memory,
- * copy my own blocks from in to out, let a callback send and receive, copy what came to the staging
- * buffer, unpack it. Messages that are whole in the user's buffers are copied between these and
- * pinned memory, and have no part in the staging buffer.
+ * A run is, in stream order: pack all messages into the staging buffer, copy my own blocks from in
+ * to out, send and receive between staging buffers, unpack. Messages that are whole in the user's
+ * buffers go from and to these, and have no part in the staging buffer.
+ *
+ * An all-gather of equal shards that lie whole in the user's buffers is one call of a transport
+ * that has one. An all-to-all of equal messages is not: NCCL makes of its own what is done here,
+ * unless buffers are registered with it as windows, which the user's are not.
  */
 #include "exchange_device.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "error.h"
 #include "gdncp/device.h"
@@ -27,10 +31,9 @@ struct gdncp_device_exchange {
     int64_t num_messages;
     int64_t num_staged;
     gdncp_stream_group_t *group; /* NULL: there are none */
+    bool gathers;                /* in one call */
 
-    char *staging;     /* of the device: the staged messages, placed as in pinned memory */
-    size_t send_bytes; /* of its part that is packed */
-    size_t recv_bytes; /* of its part that is unpacked, which comes next */
+    char *staging; /* of the device: the staged messages, one behind the other */
 };
 
 static void add_message(gdncp_device_exchange_t *exchange, const gdncp_message_t *message,
@@ -74,35 +77,26 @@ static gdncp_status_t list_messages(gdncp_device_exchange_t *exchange)
     return GDNCP_OK;
 }
 
-/* From the first message's begin; messages lie one behind the other. */
-static int64_t place_of(const gdncp_device_exchange_t *exchange, int64_t message)
-{
-    return (const char *)exchange->messages[message].pinned -
-           (const char *)exchange->messages[0].pinned;
-}
-
 static gdncp_status_t make_staging(gdncp_device_exchange_t *exchange)
 {
-    const size_t line = GDNCP_STREAM_MESSAGE_ALIGNMENT;
+    size_t bytes = 0;
     void *staging;
 
     for (int64_t m = 0; m < exchange->num_staged; m++) {
-        const gdncp_stream_message_t *const message = &exchange->messages[m];
-        const size_t bytes = (message->bytes + line - 1) / line * line;
-
-        if (message->is_send) {
-            exchange->send_bytes += bytes;
-        } else {
-            exchange->recv_bytes += bytes;
-        }
+        bytes += gdncp_stream_message_room(exchange->messages[m].bytes);
     }
-    const gdncp_status_t status = gdncp_device_alloc(
-        GDNCP_DEVICE_CUDA, exchange->send_bytes + exchange->recv_bytes, &staging);
+    const gdncp_status_t status = gdncp_device_alloc(GDNCP_DEVICE_CUDA, bytes, &staging);
 
-    if (status == GDNCP_OK) {
-        exchange->staging = staging;
+    if (status != GDNCP_OK) {
+        return status;
     }
-    return status;
+    exchange->staging = staging;
+    bytes = 0;
+    for (int64_t m = 0; m < exchange->num_staged; m++) {
+        exchange->messages[m].buffer = exchange->staging + bytes;
+        bytes += gdncp_stream_message_room(exchange->messages[m].bytes);
+    }
+    return GDNCP_OK;
 }
 
 static gdncp_status_t make_image(gdncp_device_exchange_t *exchange,
@@ -121,7 +115,7 @@ static gdncp_status_t make_image(gdncp_device_exchange_t *exchange,
         const gdncp_stream_message_t *const message = &exchange->messages[m];
 
         places[message->is_send ? message->peer : num_ranks + message->peer] =
-            place_of(exchange, m);
+            (const char *)message->buffer - exchange->staging;
     }
     const gdncp_status_t status = gdncp_plan_image_create(
         exchange->plan, &(gdncp_plan_places_t){.sends = places, .recvs = places + num_ranks},
@@ -129,6 +123,25 @@ static gdncp_status_t make_image(gdncp_device_exchange_t *exchange,
 
     gdncp_memory_free(places);
     return status;
+}
+
+/* The shard of every rank is as long, and lies whole on both sides. All ranks see the same. */
+static bool is_even_all_gather(const gdncp_plan_t *plan)
+{
+    const int64_t shard = plan->input_elements;
+
+    if (strcmp(plan->name, "all_gather_concat") != 0 || plan->write != GDNCP_PLAN_ASSIGN) {
+        return false;
+    }
+    for (int peer = 0; peer < plan->num_ranks; peer++) {
+        const gdncp_block_list_t *const recv = &plan->recvs[peer];
+
+        if (recv->elements != shard || !gdncp_block_list_is_run(recv) ||
+            recv->blocks[0].offset != peer * shard) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static gdncp_status_t make_parts(gdncp_comm_t *comm, gdncp_device_exchange_t *exchange)
@@ -146,6 +159,8 @@ static gdncp_status_t make_parts(gdncp_comm_t *comm, gdncp_device_exchange_t *ex
     if (status == GDNCP_OK && exchange->num_staged > 0) {
         status = make_staging(exchange);
     }
+    exchange->gathers = exchange->group != NULL && gdncp_stream_group_gathers(exchange->group) &&
+                        is_even_all_gather(exchange->plan);
     return status == GDNCP_OK ? make_image(exchange, gdncp_plan_kernels_of(backend)) : status;
 }
 
@@ -179,53 +194,33 @@ void gdncp_device_exchange_destroy(gdncp_device_exchange_t *exchange)
     }
 }
 
-static gdncp_status_t copy(void *to, const void *from, size_t bytes, gdncp_stream_t stream)
+static size_t input_bytes(const gdncp_plan_t *plan)
 {
-    return gdncp_device_copy(GDNCP_DEVICE_CUDA, to, from, bytes, stream);
+    return (size_t)plan->input_elements * gdncp_dtype_size(plan->dtype);
 }
 
-/* The place in the user's buffer of a message that is whole there. */
-static size_t user_offset(const gdncp_plan_t *plan, const gdncp_stream_message_t *message)
+gdncp_status_t gdncp_device_exchange_connect(gdncp_comm_t *comm,
+                                             const gdncp_device_exchange_t *exchange)
 {
-    const gdncp_block_list_t *const list =
-        message->is_send ? &plan->sends[message->peer] : &plan->recvs[message->peer];
-
-    return (size_t)list->blocks[0].offset * gdncp_dtype_size(plan->dtype);
+    return exchange->gathers
+               ? gdncp_stream_group_connect_all_gather(exchange->group, input_bytes(exchange->plan))
+               : gdncp_stream_group_connect(comm, exchange->messages, exchange->num_messages);
 }
 
-static gdncp_status_t copy_sends(const gdncp_device_exchange_t *exchange, const char *in,
-                                 gdncp_stream_t stream)
+/* Messages that are whole in the user's buffers are there. A send's is only read. */
+static void place_messages(const gdncp_device_exchange_t *exchange, const void *in, void *out)
 {
-    gdncp_status_t status =
-        copy(exchange->messages[0].pinned, exchange->staging, exchange->send_bytes, stream);
+    const gdncp_plan_t *const plan = exchange->plan;
+    const size_t size = gdncp_dtype_size(plan->dtype);
 
     for (int64_t m = exchange->num_staged; m < exchange->num_messages; m++) {
-        const gdncp_stream_message_t *const message = &exchange->messages[m];
+        gdncp_stream_message_t *const message = &exchange->messages[m];
+        const gdncp_block_list_t *const list =
+            message->is_send ? &plan->sends[message->peer] : &plan->recvs[message->peer];
+        char *const begin = message->is_send ? (char *)(uintptr_t)in : out;
 
-        if (message->is_send && status == GDNCP_OK) {
-            status = copy(message->pinned, in + user_offset(exchange->plan, message),
-                          message->bytes, stream);
-        }
+        message->buffer = begin + (size_t)list->blocks[0].offset * size;
     }
-    return status;
-}
-
-static gdncp_status_t copy_receives(const gdncp_device_exchange_t *exchange, char *out,
-                                    gdncp_stream_t stream)
-{
-    gdncp_status_t status = copy(exchange->staging + exchange->send_bytes,
-                                 (const char *)exchange->messages[0].pinned + exchange->send_bytes,
-                                 exchange->recv_bytes, stream);
-
-    for (int64_t m = exchange->num_staged; m < exchange->num_messages; m++) {
-        const gdncp_stream_message_t *const message = &exchange->messages[m];
-
-        if (!message->is_send && status == GDNCP_OK) {
-            status = copy(out + user_offset(exchange->plan, message), message->pinned,
-                          message->bytes, stream);
-        }
-    }
-    return status;
 }
 
 static gdncp_status_t clear(const gdncp_plan_t *plan, void *out, gdncp_stream_t stream)
@@ -236,26 +231,34 @@ static gdncp_status_t clear(const gdncp_plan_t *plan, void *out, gdncp_stream_t 
                                        : GDNCP_OK;
 }
 
+static gdncp_status_t move_messages(const gdncp_device_exchange_t *exchange, const void *in,
+                                    void *out, gdncp_stream_t stream)
+{
+    if (exchange->group == NULL) {
+        return GDNCP_OK;
+    }
+    place_messages(exchange, in, out);
+    return gdncp_stream_group_run(exchange->group, stream);
+}
+
 gdncp_status_t gdncp_device_exchange_run(gdncp_device_exchange_t *exchange, const void *in,
                                          void *out, gdncp_stream_t stream)
 {
-    const bool moves = exchange->num_messages > 0;
+    const gdncp_plan_t *const plan = exchange->plan;
+
+    if (exchange->gathers) {
+        return gdncp_stream_group_all_gather(exchange->group, in, out, input_bytes(plan), stream);
+    }
     gdncp_status_t status = gdncp_plan_image_pack(exchange->image, in, exchange->staging, stream);
 
-    if (status == GDNCP_OK && moves) {
-        status = copy_sends(exchange, in, stream);
-    }
     if (status == GDNCP_OK) {
-        status = clear(exchange->plan, out, stream);
+        status = clear(plan, out, stream);
     }
     if (status == GDNCP_OK) {
         status = gdncp_plan_image_copy_local(exchange->image, in, out, stream);
     }
-    if (status == GDNCP_OK && moves) {
-        status = gdncp_stream_group_run(exchange->group, stream);
-    }
-    if (status == GDNCP_OK && moves) {
-        status = copy_receives(exchange, out, stream);
+    if (status == GDNCP_OK) {
+        status = move_messages(exchange, in, out, stream);
     }
     return status == GDNCP_OK
                ? gdncp_plan_image_deliver(exchange->image, in, exchange->staging, out, stream)

@@ -16,6 +16,10 @@ gdncp_status_t gdncp_device_exchange_create(gdncp_comm_t *comm, const gdncp_plan
 /* All its runs must be done. NULL does nothing. */
 void gdncp_device_exchange_destroy(gdncp_device_exchange_t *exchange);
 
+/* Let the communicator prepare for the messages: see gdncp_stream_group_connect(). Collective. */
+gdncp_status_t gdncp_device_exchange_connect(gdncp_comm_t *comm,
+                                             const gdncp_device_exchange_t *exchange);
+
 /* Queue one run. Neither waits nor allocates. */
 gdncp_status_t gdncp_device_exchange_run(gdncp_device_exchange_t *exchange, const void *in,
                                          void *out, gdncp_stream_t stream);

@@ -3,7 +3,6 @@
 
 #include "comm_internal.h"
 #include "error.h"
-#include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "stream_group.h"
 
@@ -66,26 +65,17 @@ static gdncp_status_t start_on_cpu(gdncp_handover_t *handover)
                               : status;
 }
 
-static gdncp_status_t copy(const gdncp_handover_t *handover, void *to, const void *from)
-{
-    return gdncp_device_copy(handover->options.device, to, from, handover->options.bytes,
-                             handover->options.stream);
-}
-
 gdncp_status_t gdncp_handover_start(gdncp_handover_t *handover, void *state)
 {
     handover->state = state;
+    handover->message.buffer = state;
     if (handover->streams == NULL) {
         return start_on_cpu(handover);
     }
-    if (!handover->options.is_send) {
-        return GDNCP_OK; /* one callback receives it where it is waited for */
-    }
-    const gdncp_status_t status = copy(handover, handover->message.pinned, state);
-
-    return status == GDNCP_OK
+    /* What is received is received where it is waited for. */
+    return handover->options.is_send
                ? gdncp_stream_group_start(handover->streams, handover->options.stream)
-               : status;
+               : GDNCP_OK;
 }
 
 gdncp_status_t gdncp_handover_wait(gdncp_handover_t *handover)
@@ -95,12 +85,8 @@ gdncp_status_t gdncp_handover_wait(gdncp_handover_t *handover)
     if (handover->streams == NULL) {
         return gdncp_comm_group_wait(handover->comm, handover->group);
     }
-    if (handover->options.is_send) {
-        return gdncp_stream_group_wait(handover->streams, stream);
-    }
-    const gdncp_status_t status = gdncp_stream_group_run(handover->streams, stream);
-
-    return status == GDNCP_OK ? copy(handover, handover->state, handover->message.pinned) : status;
+    return handover->options.is_send ? gdncp_stream_group_wait(handover->streams, stream)
+                                     : gdncp_stream_group_run(handover->streams, stream);
 }
 
 gdncp_status_t gdncp_handover_check(const gdncp_handover_t *handover)

@@ -19,7 +19,8 @@ typedef struct gdncp_handover_options {
     size_t bytes;
 } gdncp_handover_options_t;
 
-/* Local call. */
+/* Local call. On a device the communicator is to be prepared for the message before the first run,
+ * by gdncp_stream_group_connect(). */
 gdncp_status_t gdncp_handover_create(gdncp_comm_t *comm, const gdncp_handover_options_t *options,
                                      gdncp_handover_t **handover_p);
 void gdncp_handover_destroy(gdncp_handover_t *handover);

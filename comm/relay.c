@@ -7,6 +7,7 @@
 #include "gdncp/exchange.h"
 #include "gdncp/memory.h"
 #include "handover.h"
+#include "stream_group.h"
 #include "trace_internal.h"
 
 /* One direction, bound to the communicator. */
@@ -98,6 +99,29 @@ static gdncp_status_t bind(const gdncp_relay_t *relay, const gdncp_relay_walk_t 
                                     &direction->scatter);
 }
 
+/* Let the communicator prepare for what owners hand to each other. */
+static gdncp_status_t connect_handovers(const gdncp_relay_t *relay)
+{
+    const gdncp_relay_walk_t *const walks[2] = {&relay->schedule->forward,
+                                                &relay->schedule->backward};
+    gdncp_stream_message_t messages[4];
+    int64_t num_messages = 0;
+
+    for (int w = 0; w < 2; w++) {
+        if (walks[w]->receive_from >= 0) {
+            messages[num_messages++] =
+                (gdncp_stream_message_t){.peer = walks[w]->receive_from, .is_send = false};
+        }
+        if (walks[w]->send_to >= 0) {
+            messages[num_messages++] =
+                (gdncp_stream_message_t){.peer = walks[w]->send_to, .is_send = true};
+        }
+    }
+    return relay->device == GDNCP_DEVICE_CUDA
+               ? gdncp_stream_group_connect(relay->comm, messages, num_messages)
+               : GDNCP_OK;
+}
+
 gdncp_status_t gdncp_relay_create(gdncp_comm_t *comm, const gdncp_relay_schedule_t *schedule,
                                   gdncp_device_kind_t device, gdncp_stream_t stream,
                                   gdncp_relay_combine_t combine, void *context,
@@ -128,6 +152,10 @@ gdncp_status_t gdncp_relay_create(gdncp_comm_t *comm, const gdncp_relay_schedule
         goto destroy_relay;
     }
     status = bind(relay, schedule != NULL ? &schedule->backward : NULL, &relay->backward);
+    if (status != GDNCP_OK) {
+        goto destroy_relay;
+    }
+    status = gdncp_comm_agree(comm, connect_handovers(relay));
     if (status != GDNCP_OK) {
         goto destroy_relay;
     }

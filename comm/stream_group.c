@@ -1,178 +1,23 @@
-/* Messages in stream order: jobs of a courier that a stream posts and waits for. */
+/* Messages in stream order, over NCCL or staged. */
 #include "stream_group.h"
 
-#include <stdatomic.h>
-#include <stdio.h>
+#include <assert.h>
 
-#include "backend.h"
 #include "comm_internal.h"
 #include "error.h"
 #include "gdncp/memory.h"
-#include "log.h"
-#include "memory_count.h"
+#include "nccl_comm.h"
+#include "staged_group.h"
 
 struct gdncp_stream_group {
     gdncp_comm_t *comm;
-    const gdncp_backend_t *backend;
     const gdncp_stream_message_t *messages;
     int64_t num_messages;
-    gdncp_group_t *group;
-
-    bool has_courier;
-    gdncp_courier_job_t start;
-    gdncp_courier_job_t wait;
-    gdncp_courier_job_t run;
-    uint32_t *is_done; /* pinned, behind the messages: the last wait's job has ended */
-
-    void *pinned;
-    int64_t pinned_bytes;
-    gdncp_memory_usage_t *usage; /* who is credited for pinned */
-
-    char sentence[512]; /* written once, before failure */
-    _Atomic gdncp_status_t failure;
+    gdncp_nccl_group_t *nccl;     /* one of these two */
+    gdncp_staged_group_t *staged; /* the other is NULL */
 };
 
-static size_t place_messages(gdncp_stream_message_t *messages, int64_t num_messages, char *pinned)
-{
-    const size_t line = GDNCP_STREAM_MESSAGE_ALIGNMENT;
-    size_t bytes = 0;
-
-    for (int64_t m = 0; m < num_messages; m++) {
-        if (pinned != NULL) {
-            messages[m].pinned = pinned + bytes;
-        }
-        bytes += (messages[m].bytes + line - 1) / line * line;
-    }
-    return bytes;
-}
-
-static gdncp_status_t join_courier(gdncp_comm_t *comm)
-{
-    gdncp_status_t status = GDNCP_OK;
-
-    if (!comm->said_staged) {
-        comm->said_staged = true;
-        gdncp_log(GDNCP_LOG_INFO, comm->rank,
-                  "device buffers are staged through pinned memory: transport %s moves the host's",
-                  gdncp_transport_name(gdncp_comm_transport(comm)));
-    }
-    if (comm->courier == NULL) {
-        status = gdncp_courier_create(&comm->courier);
-    }
-    comm->num_stream_groups += status == GDNCP_OK;
-    return status;
-}
-
-static void leave_courier(gdncp_comm_t *comm)
-{
-    comm->num_stream_groups--;
-    if (comm->num_stream_groups == 0) {
-        gdncp_courier_destroy(comm->courier);
-        comm->courier = NULL;
-    }
-}
-
-static gdncp_status_t alloc_pinned(gdncp_stream_group_t *group, gdncp_stream_message_t *messages)
-{
-    const size_t message_bytes = place_messages(messages, group->num_messages, NULL);
-    const size_t bytes = message_bytes + sizeof *group->is_done;
-    const gdncp_status_t status = group->backend->alloc_pinned(bytes, &group->pinned);
-
-    if (status == GDNCP_OK) {
-        group->pinned_bytes = (int64_t)bytes;
-        group->usage = gdncp_memory_count_alloc(group->pinned_bytes);
-        place_messages(messages, group->num_messages, group->pinned);
-        group->is_done = (void *)((char *)group->pinned + message_bytes);
-    }
-    return status;
-}
-
-/* The sentence is this thread's last error. */
-static void keep_failure(gdncp_stream_group_t *group, gdncp_status_t status)
-{
-    gdncp_comm_t *const comm = group->comm;
-
-    snprintf(group->sentence, sizeof group->sentence, "%s", gdncp_last_error());
-    atomic_store_explicit(&group->failure, status, memory_order_release);
-    if (comm->stream_failure == GDNCP_OK) {
-        comm->stream_failure = status;
-        snprintf(comm->stream_sentence, sizeof comm->stream_sentence, "%s", group->sentence);
-    }
-}
-
-static gdncp_status_t add_messages(const gdncp_stream_group_t *group, bool sends)
-{
-    for (int64_t m = 0; m < group->num_messages; m++) {
-        const gdncp_stream_message_t *const message = &group->messages[m];
-
-        if (message->is_send != sends) {
-            continue;
-        }
-        const gdncp_status_t status =
-            sends ? gdncp_comm_send(group->comm, group->group, message->pinned, message->bytes,
-                                    message->peer)
-                  : gdncp_comm_recv(group->comm, group->group, message->pinned, message->bytes,
-                                    message->peer);
-
-        if (status != GDNCP_OK) {
-            return status;
-        }
-    }
-    return GDNCP_OK;
-}
-
-static gdncp_status_t start_messages(const gdncp_stream_group_t *group)
-{
-    gdncp_comm_t *const comm = group->comm;
-
-    if (comm->stream_failure != GDNCP_OK) {
-        return gdncp_fail(comm->stream_failure, "%s", comm->stream_sentence);
-    }
-    gdncp_status_t status = gdncp_comm_group_begin(comm, group->group);
-
-    if (status == GDNCP_OK) {
-        status = add_messages(group, false);
-    }
-    if (status == GDNCP_OK) {
-        status = add_messages(group, true);
-    }
-    return status == GDNCP_OK ? gdncp_comm_group_end(comm, group->group, NULL) : status;
-}
-
-static bool has_failed(const gdncp_stream_group_t *group)
-{
-    return atomic_load_explicit(&group->failure, memory_order_acquire) != GDNCP_OK;
-}
-
-static void start_job(void *context)
-{
-    gdncp_stream_group_t *const group = context;
-    const gdncp_status_t status = has_failed(group) ? GDNCP_OK : start_messages(group);
-
-    if (status != GDNCP_OK) {
-        keep_failure(group, status);
-    }
-}
-
-static void wait_job(void *context)
-{
-    gdncp_stream_group_t *const group = context;
-    const gdncp_status_t status =
-        has_failed(group) ? GDNCP_OK : gdncp_comm_group_wait(group->comm, group->group);
-
-    if (status != GDNCP_OK) {
-        keep_failure(group, status);
-    }
-    __atomic_store_n(group->is_done, 1, __ATOMIC_RELEASE);
-}
-
-static void run_job(void *context)
-{
-    start_job(context);
-    wait_job(context);
-}
-
-gdncp_status_t gdncp_stream_group_create(gdncp_comm_t *comm, gdncp_stream_message_t *messages,
+gdncp_status_t gdncp_stream_group_create(gdncp_comm_t *comm, const gdncp_stream_message_t *messages,
                                          int64_t num_messages, gdncp_stream_group_t **group_p)
 {
     gdncp_stream_group_t *const group = gdncp_memory_alloc(sizeof *group);
@@ -180,26 +25,15 @@ gdncp_status_t gdncp_stream_group_create(gdncp_comm_t *comm, gdncp_stream_messag
     if (group == NULL) {
         return gdncp_fail_memory("messages of a stream");
     }
-    *group = (gdncp_stream_group_t){.comm = comm,
-                                    .messages = messages,
-                                    .num_messages = num_messages,
-                                    .start = {.run = start_job, .context = group},
-                                    .wait = {.run = wait_job, .context = group},
-                                    .run = {.run = run_job, .context = group}};
-    gdncp_status_t status = gdncp_backend_find(&group->backend);
+    *group =
+        (gdncp_stream_group_t){.comm = comm, .messages = messages, .num_messages = num_messages};
+    const gdncp_status_t status =
+        comm->nccl != NULL
+            ? gdncp_nccl_group_create(comm->nccl, messages, num_messages, &group->nccl)
+            : gdncp_staged_group_create(comm, messages, num_messages, &group->staged);
 
-    if (status == GDNCP_OK) {
-        status = alloc_pinned(group, messages);
-    }
-    if (status == GDNCP_OK) {
-        status = gdncp_comm_group_create(comm, num_messages, &group->group);
-    }
-    if (status == GDNCP_OK) {
-        status = join_courier(comm);
-        group->has_courier = status == GDNCP_OK;
-    }
     if (status != GDNCP_OK) {
-        gdncp_stream_group_destroy(group);
+        gdncp_memory_free(group);
         return status;
     }
     *group_p = group;
@@ -208,65 +42,76 @@ gdncp_status_t gdncp_stream_group_create(gdncp_comm_t *comm, gdncp_stream_messag
 
 void gdncp_stream_group_destroy(gdncp_stream_group_t *group)
 {
-    if (group == NULL) {
-        return;
+    if (group != NULL) {
+        gdncp_nccl_group_destroy(group->nccl);
+        gdncp_staged_group_destroy(group->staged);
+        gdncp_memory_free(group);
     }
-    if (group->has_courier) {
-        leave_courier(group->comm);
-    }
-    gdncp_comm_group_destroy(group->comm, group->group);
-    if (group->pinned != NULL) {
-        group->backend->free_pinned(group->pinned);
-        gdncp_memory_count_free(group->usage, group->pinned_bytes);
-    }
-    gdncp_memory_free(group);
 }
 
-static void post_start(void *context)
+gdncp_status_t gdncp_stream_group_connect(gdncp_comm_t *comm,
+                                          const gdncp_stream_message_t *messages,
+                                          int64_t num_messages)
 {
-    gdncp_stream_group_t *const group = context;
-
-    gdncp_courier_post(group->comm->courier, &group->start);
+    return comm->nccl != NULL ? gdncp_nccl_connect(comm->nccl, messages, num_messages) : GDNCP_OK;
 }
 
-static void post_wait(void *context)
+/* Of one run, as it is queued. */
+static void count_messages(const gdncp_stream_group_t *group)
 {
-    gdncp_stream_group_t *const group = context;
+    gdncp_comm_counters_t *const counters = &group->comm->counters;
 
-    __atomic_store_n(group->is_done, 0, __ATOMIC_RELAXED);
-    gdncp_courier_post(group->comm->courier, &group->wait);
-}
+    for (int64_t m = 0; m < group->num_messages; m++) {
+        const gdncp_stream_message_t *const message = &group->messages[m];
 
-static void post_run(void *context)
-{
-    gdncp_stream_group_t *const group = context;
-
-    __atomic_store_n(group->is_done, 0, __ATOMIC_RELAXED);
-    gdncp_courier_post(group->comm->courier, &group->run);
+        *(message->is_send ? &counters->messages_sent : &counters->messages_received) += 1;
+        *(message->is_send ? &counters->bytes_sent : &counters->bytes_received) +=
+            (int64_t)message->bytes;
+    }
 }
 
 gdncp_status_t gdncp_stream_group_start(gdncp_stream_group_t *group, gdncp_stream_t stream)
 {
-    return group->backend->call_host(stream, post_start, group);
+    return group->nccl != NULL ? gdncp_stream_group_run(group, stream)
+                               : gdncp_staged_group_start(group->staged, stream);
 }
 
 gdncp_status_t gdncp_stream_group_wait(gdncp_stream_group_t *group, gdncp_stream_t stream)
 {
-    const gdncp_status_t status = group->backend->call_host(stream, post_wait, group);
-
-    return status == GDNCP_OK ? group->backend->wait_flag(stream, group->is_done) : status;
+    return group->nccl != NULL ? GDNCP_OK : gdncp_staged_group_wait(group->staged, stream);
 }
 
 gdncp_status_t gdncp_stream_group_run(gdncp_stream_group_t *group, gdncp_stream_t stream)
 {
-    const gdncp_status_t status = group->backend->call_host(stream, post_run, group);
+    if (group->nccl == NULL) {
+        return gdncp_staged_group_run(group->staged, stream);
+    }
+    count_messages(group);
+    return gdncp_nccl_group_run(group->nccl, stream);
+}
 
-    return status == GDNCP_OK ? group->backend->wait_flag(stream, group->is_done) : status;
+bool gdncp_stream_group_gathers(const gdncp_stream_group_t *group)
+{
+    return group->nccl != NULL;
+}
+
+gdncp_status_t gdncp_stream_group_all_gather(gdncp_stream_group_t *group, const void *in, void *out,
+                                             size_t bytes, gdncp_stream_t stream)
+{
+    assert(gdncp_stream_group_gathers(group));
+    count_messages(group);
+    return gdncp_nccl_group_all_gather(group->nccl, in, out, bytes, stream);
+}
+
+gdncp_status_t gdncp_stream_group_connect_all_gather(const gdncp_stream_group_t *group,
+                                                     size_t bytes)
+{
+    return gdncp_nccl_connect_all_gather(group->comm->nccl, group->messages, group->num_messages,
+                                         bytes);
 }
 
 gdncp_status_t gdncp_stream_group_check(const gdncp_stream_group_t *group)
 {
-    const gdncp_status_t failure = atomic_load_explicit(&group->failure, memory_order_acquire);
-
-    return failure == GDNCP_OK ? GDNCP_OK : gdncp_fail(failure, "%s", group->sentence);
+    return group->nccl != NULL ? gdncp_nccl_check(group->comm->nccl)
+                               : gdncp_staged_group_check(group->staged);
 }

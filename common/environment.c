@@ -27,6 +27,8 @@ static const struct {
     [GDNCP_VARIABLE_FLIGHT_RECORD] = {"GDNCP_FLIGHT_RECORD", "nothing is written",
                                       "a communicator's last operations go to <this>.<rank>.json "
                                       "on errors and SIGUSR1"},
+    [GDNCP_VARIABLE_NCCL_LIBRARY] = {"GDNCP_NCCL_LIBRARY", "libnccl.so.2",
+                                     "file of NCCL that is opened when it is first asked for"},
 };
 
 const char *gdncp_launcher_variable(const char *name)

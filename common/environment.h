@@ -13,6 +13,7 @@ typedef enum gdncp_variable {
     GDNCP_VARIABLE_CUDA,    /* GDNCP_CUDA: gpu or emulated, what serves CUDA tensors */
     GDNCP_VARIABLE_EMULATOR_SEED, /* GDNCP_EMULATOR_SEED: order of the emulator's threads */
     GDNCP_VARIABLE_FLIGHT_RECORD, /* GDNCP_FLIGHT_RECORD: begins the names of files of records */
+    GDNCP_VARIABLE_NCCL_LIBRARY,  /* GDNCP_NCCL_LIBRARY: the file of NCCL to open */
     GDNCP_NUM_VARIABLES
 } gdncp_variable_t;
 

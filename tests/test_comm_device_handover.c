@@ -15,6 +15,7 @@
 #include "gdncp/device.h"
 #include "handover.h"
 #include "rank_threads.h"
+#include "stream_group.h"
 
 enum { NUM_ROUNDS = 4, WORDS = 300 };
 
@@ -94,6 +95,11 @@ static gdncp_status_t open_side(side_t *side, gdncp_comm_t *comm)
         side->rounds = pinned;
         fill_rounds(side, rank == 0);
         status = gdncp_device_alloc(side->device, sizeof *side->rounds, &side->state);
+    }
+    /* As a relay does. */
+    if (status == GDNCP_OK && side->device == GDNCP_DEVICE_CUDA) {
+        status = gdncp_stream_group_connect(
+            comm, &(gdncp_stream_message_t){.peer = 1 - rank, .is_send = rank == 0}, 1);
     }
     return status == GDNCP_OK ? gdncp_handover_create(comm, &options, &side->handover) : status;
 }

@@ -62,6 +62,7 @@ static void transports_have_names(void **state)
     assert_string_equal(gdncp_transport_name(GDNCP_TRANSPORT_UCX), "ucx");
     assert_string_equal(gdncp_transport_name(GDNCP_TRANSPORT_THREADS), "threads");
     assert_string_equal(gdncp_transport_name(GDNCP_TRANSPORT_SELF), "self");
+    assert_string_equal(gdncp_transport_name(GDNCP_TRANSPORT_NCCL), "nccl");
     assert_string_equal(gdncp_transport_name((gdncp_transport_kind_t)77), "?");
 }
 

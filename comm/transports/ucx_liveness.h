@@ -25,6 +25,7 @@ typedef struct gdncp_liveness {
     struct pollfd *processes; /* [size]; fd < 0: not watched, as it is elsewhere or dead already */
 } gdncp_liveness_t;
 
+/* The calling process. */
 gdncp_process_t gdncp_own_process(void);
 
 /* Nobody is watched at first. Freed by gdncp_liveness_destroy(), as is an all-zero one. */

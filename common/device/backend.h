@@ -42,6 +42,9 @@ typedef struct gdncp_backend {
      * release order: what is queued later sees what came before. */
     gdncp_status_t (*wait_flag)(gdncp_stream_t stream, const uint32_t *flag);
 
+    /* Store value to *flag, in pinned memory, in stream order. */
+    gdncp_status_t (*write_flag)(gdncp_stream_t stream, uint32_t *flag, uint32_t value);
+
     gdncp_status_t (*stream_create)(gdncp_stream_t *stream_p);
     void (*stream_destroy)(gdncp_stream_t stream);
     gdncp_status_t (*stream_synchronize)(gdncp_stream_t stream);

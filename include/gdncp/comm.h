@@ -40,14 +40,19 @@ typedef struct gdncp_bootstrap {
 typedef enum gdncp_transport_kind {
     GDNCP_TRANSPORT_UCX = 0, /**< processes: shared memory, TCP, InfiniBand */
     GDNCP_TRANSPORT_THREADS, /**< the ranks are threads of this process */
-    GDNCP_TRANSPORT_SELF     /**< one rank */
+    GDNCP_TRANSPORT_SELF,    /**< one rank */
+    GDNCP_TRANSPORT_NCCL     /**< devices' memory over NCCL, all else over one of the others */
 } gdncp_transport_kind_t;
 
 typedef struct gdncp_comm_options {
     int64_t timeout_ms; /**< no wait is longer; <= 0: GDNCP_TIMEOUT, else 60,000 */
 } gdncp_comm_options_t;
 
-/** What this rank has sent and received since the last reset, counted where it is handed over. */
+/**
+ * What this rank has sent and received since the last reset, counted where it is handed over.
+ *
+ * Over NCCL that is where a run is queued: launches of a CUDA graph are not counted.
+ */
 typedef struct gdncp_comm_counters {
     int64_t bytes_sent; /**< user data to other ranks; control messages are not counted */
     int64_t bytes_received;
@@ -109,12 +114,13 @@ GDNCP_API int gdncp_comm_rank(const gdncp_comm_t *comm);
 GDNCP_API int gdncp_comm_size(const gdncp_comm_t *comm);
 GDNCP_API gdncp_transport_kind_t gdncp_comm_transport(const gdncp_comm_t *comm);
 
-/** "ucx", "threads", "self"; "?" for a value outside the enum. */
+/** "ucx", "threads", "self", "nccl"; "?" for a value outside the enum. */
 GDNCP_API const char *gdncp_transport_name(gdncp_transport_kind_t kind);
 
 /**
  * What carries data to @p peer, in the transport's own words; for UCX the lanes, such as
- * "posix/memory cma/memory". Written to @p text, cut to @p size bytes with the final NUL.
+ * "posix/memory cma/memory", with NCCL also its version. Written to @p text, cut to @p size bytes
+ * with the final NUL.
  */
 GDNCP_API gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer, char *text,
                                                    size_t size);

@@ -14,6 +14,7 @@
 #include "layer.h"
 #include "layout.h"
 #include "memory.h"
+#include "nccl.h"
 #include "ops.h"
 #include "ops_decode.h"
 #include "plan.h"

@@ -8,6 +8,7 @@ extern "C" {
 }
 #include "counts.h"
 #include "device_memory.h"
+#include "emulator_control.h"
 #include "pinned_memory.h"
 #include "schedule.h"
 #include "scheduler.h"
@@ -202,6 +203,21 @@ gdncp_status_t wait_flag(gdncp_stream_t stream, const uint32_t *flag)
     return stream_queue(stream, std::move(added));
 }
 
+gdncp_status_t write_flag(gdncp_stream_t stream, uint32_t *flag, uint32_t value)
+{
+    work added = {};
+
+    enter("write_flag");
+    if (!pinned_holds(flag, sizeof *flag)) {
+        return gdncp_fail(GDNCP_ERR_DEVICE, "flag: expected pinned memory, got %p",
+                          static_cast<void *>(flag));
+    }
+    added.kind = work_kind::WRITE_FLAG;
+    added.name = "write_flag";
+    added.run = [=](fibre *) { __atomic_store_n(flag, value, __ATOMIC_RELEASE); };
+    return stream_queue(stream, std::move(added));
+}
+
 gdncp_status_t stream_create(gdncp_stream_t *stream_p)
 {
     enter("stream_create");
@@ -332,27 +348,29 @@ gdncp_status_t queue_kernel(const kernel_shape &shape, gdncp_stream_t stream,
 
 using namespace gdncp_emulated;
 
+int emulator_queue_peer_work(void *stream, const char *name, void (*function)(void *),
+                             void *context)
+{
+    work added = {};
+
+    enter(name);
+    added.kind = work_kind::PEER_WORK;
+    added.name = name;
+    added.run = [=](fibre *) { function(context); };
+    return stream_queue(stream, std::move(added)) == GDNCP_OK ? 0 : -1;
+}
+
 extern "C" const gdncp_backend_t gdncp_backend_emulated = {
-    check,
-    info,
-    alloc,
-    release,
-    alloc_pinned,
-    release_pinned,
-    copy,
-    clear,
-    call_host,
-    wait_flag,
-    stream_create,
-    stream_destroy,
-    stream_synchronize,
-    event_create,
-    event_destroy,
-    event_record,
-    stream_wait_event,
-    event_elapsed,
-    capture_begin,
-    capture_end,
-    graph_launch,
+    check,          info,
+    alloc,          release,
+    alloc_pinned,   release_pinned,
+    copy,           clear,
+    call_host,      wait_flag,
+    write_flag,     stream_create,
+    stream_destroy, stream_synchronize,
+    event_create,   event_destroy,
+    event_record,   stream_wait_event,
+    event_elapsed,  capture_begin,
+    capture_end,    graph_launch,
     graph_destroy,
 };

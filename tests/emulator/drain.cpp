@@ -62,8 +62,13 @@ std::vector<stream_state *> needed_by(stream_state *target)
     return needed;
 }
 
+bool may_wait(work_kind kind)
+{
+    return kind == work_kind::HOST_CALL || kind == work_kind::PEER_WORK;
+}
+
 /* What may run next on the way to the target. At random also what this thread has queued in other
- * streams, for they wait for nobody; but no host calls, which may. */
+ * streams, for it waits for nobody; but not what may. */
 std::vector<stream_state *> candidates_for(stream_state *target)
 {
     std::vector<stream_state *> found;
@@ -75,7 +80,7 @@ std::vector<stream_state *> candidates_for(stream_state *target)
     }
     for (const auto &other : device_of_process().streams) {
         bool is_new = schedule_is_random() && other->owner == std::this_thread::get_id() &&
-                      can_run(*other) && other->queue.front()->kind != work_kind::HOST_CALL;
+                      can_run(*other) && !may_wait(other->queue.front()->kind);
 
         for (const stream_state *const known : found) {
             is_new = is_new && known != other.get();
@@ -109,7 +114,8 @@ void wait_for_others(device_lock *locked, stream_state *target)
 
 bool touches_memory(work_kind kind)
 {
-    return kind == work_kind::KERNEL || kind == work_kind::COPY || kind == work_kind::CLEAR;
+    return kind == work_kind::KERNEL || kind == work_kind::COPY || kind == work_kind::CLEAR ||
+           kind == work_kind::PEER_WORK;
 }
 
 /* Keeps the device's memory open from one piece of work that touches it to the next. */

@@ -60,6 +60,7 @@ emulator_work_t emulator_counts(void)
     counts.copies = of_kind[(int)work_kind::COPY];
     counts.clears = of_kind[(int)work_kind::CLEAR];
     counts.host_calls = of_kind[(int)work_kind::HOST_CALL];
+    counts.peer_work = of_kind[(int)work_kind::PEER_WORK];
     counts.allocations = allocations;
     counts.waits = waits;
     return counts;

@@ -18,12 +18,19 @@ void emulator_set_schedule(uint64_t seed);
  * the program. */
 void emulator_forbid(bool forbidden);
 
+/* Queue function(context) in a stream, as a kernel of a library of communication: it may use the
+ * device's memory, and wait for what other threads make their streams do, but use no call of the
+ * backend. It may run again where the stream was captured. 0 on success. */
+int emulator_queue_peer_work(void *stream, const char *name, void (*function)(void *context),
+                             void *context);
+
 /* Of all threads since the last emulator_reset_counts(). Work is counted as it is queued. */
 typedef struct emulator_work {
     int64_t kernels;
     int64_t copies;
     int64_t clears;
     int64_t host_calls;
+    int64_t peer_work;   /* by emulator_queue_peer_work() */
     int64_t allocations; /* of device and pinned memory */
     int64_t waits;       /* of the host: for a stream, for a pageable copy, in a free */
 } emulator_work_t;

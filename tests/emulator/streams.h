@@ -15,7 +15,18 @@ extern "C" {
 namespace gdncp_emulated
 {
 
-enum class work_kind { KERNEL, COPY, CLEAR, HOST_CALL, WAIT_FLAG, RECORD, WAIT };
+/* PEER_WORK uses the device's memory and may wait for that of another rank in the process. */
+enum class work_kind {
+    KERNEL,
+    COPY,
+    CLEAR,
+    HOST_CALL,
+    PEER_WORK,
+    WAIT_FLAG,
+    WRITE_FLAG,
+    RECORD,
+    WAIT
+};
 
 /* One record of an event. */
 struct record_state;

@@ -60,6 +60,27 @@ static void a_refusal_is_json_too(void **state)
     run_release(&ended);
 }
 
+/* A build for tests has a device; what there is no NCCL for is said once. */
+static void a_missing_nccl_is_said(void **state)
+{
+#ifdef GDNCP_HAVE_EMULATOR
+    static const char *const environment[] = {"GDNCP_NCCL_LIBRARY=/nowhere/libnccl.so.2", NULL};
+    static const char *const parts[] = {"gdncp-run: nccl: expected a library that opens "
+                                        "(GDNCP_NCCL_LIBRARY names another one), got: "
+                                        "/nowhere/libnccl.so.2",
+                                        NULL};
+    const char *const arguments[] = {
+        run_golden("rule_d60"), "--layout", "contiguous", "--device", "emulated", "--ranks", "2",
+        "--transport",          "nccl",     NULL};
+    run_ended_t ended = run_wait(run_start(arguments, environment));
+
+    run_check_error(&ended, "--transport nccl", parts);
+    run_check_no_process();
+    run_release(&ended);
+#endif
+    (void)state;
+}
+
 static void check_table(const char *device)
 {
     const char *const arguments[] = {
@@ -90,6 +111,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_device_that_is_not_there_is_refused),
         cmocka_unit_test(a_refusal_is_json_too),
+        cmocka_unit_test(a_missing_nccl_is_said),
         cmocka_unit_test(the_table_says_the_device),
     };
 

@@ -193,6 +193,9 @@ static const launched_case_t launched_cases[] = {
     {{"--iterations", "5"}, {NULL}, {"MISMATCH", "--iterations", "5 on rank 0"}},
     {{"--tokens", "768"}, {NULL}, {"MISMATCH", "--tokens", "768 on rank 0", "0 on rank 1"}},
     {{"--trace", "/dev/null"}, {NULL}, {"MISMATCH", "--trace", "not given on rank 1"}},
+    {{"--device", "emulated", "--transport", "nccl"},
+     {"--device", "emulated"},
+     {"MISMATCH", "--transport", "nccl on rank 0", "ucx on rank 1"}},
     /* What one rank finds out by itself is told to the other. */
     {{NULL}, {"--layout", "zigzag"}, {"--layout", "'zigzag'"}},
     {{"--strategy", "all"}, {NULL}, {"--strategy", "'all'"}},

@@ -17,9 +17,9 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     printf("gdncp %s\n\n", gdncp_version());
-    printf("transports     %s, %s, %s\n", gdncp_transport_name(GDNCP_TRANSPORT_SELF),
-           gdncp_transport_name(GDNCP_TRANSPORT_THREADS),
-           gdncp_transport_name(GDNCP_TRANSPORT_UCX));
+    printf("transports     %s, %s, %s, %s\n", gdncp_transport_name(GDNCP_TRANSPORT_SELF),
+           gdncp_transport_name(GDNCP_TRANSPORT_THREADS), gdncp_transport_name(GDNCP_TRANSPORT_UCX),
+           gdncp_transport_name(GDNCP_TRANSPORT_NCCL));
     printf("devices        cpu\n");
     printf("cores          %d that this process may use\n\n", share.num_cores);
     gdncp_environment_print(stdout);

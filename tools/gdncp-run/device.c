@@ -1,5 +1,7 @@
 #include "device.h"
 
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "fail.h"
@@ -32,6 +34,33 @@ void run_device_select(run_device_t device)
         /* Loading a kernel when it is first launched may wait for the device, whose stream may wait
          * for the other ranks, of which this thread is one. */
         setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    }
+}
+
+/* As the driver lists them; 0 without one. */
+static int count_gpus(void)
+{
+    DIR *const folder = opendir("/proc/driver/nvidia/gpus");
+    int count = 0;
+
+    if (folder == NULL) {
+        return 0;
+    }
+    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        count += entry->d_name[0] != '.';
+    }
+    closedir(folder);
+    return count;
+}
+
+void run_device_choose(run_device_t device, int index)
+{
+    const int num_gpus = device == RUN_CUDA ? count_gpus() : 0;
+    char number[16];
+
+    if (num_gpus > 1) {
+        snprintf(number, sizeof number, "%d", index % num_gpus);
+        setenv("CUDA_VISIBLE_DEVICES", number, 0);
     }
 }
 

@@ -14,6 +14,10 @@ gdncp_device_kind_t run_device_kind(run_device_t device);
 /* To be called before the library's first use of a device. */
 void run_device_select(run_device_t device);
 
+/* Let this process, the index-th of the machine, use a GPU of its own where there are several and
+ * the user has not chosen. To be called before the first use as well. */
+void run_device_choose(run_device_t device, int index);
+
 /* Memory of the device, which counts, for a tensor that has all but data and device. */
 gdncp_status_t run_device_alloc(gdncp_device_kind_t device, const char *name,
                                 gdncp_tensor_t *tensor);

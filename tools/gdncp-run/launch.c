@@ -3,12 +3,23 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gdncp/nccl.h"
 #include "summary.h"
+
+/* Ranks that are processes are made over UCX first. */
+static gdncp_status_t use_transport(const run_rank_t *rank)
+{
+    return rank->setup->options->transport == GDNCP_TRANSPORT_NCCL ? gdncp_comm_use_nccl(rank->comm)
+                                                                   : GDNCP_OK;
+}
 
 void run_launch_rank(run_rank_t *rank, run_outcome_t *outcome)
 {
-    const gdncp_status_t status = run_rank(rank);
+    gdncp_status_t status = use_transport(rank);
 
+    if (status == GDNCP_OK) {
+        status = run_rank(rank);
+    }
     if (status != GDNCP_OK) {
         outcome->status = status;
         snprintf(outcome->sentence, sizeof outcome->sentence, "%s", run_last_error());

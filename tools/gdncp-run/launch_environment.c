@@ -12,8 +12,8 @@
 
 /* What must be the same on all ranks. */
 static const char *const field_names[] = {
-    "--layout", "--strategy",   "--dtype", "--rule-dtype",   "--device",
-    "--tokens", "--iterations", "--trace", "FILE's content",
+    "--layout", "--strategy",   "--dtype",     "--rule-dtype", "--device",
+    "--tokens", "--iterations", "--transport", "--trace",      "FILE's content",
 };
 
 enum { NUM_FIELDS = sizeof field_names / sizeof field_names[0] };
@@ -43,6 +43,7 @@ static void fill_fields(const run_setup_t *setup, char (*fields)[FIELD_BYTES])
     snprintf(fields[f++], FIELD_BYTES, "%s", run_device_name(options->device));
     snprintf(fields[f++], FIELD_BYTES, "%" PRId64, options->tokens);
     snprintf(fields[f++], FIELD_BYTES, "%d", options->iterations);
+    snprintf(fields[f++], FIELD_BYTES, "%s", gdncp_transport_name(options->transport));
     snprintf(fields[f++], FIELD_BYTES, "%s", options->trace != NULL ? "given" : "not given");
     snprintf(fields[f++], FIELD_BYTES, "hash %016" PRIx64, run_problem_hash(setup->problem));
 }

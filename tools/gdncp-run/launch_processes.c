@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "cores.h"
+#include "device.h"
 #include "launch.h"
 #include "summary.h"
 
@@ -49,6 +50,7 @@ static _Noreturn void run_child(family_t *family, int index, pid_t parent)
         _exit(1);
     }
     sigprocmask(SIG_SETMASK, &family->before, NULL);
+    run_device_choose(family->setup->options->device, index);
     rank.report = fdopen(family->report, "w");
 
     gdncp_status_t status = rank.report != NULL ? run_bind_process(index, family->setup->ranks)

@@ -53,9 +53,9 @@ static gdncp_status_t check_launcher(const run_options_t *options, int size)
         return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
                         "the launcher's ranks: expected at most %d, got %d", RUN_MAX_RANKS, size);
     }
-    if (options->transport != GDNCP_TRANSPORT_UCX) {
+    if (options->transport == GDNCP_TRANSPORT_THREADS) {
         return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                        "--transport: expected ucx under a launcher, got %s",
+                        "--transport: expected ucx or nccl under a launcher, got %s",
                         gdncp_transport_name(options->transport));
     }
     return GDNCP_OK;

@@ -68,7 +68,9 @@ const char *run_options_help(void)
            "  --tokens N        tokens per batch row: the text is repeated or cut, and the errors\n"
            "                    are then against one rank in f32\n"
            "  --iterations K    time K runs after a warm-up and report the median (default 1)\n"
-           "  --transport NAME  ucx (default), or threads: the ranks are threads of one process\n"
+           "  --transport NAME  ucx (default); threads: the ranks are threads of one process; "
+           "nccl: as\n"
+           "                    ucx, and NCCL between devices\n"
            "  --trace FILE      write a timeline that chrome://tracing and Perfetto open\n"
            "  --json            print one JSON object\n"
            "  --help            print this\n"
@@ -156,6 +158,21 @@ static gdncp_status_t parse_device(const char *text, run_device_t *device_p)
                     "--device: expected cpu, cuda or emulated, got '%s'", text);
 }
 
+static gdncp_status_t parse_transport(const char *text, gdncp_transport_kind_t *transport_p)
+{
+    static const gdncp_transport_kind_t kinds[] = {GDNCP_TRANSPORT_UCX, GDNCP_TRANSPORT_THREADS,
+                                                   GDNCP_TRANSPORT_NCCL};
+
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (strcmp(text, gdncp_transport_name(kinds[i])) == 0) {
+            *transport_p = kinds[i];
+            return GDNCP_OK;
+        }
+    }
+    return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                    "--transport: expected ucx, threads or nccl, got '%s'", text);
+}
+
 static gdncp_status_t parse_choice(const char *option, const char *text, const char *first,
                                    const char *second, bool *is_second_p)
 {
@@ -199,9 +216,7 @@ static gdncp_status_t parse_option(int option, const char *text, run_options_t *
         options->iterations = status == GDNCP_OK ? (int)value : options->iterations;
         return status;
     case TRANSPORT:
-        status = parse_choice("--transport", text, "ucx", "threads", &second);
-        options->transport = second ? GDNCP_TRANSPORT_THREADS : GDNCP_TRANSPORT_UCX;
-        return status;
+        return parse_transport(text, &options->transport);
     case TRACE:
         options->trace = text;
         return GDNCP_OK;
@@ -260,6 +275,12 @@ gdncp_status_t run_options_parse(int argc, char **argv, run_options_t *options)
     if (options->rule_dtype != GDNCP_F32 && options->rule_dtype != options->dtype) {
         return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
                         "--rule-dtype: expected f32 where --dtype is f32, got bf16");
+    }
+    if (options->transport == GDNCP_TRANSPORT_NCCL && options->device == RUN_CPU) {
+        return run_fail(
+            GDNCP_ERR_INVALID_ARGUMENT,
+            "--transport: expected ucx or threads with --device cpu, got nccl, which is "
+            "for devices");
     }
     return GDNCP_OK;
 }

@@ -134,35 +134,63 @@ static gdncp_status_t call_host(gdncp_stream_t stream, void (*function)(void *co
 
 static pthread_once_t looked_up = PTHREAD_ONCE_INIT;
 static PFN_cuStreamWaitValue32_v11070 wait_value; /* NULL: an older driver */
+static PFN_cuStreamWriteValue32_v11070 write_value;
 
-/* The runtime has no such call; the driver's library is not linked with. */
-static void look_up_wait_value(void)
+static void *look_up(const char *name)
 {
     enum cudaDriverEntryPointQueryResult found;
     void *function = NULL;
+    const bool is_known = cudaGetDriverEntryPointByVersion(
+                              name, &function, 11070, cudaEnableDefault, &found) == cudaSuccess &&
+                          found == cudaDriverEntryPointSuccess;
 
-    if (cudaGetDriverEntryPointByVersion("cuStreamWaitValue32", &function, 11070, cudaEnableDefault,
-                                         &found) == cudaSuccess &&
-        found == cudaDriverEntryPointSuccess) {
-        memcpy(&wait_value, &function, sizeof function);
-    }
+    return is_known ? function : NULL;
+}
+
+/* The runtime has no such calls; the driver's library is not linked with. */
+static void look_up_values(void)
+{
+    void *const wait = look_up("cuStreamWaitValue32");
+    void *const write = look_up("cuStreamWriteValue32");
+
+    memcpy(&wait_value, &wait, sizeof wait);
+    memcpy(&write_value, &write, sizeof write);
+}
+
+static gdncp_status_t driver_result(const char *call, CUresult error)
+{
+    return error == CUDA_SUCCESS
+               ? GDNCP_OK
+               : gdncp_fail(GDNCP_ERR_DEVICE, "%s: expected to succeed, got CUDA driver error %d",
+                            call, (int)error);
+}
+
+static gdncp_status_t fail_old_driver(const char *call)
+{
+    return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED, "cuda: expected a driver with %s, got an older one",
+                      call);
 }
 
 static gdncp_status_t wait_flag(gdncp_stream_t stream, const uint32_t *flag)
 {
-    pthread_once(&looked_up, look_up_wait_value);
+    pthread_once(&looked_up, look_up_values);
     if (wait_value == NULL) {
-        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
-                          "cuda: expected a driver with cuStreamWaitValue32, got an older one");
+        return fail_old_driver("cuStreamWaitValue32");
     }
-    const CUresult error =
-        wait_value((CUstream)stream, (CUdeviceptr)(uintptr_t)flag, 1, CU_STREAM_WAIT_VALUE_GEQ);
+    return driver_result(
+        "cuStreamWaitValue32",
+        wait_value((CUstream)stream, (CUdeviceptr)(uintptr_t)flag, 1, CU_STREAM_WAIT_VALUE_GEQ));
+}
 
-    return error == CUDA_SUCCESS ? GDNCP_OK
-                                 : gdncp_fail(GDNCP_ERR_DEVICE,
-                                              "cuStreamWaitValue32: expected to succeed, got CUDA "
-                                              "driver error %d",
-                                              (int)error);
+static gdncp_status_t write_flag(gdncp_stream_t stream, uint32_t *flag, uint32_t value)
+{
+    pthread_once(&looked_up, look_up_values);
+    if (write_value == NULL) {
+        return fail_old_driver("cuStreamWriteValue32");
+    }
+    return driver_result("cuStreamWriteValue32",
+                         write_value((CUstream)stream, (CUdeviceptr)(uintptr_t)flag, value,
+                                     CU_STREAM_WRITE_VALUE_DEFAULT));
 }
 
 static gdncp_status_t stream_create(gdncp_stream_t *stream_p)
@@ -253,6 +281,7 @@ const gdncp_backend_t gdncp_backend_cuda = {
     .clear = clear,
     .call_host = call_host,
     .wait_flag = wait_flag,
+    .write_flag = write_flag,
     .stream_create = stream_create,
     .stream_destroy = stream_destroy,
     .stream_synchronize = stream_synchronize,
