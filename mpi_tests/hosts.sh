@@ -3,49 +3,24 @@
 # Four hosts, each a network and process name space of its own on one bridge, lose one of them: its
 # rank is killed, or its cable is cut. All others must hear of it, from sockets alone, and go on.
 set -euo pipefail
-program=$1
-name=gdncp$$
-hosts=4
+. "$(dirname "$0")/namespace_hosts.sh"
+
+num_hosts=4
 victim=2
 timeout_ms=10000
+
+enter_namespaces "$@"
+program=$1
 out=$(mktemp -d)
-
-cleanup() {
-    for file in "$out"/*.pid; do
-        [[ -e $file ]] && kill -9 "$(<"$file")" 2>/dev/null
-    done
-    wait 2>/dev/null
-    for ((i = 0; i < hosts; i++)); do ip netns delete "$name-$i" 2>/dev/null; done
-    ip netns delete "$name-hub" 2>/dev/null
-    rm -rf "$out"
-    return 0
-}
-
-if ! ip netns add "$name-hub" 2>/dev/null; then
-    echo "no network name spaces here: not run"
-    rm -rf "$out"
-    exit 77
-fi
-trap cleanup EXIT
-
-ip -n "$name-hub" link add bridge type bridge
-ip -n "$name-hub" link set bridge up
-for ((i = 0; i < hosts; i++)); do
-    ip netns add "$name-$i"
-    ip -n "$name-hub" link add "host$i" type veth peer name eth0 netns "$name-$i"
-    ip -n "$name-hub" link set "host$i" master bridge up
-    ip -n "$name-$i" address add "10.77.0.$((i + 1))/24" dev eth0
-    ip -n "$name-$i" link set eth0 up
-    ip -n "$name-$i" link set lo up
-done
+trap 'rm -rf "$out"' EXIT
+make_hosts $num_hosts 2gbit
 
 # A rank is the first process of its name space, so that no other rank can see it.
 start_rank() {
-    RANK=$1 WORLD_SIZE=$hosts MASTER_ADDR=10.77.0.1 MASTER_PORT=29500 UCX_TLS=tcp,self \
-        GDNCP_TIMEOUT=$timeout_ms UCX_LOG_LEVEL=fatal \
-        nsenter --net="/run/netns/$name-$1" unshare --pid --fork --kill-child \
-        "$program" "$victim" >"$out/$1" 2>&1 &
-    echo $! >"$out/$1.pid"
+    exec_on_host "$1" env RANK="$1" WORLD_SIZE=$num_hosts MASTER_ADDR=10.77.0.1 MASTER_PORT=29500 \
+        UCX_TLS=tcp,self GDNCP_TIMEOUT=$timeout_ms UCX_LOG_LEVEL=fatal \
+        unshare --pid --fork --kill-child "$program" "$victim" >"$out/$1" 2>&1 &
+    ranks[$1]=$!
 }
 
 wait_for_word() { # word, seconds, ranks that say it
@@ -75,24 +50,24 @@ expect_loss() { # since when, longest ms
     done
 }
 
-for ((i = 0; i < hosts; i++)); do start_rank $i; done
-wait_for_word ready 30 $hosts
+for ((i = 0; i < num_hosts; i++)); do start_rank $i; done
+wait_for_word ready 30 $num_hosts
 grep -q '^ready.*tcp' "$out/0" || { echo "not over TCP: $(<"$out/0")"; exit 1; }
 begin=$(date +%s%3N)
-kill -9 "$(<"$out/$victim.pid")"
+kill -9 "${ranks[victim]}"
 wait_for_word left 20 3
 echo "killed:"
 expect_loss "$begin" 3000
-wait
+wait "${ranks[@]}" || true
 
 rm -f "$out"/[0-9]
-for ((i = 0; i < hosts; i++)); do start_rank $i; done
-wait_for_word ready 30 $hosts
+for ((i = 0; i < num_hosts; i++)); do start_rank $i; done
+wait_for_word ready 30 $num_hosts
 begin=$(date +%s%3N)
-ip -n "$name-hub" link set "host$victim" down
+ip link set "port$victim" down
 wait_for_word left 30 3
 echo "cut off:"
 expect_loss "$begin" $timeout_ms
 wait_for_word left 30 4
 grep -q '^left 0 of 1' "$out/$victim" || { echo "cut off: $(<"$out/$victim")"; exit 1; }
-wait
+wait "${ranks[@]}" || true

@@ -3,6 +3,7 @@
 #     enter_namespaces "$@"       run the script anew where it may make hosts; else it is skipped
 #     make_hosts NUMBER RATE      links of that speed, all on one bridge
 #     on_host HOST COMMAND...
+#     exec_on_host HOST COMMAND...   in place of the shell, so that $! of a job is the command's
 #
 # Host h has the address 10.77.0.(h + 1) on link0, whose other end is port$h where the script runs.
 # All namespaces hang on processes in a process namespace of their own, so that nothing is left of them
@@ -27,7 +28,8 @@ enter_namespaces() {
     GDNCP_INSIDE_NAMESPACES=$0 exec "${inside[@]}" "$0" "$@"
 }
 
-on_host() { nsenter --target "${hosts[$1]}" --net --mount --uts -- "${@:2}"; }
+exec_on_host() { exec nsenter --target "${hosts[$1]}" --net --mount --uts -- "${@:2}"; }
+on_host() { (exec_on_host "$@"); }
 
 # A host is a process that waits in namespaces of its own, with a /sys that shows its own links.
 make_host() {
