@@ -28,6 +28,10 @@ constexpr int CHUNK_TILES = CHUNK / TILE;
 /* The largest head dimension, padded ones being 64, 128 and this. */
 constexpr int64_t MAX_DIM = 256;
 
+/* What a block may have of shared memory on every device from sm_80 on; no kernel needs more, for
+ * any dtype and dimension, though some are faster with more. */
+constexpr size_t SMALLEST_SHARED = 99 * 1024;
+
 /* Of matrices over pairs of a chunk's tokens only the blocks on and below the diagonal are kept,
  * [10, 16, 16]: block (i, j) is number i (i + 1) / 2 + j. */
 constexpr int PAIR_BLOCKS = CHUNK_TILES * (CHUNK_TILES + 1) / 2;
@@ -257,13 +261,13 @@ gdncp_status_t prepare_chunks(const gdncp_rule_problem_t &problem, const chunk_r
                               gdncp_stream_t stream);
 
 /*
- * shared [64, columns], rows ld apart = columns first .. first + columns of `count` rows of a head,
- * and zeros where there are none; source is its row of the chunk's first token. Rows of shared
+ * shared [rows, columns], rows ld apart = columns first .. first + columns of `count` rows of a
+ * head, and zeros where there are none; source is its row of the first token. Rows of shared
  * memory begin at 16 bytes; first and columns are multiples of 16 elements, and a row of columns
  * has no more than 16 bytes a thread. Not done before a cp_async_commit(), cp_async_wait() and
  * sync_block().
  */
-template <typename T>
+template <int rows = CHUNK, typename T>
 GDNCP_FN void copy_rows(mma_element<T> *shared, int ld, int columns, const T *source,
                         int64_t stride, int first, int width, int count, bool aligned)
 {
@@ -278,7 +282,7 @@ GDNCP_FN void copy_rows(mma_element<T> *shared, int ld, int columns, const T *so
         const int from = first + column;
         const bool inside = from >= 0 && from < width;
 
-        for (int row = thread_index() / pieces; row < CHUNK && step * pieces > thread_index();
+        for (int row = thread_index() / pieces; row < rows && step * pieces > thread_index();
              row += step) {
             const bool exists = inside && row < count;
 
@@ -287,7 +291,7 @@ GDNCP_FN void copy_rows(mma_element<T> *shared, int ld, int columns, const T *so
         }
         return;
     }
-    for (int i = thread_index(); i < CHUNK * columns; i += num_threads()) {
+    for (int i = thread_index(); i < rows * columns; i += num_threads()) {
         const int row = i / columns;
         const int column = i % columns;
         const int from = first + column;
@@ -313,6 +317,14 @@ template <typename Element> GDNCP_FN void copy_pairs(Element *shared, int ld, co
 
         cp_async_16(shared + row * ld + column, record + i * piece, 16);
     }
+}
+
+/* The copies that the block's threads have begun are done, and all of them may read. */
+GDNCP_FN void finish_loading()
+{
+    cp_async_commit();
+    cp_async_wait<0>();
+    sync_block();
 }
 
 /* Calls function(std::integral_constant<int, D>()) with dk padded to D. */
