@@ -39,9 +39,8 @@ target_compile_definitions(gdncp_test_support_on_device PUBLIC
   GDNCP_TEST_DATA="${CMAKE_CURRENT_SOURCE_DIR}/data")
 target_link_libraries(gdncp_test_support_on_device PUBLIC gdncp_test_on_device m)
 
-foreach(subject IN LISTS device_tests)
-  set(name test_cuda_${subject})
-  add_executable(${name} test_ops_${subject}.c)
+function(gdncp_add_device_test name source)
+  add_executable(${name} ${source})
   target_link_libraries(${name} PRIVATE gdncp_test_support_on_device gdncp_ops)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES
@@ -51,7 +50,14 @@ foreach(subject IN LISTS device_tests)
   set_tests_properties(${name}_schedules PROPERTIES
     TIMEOUT 900 LABELS emulator
     ENVIRONMENT "${sanitizer_environment};GDNCP_TEST_SCHEDULES=20;GDNCP_TEST_DEVICE_OFFSET=1")
+endfunction()
+
+foreach(subject IN LISTS device_tests)
+  gdncp_add_device_test(test_cuda_${subject} test_ops_${subject}.c)
 endforeach()
+
+# On devices that differ in what their blocks may have.
+gdncp_add_device_test(test_cuda_delta_rule_sizes test_cuda_delta_rule_sizes.c)
 
 # What only calls on a device can get wrong.
 add_executable(test_cuda_arguments test_cuda_arguments.c)

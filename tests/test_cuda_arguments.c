@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "gdncp/ops.h"
+#include "gdncp/ops_decode.h"
 #include "op_case.h"
 
 enum { TOKENS = 4, HEADS = 2, DIM = 8, WIDTH = 3 };
@@ -270,6 +271,101 @@ static void selections_are_needed_in_both_places(void **state)
     gdncp_workspace_destroy(place.workspace);
 }
 
+/* Keys longer than kernels take; no q, k or state is read. */
+enum { KEY_DIM = 257 };
+
+static gdncp_tensor_t states_of(const place_t *place, int64_t count, int64_t columns)
+{
+    const int64_t shape[] = {count, HEADS, KEY_DIM, columns};
+    gdncp_tensor_t result = gdncp_tensor_contiguous(block, GDNCP_F32, 4, shape);
+
+    result.device = place->device;
+    return result;
+}
+
+static gdncp_delta_rule_t long_rule_of(const place_t *place)
+{
+    return (gdncp_delta_rule_t){.q = tensor(place, 3, TOKENS, HEADS, KEY_DIM),
+                                .k = tensor(place, 3, TOKENS, HEADS, KEY_DIM),
+                                .v = tensor(place, 3, TOKENS, HEADS, DIM),
+                                .g = tensor(place, 2, TOKENS, HEADS, 0),
+                                .beta = tensor(place, 2, TOKENS, HEADS, 0),
+                                .cu_seqlens = cu_seqlens,
+                                .cu_seqlens_cuda = place->cu_seqlens_cuda,
+                                .num_sequences = 2};
+}
+
+static gdncp_status_t rule_forward(const place_t *place)
+{
+    const gdncp_delta_rule_t rule = long_rule_of(place);
+
+    return gdncp_delta_rule_forward(&rule, &rule.v, NULL, place->workspace);
+}
+
+static gdncp_status_t rule_backward(const place_t *place)
+{
+    const gdncp_delta_rule_t rule = long_rule_of(place);
+    const gdncp_delta_rule_grads_t grads = {
+        .q = rule.q, .k = rule.k, .v = rule.v, .g = rule.g, .beta = rule.beta};
+
+    return gdncp_delta_rule_backward(&rule, &rule.v, NULL, &grads, place->workspace);
+}
+
+static gdncp_status_t rule_summary(const place_t *place)
+{
+    const gdncp_delta_rule_t rule = long_rule_of(place);
+    const gdncp_tensor_t transition = states_of(place, 2, KEY_DIM);
+    const gdncp_tensor_t contribution = states_of(place, 2, DIM);
+
+    return gdncp_delta_rule_summary(&rule, NULL, NULL, 2, &transition, &contribution,
+                                    place->workspace);
+}
+
+static gdncp_status_t rule_grad_summary(const place_t *place)
+{
+    const gdncp_delta_rule_t rule = long_rule_of(place);
+    const gdncp_tensor_t grad_initial = states_of(place, 2, DIM);
+
+    return gdncp_delta_rule_grad_summary(&rule, NULL, NULL, 2, &rule.v, NULL, &grad_initial,
+                                         place->workspace);
+}
+
+static gdncp_status_t recurrent_step(const place_t *place)
+{
+    const gdncp_delta_rule_t rule = long_rule_of(place);
+    gdncp_recurrent_step_t step = {.q = rule.q,
+                                   .k = rule.k,
+                                   .v = rule.v,
+                                   .g = rule.g,
+                                   .beta = rule.beta,
+                                   .states = states_of(place, 3, DIM),
+                                   .slots = tensor(place, 1, 2, 0, 0),
+                                   .cu_seqlens = cu_seqlens,
+                                   .cu_seqlens_cuda = place->cu_seqlens_cuda,
+                                   .num_sequences = 2};
+
+    step.slots.dtype = GDNCP_I32;
+    return gdncp_recurrent_step(&step, &rule.v, place->workspace);
+}
+
+static void keys_have_at_most_256_elements(void **state)
+{
+    static gdncp_status_t (*const long_keys[])(const place_t *place) = {
+        rule_forward, rule_backward, rule_summary, rule_grad_summary, recurrent_step};
+    place_t place = {.device = GDNCP_DEVICE_CUDA, .cu_seqlens_cuda = cu_seqlens};
+
+    (void)state;
+    assert_int_equal(gdncp_workspace_create_on(GDNCP_DEVICE_CUDA, NULL, &place.workspace),
+                     GDNCP_OK);
+    for (size_t i = 0; i < sizeof long_keys / sizeof long_keys[0]; i++) {
+        assert_int_equal(long_keys[i](&place), GDNCP_ERR_NOT_SUPPORTED);
+        assert_string_equal(
+            gdncp_last_error(),
+            "k: expected a head dimension of at most 256 on a CUDA device, got 257");
+    }
+    gdncp_workspace_destroy(place.workspace);
+}
+
 /* The same calls are good where everything lies in one place. */
 static void all_of_it_on_the_cpu_is_good(void **state)
 {
@@ -323,6 +419,7 @@ int main(void)
         cmocka_unit_test(a_cuda_workspace_needs_tensors_there),
         cmocka_unit_test(lists_are_needed_on_the_device_too),
         cmocka_unit_test(selections_are_needed_in_both_places),
+        cmocka_unit_test(keys_have_at_most_256_elements),
         cmocka_unit_test(all_of_it_on_the_cpu_is_good),
         cmocka_unit_test(chains_are_needed_on_the_device_too),
     };

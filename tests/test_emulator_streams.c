@@ -28,6 +28,7 @@ static int reset(void **state)
     (void)state;
     emulator_set_schedule(0);
     emulator_forbid(false);
+    emulator_set_shared_bytes(0);
     emulator_reset_counts();
     return 0;
 }
@@ -211,6 +212,26 @@ static void launches_have_limits(void **state)
     assert_int_equal(emulator_counts().kernels, 1);
 }
 
+/* A smaller device says so, and refuses what it has no room for. */
+static void shared_memory_can_be_smaller(void **state)
+{
+    static const size_t sizes[] = {99 * 1024, 163 * 1024, 0, 1024 * 1024};
+    static const size_t limits[] = {99 * 1024, 163 * 1024, 227 * 1024, 227 * 1024};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const int64_t limit = (int64_t)limits[i];
+        gdncp_device_info_t info;
+
+        emulator_set_shared_bytes(sizes[i]);
+        assert_int_equal(backend->info(&info), GDNCP_OK);
+        assert_int_equal(info.shared_bytes, limit);
+        assert_int_equal(planted_launch(1, 1, 1, 32, limit, NULL), GDNCP_OK);
+        check_failure(planted_launch(1, 1, 1, 32, limit + 1, NULL), "bytes of shared memory a");
+    }
+    assert_int_equal(backend->stream_synchronize(NULL), GDNCP_OK);
+}
+
 static void copies_stay_inside_of_memory(void **state)
 {
     float *const a = device_array();
@@ -332,6 +353,7 @@ int main(void)
         cmocka_unit_test_setup(nothing_runs_before_somebody_waits, reset),
         cmocka_unit_test_setup(what_is_forbidden_fails, reset),
         cmocka_unit_test_setup(launches_have_limits, reset),
+        cmocka_unit_test_setup(shared_memory_can_be_smaller, reset),
         cmocka_unit_test_setup(copies_stay_inside_of_memory, reset),
         cmocka_unit_test_setup(what_does_not_exist_is_refused, reset),
         cmocka_unit_test_setup(events_have_times, reset),

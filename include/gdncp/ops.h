@@ -147,6 +147,8 @@ GDNCP_API gdncp_status_t gdncp_conv1d_backward(const gdncp_conv1d_t *conv,
  *
  * Value head j reads key head floor((j + group_phase) / group_size); a caller that holds
  * all heads leaves both 0 and gets group_size = Hv / Hk.
+ *
+ * On a CUDA device dk is 256 at most, else GDNCP_ERR_NOT_SUPPORTED; dv is free.
  */
 typedef struct gdncp_delta_rule {
     gdncp_tensor_t q;               /**< [T, Hk, dk] */

@@ -50,6 +50,8 @@ GDNCP_BEGIN_DECLS
  * next call may find accepted. A row whose starting slot is a pad is a pad. Any other pad (on a
  * CUDA device, any other number out of range) leaves the state after that one token unwritten.
  * Entries of a row that are neither its start nor that of a token may be anything.
+ *
+ * On a CUDA device dk is 256 at most, else GDNCP_ERR_NOT_SUPPORTED; dv is free.
  */
 typedef struct gdncp_recurrent_step_t {
     gdncp_tensor_t q;            /**< [T, Hk, dk] */

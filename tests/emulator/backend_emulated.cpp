@@ -51,7 +51,7 @@ gdncp_status_t info(gdncp_device_info_t *result)
     strcpy(result->name, "emulated");
     result->num_multiprocessors = 4;
     result->compute_capability = 90;
-    result->shared_bytes = MAX_SHARED_BYTES;
+    result->shared_bytes = shared_bytes_of_block();
     result->memory_bytes = DEVICE_BYTES;
     return GDNCP_OK;
 }
@@ -302,6 +302,7 @@ gdncp_status_t check_shape(const kernel_shape &shape)
 {
     constexpr int64_t MAX_X = INT32_MAX;
     constexpr int MAX_YZ = 65535;
+    const size_t shared_bytes = shared_bytes_of_block();
 
     if (shape.threads < 1 || shape.threads > 1024 || shape.threads % 32 != 0) {
         return gdncp_fail(GDNCP_ERR_DEVICE,
@@ -317,11 +318,11 @@ gdncp_status_t check_shape(const kernel_shape &shape)
                           shape.name, (long long)MAX_X, MAX_YZ, MAX_YZ, (long long)shape.grid.x,
                           shape.grid.y, shape.grid.z);
     }
-    if (shape.shared_bytes > MAX_SHARED_BYTES) {
+    if (shape.shared_bytes > shared_bytes) {
         return gdncp_fail(GDNCP_ERR_DEVICE,
                           "%s: expected a launch with at most %zu bytes of shared memory a block, "
                           "got %zu",
-                          shape.name, MAX_SHARED_BYTES, shape.shared_bytes);
+                          shape.name, shared_bytes, shape.shared_bytes);
     }
     return GDNCP_OK;
 }

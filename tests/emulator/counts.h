@@ -1,4 +1,4 @@
-/* What tests ask of the emulator: see emulator_control.h. */
+/* What tests ask of the emulator, and ask for: see emulator_control.h. */
 #ifndef GDNCP_EMULATOR_COUNTS_H
 #define GDNCP_EMULATOR_COUNTS_H
 
@@ -13,6 +13,9 @@ void count_wait();
 
 /* Whether this thread may neither allocate nor wait. */
 bool is_forbidden();
+
+/* Of shared memory that one block may have. */
+size_t shared_bytes_of_block();
 
 } /* namespace gdncp_emulated */
 

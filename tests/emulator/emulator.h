@@ -9,7 +9,7 @@
 namespace gdncp_emulated
 {
 
-constexpr size_t MAX_SHARED_BYTES = 227 * 1024; /* of one block */
+constexpr size_t MAX_SHARED_BYTES = 227 * 1024; /* of one block, on the largest device */
 
 struct kernel_shape {
     const char *name;

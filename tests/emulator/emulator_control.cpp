@@ -2,6 +2,8 @@
 
 #include <atomic>
 
+#include "kernel.h"
+
 #include "counts.h"
 #include "schedule.h"
 
@@ -14,6 +16,7 @@ namespace
 std::atomic<int64_t> of_kind[(int)work_kind::WAIT + 1];
 std::atomic<int64_t> allocations;
 std::atomic<int64_t> waits;
+std::atomic<size_t> shared_limit{MAX_SHARED_BYTES};
 thread_local bool forbidden_here;
 
 } /* namespace */
@@ -38,6 +41,11 @@ bool is_forbidden()
     return forbidden_here;
 }
 
+size_t shared_bytes_of_block()
+{
+    return shared_limit;
+}
+
 } /* namespace gdncp_emulated */
 
 using namespace gdncp_emulated;
@@ -45,6 +53,11 @@ using namespace gdncp_emulated;
 void emulator_set_schedule(uint64_t seed)
 {
     set_schedule(seed);
+}
+
+void emulator_set_shared_bytes(size_t bytes)
+{
+    shared_limit = bytes == 0 || bytes > MAX_SHARED_BYTES ? MAX_SHARED_BYTES : bytes;
 }
 
 void emulator_forbid(bool forbidden)

@@ -3,6 +3,7 @@
 #define GDNCP_EMULATOR_CONTROL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -12,6 +13,10 @@ extern "C" {
 /* The order of threads, blocks and streams from now on, in all threads of the host: 0 is by number,
  * each other seed another one. Overrides the environment variable GDNCP_EMULATOR_SEED. */
 void emulator_set_schedule(uint64_t seed);
+
+/* What one block may have of shared memory from now on, as on a smaller device; 0: as much as the
+ * largest has. */
+void emulator_set_shared_bytes(size_t bytes);
 
 /* Whether the calling thread may not allocate or free memory of the device or pinned memory, nor
  * wait for the device. What is forbidden fails with GDNCP_ERR_DEVICE, and where it cannot fail ends

@@ -24,6 +24,10 @@ namespace GDNCP_KERNELS
 constexpr int CHUNK = GDNCP_CHUNK;
 constexpr int CHUNK_TILES = CHUNK / TILE;
 
+/* What a block may have of shared memory on every device from sm_80 on; no kernel needs more, for
+ * any dtype and dimension, though some are faster with more. */
+constexpr size_t SMALLEST_SHARED = 99 * 1024;
+
 /* Of matrices over pairs of a chunk's tokens only the blocks on and below the diagonal are kept,
  * [10, 16, 16]: block (i, j) is number i (i + 1) / 2 + j. */
 constexpr int PAIR_BLOCKS = CHUNK_TILES * (CHUNK_TILES + 1) / 2;
@@ -267,6 +271,14 @@ template <typename Element> GDNCP_FN void copy_pairs(Element *shared, int ld, co
 
         cp_async_16(shared + row * ld + column, record + i * piece, 16);
     }
+}
+
+/* The copies that the block's threads have begun are done, and all of them may read. */
+GDNCP_FN void finish_loading()
+{
+    cp_async_commit();
+    cp_async_wait<0>();
+    sync_block();
 }
 
 } /* namespace GDNCP_KERNELS */

@@ -2,10 +2,11 @@
  * Gradients of q, k, v, g and beta of one chunk and key head, by one block. Value heads of the key
  * head's group come one after the other, so that gradients of q and k are summed in their order.
  * What the next slice of v's columns needs arrives while this one's products are made, beyond the
- * end of a head too, where shared memory has room for two slices.
+ * end of a head too, where shared memory has room for two slices. By panels, it has room for a
+ * slice or for a panel of K and Q.
  */
 #include "delta_rule_grad_inputs_cuda.h"
-#include "delta_rule_grad_pairs_cuda.h"
+#include "delta_rule_grad_stages_cuda.h"
 
 namespace GDNCP_KERNELS
 {
@@ -19,79 +20,24 @@ template <int DK> struct key_sums {
     tile k[grad_share<DK>::key_tiles];
 };
 
-/* After the block's own shared memory two slices and prefix, or one slice in whose place prefix is
- * too. */
-template <typename T, int DK> constexpr size_t inputs_bytes(int stages)
-{
-    static_assert(sizeof(slice_shared<T, DK>) >= CHUNK * PREFIX_LD * sizeof(float), "of one slice");
-    return sizeof(inputs_shared<T, DK>) + (size_t)stages * sizeof(slice_shared<T, DK>) +
-           (stages == 2 ? CHUNK * PREFIX_LD * sizeof(float) : 0);
-}
+/* Columns of k whose sums fit into registers together; of more they are made by panels. */
+constexpr int MOST_AT_ONCE = 128;
 
-template <typename T, int DK> GDNCP_FN slice_shared<T, DK> *slices_of(inputs_shared<T, DK> &shared)
-{
-    return reinterpret_cast<slice_shared<T, DK> *>(&shared + 1);
-}
-
-template <typename T> GDNCP_FN int stage_of(const inputs_arguments<T> &in, int head, int column)
-{
-    const int slices = (in.rule.dv + SLICE - 1) / SLICE;
-
-    return in.stages == 2 ? (head * slices + column / SLICE) % 2 : 0;
-}
-
-/* A slice of v's columns, and with a head's first one its gates. */
-template <typename T, int DK>
-GDNCP_FN void copy_stage(const inputs_arguments<T> &in, const inputs_item &item, int head,
-                         int column, inputs_shared<T, DK> &shared)
-{
-    copy_slice(in, item.chunk, item.slot, head, column,
-               slices_of(shared)[stage_of(in, head, column)]);
-    if (column == 0) {
-        gates_shared &gates = shared.gates[head % 2];
-        const float *const rows = in.chunks.gates_of(item.slot, head);
-        const double *const sums = in.chunks.sums_of(item.slot, head);
-
-        for (int i = thread_index(); i < GATE_FLOATS / 4; i += num_threads()) {
-            cp_async_16(gates.rows + 4 * i, rows + 4 * i, 16);
-        }
-        for (int i = thread_index(); i < CHUNK / 2; i += num_threads()) {
-            cp_async_16(gates.sums + 2 * i, sums + 2 * i, 16);
-        }
-    }
-    cp_async_commit();
-}
-
-/* P and A, to where grad_pairs() reads them. */
-template <typename T, int DK>
-GDNCP_FN void copy_pair_matrices(const inputs_arguments<T> &in, int64_t slot, int head,
-                                 inputs_shared<T, DK> &shared, float *prefix)
-{
-    using layout = inputs_shared<T, DK>;
-
-    GDNCP_UNROLL
-    for (int i = 0; i < chunk_records<T>::planes; i++) {
-        copy_pairs(shared.grad_qk + i * layout::pair_plane, layout::pair_ld,
-                   in.chunks.attention_of(slot, head) + i * PAIR_ELEMENTS);
-    }
-    copy_pairs(prefix, PREFIX_LD, in.chunks.products_of(slot, head));
-    cp_async_commit();
-}
-
-/* Products over v's columns, for one head. */
-template <typename T, int DK>
-GDNCP_FN void sum_slices(const inputs_arguments<T> &in, const inputs_item &item, int head,
-                         inputs_shared<T, DK> &shared, float *prefix, slice_sums<DK> &sums)
+/* Products over v's columns, for one head, of one pass. */
+template <typename T, int DK, bool by_panels>
+GDNCP_FN void sum_slices(const inputs_arguments<T> &in, const inputs_item &item, int head, int pass,
+                         inputs_shared<T, DK, by_panels> &shared, float *prefix,
+                         slice_sums<DK, by_panels> &sums)
 {
     const float *const beta = shared.gates[head % 2].rows + BETA * CHUNK;
-    const bool ahead = in.stages == 2;
+    const bool ahead = !by_panels && in.stages == 2;
 
     for (int column = 0; column < in.rule.dv; column += SLICE) {
-        const slice_shared<T, DK> &slice = slices_of(shared)[stage_of(in, head, column)];
+        const slice_shared<T, DK, by_panels> &slice = slice_at(in, head, column, shared);
 
         if (!ahead) {
             sync_block();
-            copy_stage(in, item, head, column, shared);
+            copy_stage(in, item, head, column, pass, shared);
         }
         cp_async_wait<0>();
         sync_block();
@@ -99,14 +45,14 @@ GDNCP_FN void sum_slices(const inputs_arguments<T> &in, const inputs_item &item,
             copy_pair_matrices(in, item.slot, head, shared, prefix);
         }
         if (ahead && column + SLICE < in.rule.dv) {
-            copy_stage(in, item, head, column + SLICE, shared);
+            copy_stage(in, item, head, column + SLICE, 0, shared);
         } else if (ahead && head + 1 < item.end_head) {
-            copy_stage(in, item, head + 1, 0, shared);
+            copy_stage(in, item, head + 1, 0, 0, shared);
         }
-        multiply_slice(slice, sums);
-        finish_slice(in, item.chunk, head, column, slice, beta, sums);
+        multiply_slice(slice, pass, sums);
+        finish_slice(in, item.chunk, head, column, pass, slice, beta, sums);
     }
-    if (!ahead) {
+    if (!ahead && pass == key_panel<DK, by_panels>::pairs_pass) {
         sync_block();
         copy_pair_matrices(in, item.slot, head, shared, prefix);
     }
@@ -114,10 +60,10 @@ GDNCP_FN void sum_slices(const inputs_arguments<T> &in, const inputs_item &item,
     sync_block();
 }
 
-/* The products with states, scaled. */
-template <int DK>
-GDNCP_FN void add_state_terms(const gates_shared &gates, const slice_sums<DK> &sums,
-                              key_sums<DK> &grads)
+/* The products with states, scaled: what a panel's columns of q and k receive. */
+template <int DK, bool by_panels>
+GDNCP_FN void add_state_terms(const gates_shared &gates, const slice_sums<DK, by_panels> &sums,
+                              tile *grad_q, tile *grad_k)
 {
     const int first_row = warp() / grad_share<DK>::parts * TILE;
     float of_o[2];
@@ -133,12 +79,12 @@ GDNCP_FN void add_state_terms(const gates_shared &gates, const slice_sums<DK> &s
         of_u[h] = gates.rows[TO_END * CHUNK + i];
     }
     GDNCP_UNROLL
-    for (int n = 0; n < grad_share<DK>::key_tiles; n++) {
+    for (int n = 0; n < key_panel<DK, by_panels>::tiles; n++) {
         GDNCP_UNROLL
         for (int x = 0; x < 8; x++) {
             const int h = x / 2 % 2;
-            float &q = grads.q[n].x[x / 4][x % 4];
-            float &k = grads.k[n].x[x / 4][x % 4];
+            float &q = grad_q[n].x[x / 4][x % 4];
+            float &k = grad_k[n].x[x / 4][x % 4];
 
             q = fmaf(of_o[h], sums.from_o[n].x[x / 4][x % 4], q);
             k = fmaf(of_r[h], sums.from_r[n].x[x / 4][x % 4], k);
@@ -148,33 +94,55 @@ GDNCP_FN void add_state_terms(const gates_shared &gates, const slice_sums<DK> &s
 }
 
 /* What one value head adds to the gradients of q and k, and all of its own. */
-template <typename T, int DK>
+template <typename T, int DK, bool by_panels>
 GDNCP_FN void add_head(const inputs_arguments<T> &in, const inputs_item &item, int head,
-                       inputs_shared<T, DK> &shared, key_sums<DK> &grads)
+                       inputs_shared<T, DK, by_panels> &shared, key_sums<DK> &grads)
 {
-    using layout = inputs_shared<T, DK>;
+    using layout = inputs_shared<T, DK, by_panels>;
     using share = grad_share<DK>;
-    float *const prefix = reinterpret_cast<float *>(slices_of(shared) + (in.stages == 2 ? 2 : 0));
-    slice_sums<DK> sums;
+    using keys = key_panel<DK, by_panels>;
+    float *const prefix = prefix_of(in, shared);
+    float dot_q[2] = {0.0f, 0.0f};
+    float dot_k[2] = {0.0f, 0.0f};
+    float dot_end[2] = {0.0f, 0.0f};
+    slice_sums<DK, by_panels> sums;
 
-    clear(sums);
-    sum_slices(in, item, head, shared, prefix, sums);
-
+    GDNCP_UNROLL
+    for (int pass = 0; pass < keys::passes; pass++) {
+        clear(sums, pass);
+        sum_slices(in, item, head, pass, shared, prefix, sums);
+        if (by_panels && pass < keys::count) {
+            load_panel(in, item, pass, shared);
+            add_row_dots<keys::tiles>(shared.q + layout::own_place(), layout::key_ld, sums.from_o,
+                                      dot_q);
+            add_row_dots<keys::tiles>(shared.k + layout::own_place(), layout::key_ld, sums.from_r,
+                                      dot_k);
+            add_row_dots<keys::tiles>(shared.k + layout::own_place(), layout::key_ld, sums.from_u,
+                                      dot_end);
+            add_state_terms(shared.gates[head % 2], sums, grads.q + pass, grads.k + pass);
+        }
+    }
     const gates_shared &gates = shared.gates[head % 2];
     const int row = warp() / share::parts * TILE;
     const int part = warp() % share::parts;
-    const int place = row * layout::key_ld + part * share::key_tiles * TILE;
+    const int place = layout::own_place();
     const int token = thread_index() / share::token_threads;
     const bool is_first = thread_index() % share::token_threads == 0;
     const int64_t gate = (item.chunk.begin + token) * in.rule.num_value_heads + head;
 
     grad_pairs(in.rule.scale, gates, sums, shared, prefix);
-    row_dots<share::key_tiles>(shared.q + place, layout::key_ld, sums.from_o,
-                               shared.dots_q[part] + row);
-    row_dots<share::key_tiles>(shared.k + place, layout::key_ld, sums.from_r,
-                               shared.dots_k[part] + row);
-    row_dots<share::key_tiles>(shared.k + place, layout::key_ld, sums.from_u,
-                               shared.dots_end[part] + row);
+    if constexpr (!by_panels) {
+        add_row_dots<keys::tiles>(shared.q + place, layout::key_ld, sums.from_o, dot_q);
+    }
+    write_row_dots(dot_q, shared.dots_q[part] + row);
+    if constexpr (!by_panels) {
+        add_row_dots<keys::tiles>(shared.k + place, layout::key_ld, sums.from_r, dot_k);
+    }
+    write_row_dots(dot_k, shared.dots_k[part] + row);
+    if constexpr (!by_panels) {
+        add_row_dots<keys::tiles>(shared.k + place, layout::key_ld, sums.from_u, dot_end);
+    }
+    write_row_dots(dot_end, shared.dots_end[part] + row);
     GDNCP_UNROLL
     for (int mask = 1; mask < share::token_threads; mask *= 2) {
         sums.values += shuffle_xor(sums.values, mask);
@@ -186,7 +154,9 @@ GDNCP_FN void add_head(const inputs_arguments<T> &in, const inputs_item &item, i
     if (lane() == 0) {
         shared.of_states[warp()] = sums.states;
     }
-    add_state_terms(gates, sums, grads);
+    if constexpr (!by_panels) {
+        add_state_terms(gates, sums, grads.q, grads.k);
+    }
     sync_block();
 
     if (is_first) {
@@ -199,7 +169,11 @@ GDNCP_FN void add_head(const inputs_arguments<T> &in, const inputs_item &item, i
     for (int i = warp(); i < CHUNK; i += share::warps) {
         sum_along_row(prefix + i * PREFIX_LD);
     }
-    add_pair_terms(shared, grads.q, grads.k);
+    GDNCP_UNROLL
+    for (int panel = 0; panel < keys::count; panel++) {
+        load_panel(in, item, panel, shared);
+        add_pair_terms(shared, grads.q + panel * keys::tiles, grads.k + panel * keys::tiles);
+    }
     sync_block();
 
     const float grad_g = grad_of_gate(gates, shared, prefix);
@@ -209,9 +183,9 @@ GDNCP_FN void add_head(const inputs_arguments<T> &in, const inputs_item &item, i
     }
 }
 
-/* From h = r dy, with y = r x and r the factor that normalises x: dx = h - r^2 x (x . h). The rows
- * of x in shared memory become their gradients. */
-template <typename T, int DK>
+/* From h = r dy, with y = r x and r the factor that normalises x: dx = h - r^2 x (x . h). The
+ * panel's rows of x in shared memory become their gradients. */
+template <typename T, int DK, bool by_panels>
 GDNCP_FN void normalise_backward(const tile *grad, const float *factors, bool l2norm,
                                  const float (*dots)[CHUNK], mma_element<T> *x, int ld)
 {
@@ -228,7 +202,7 @@ GDNCP_FN void normalise_backward(const tile *grad, const float *factors, bool l2
         along[h] *= factors[i] * factors[i];
     }
     GDNCP_UNROLL
-    for (int n = 0; n < share::key_tiles; n++) {
+    for (int n = 0; n < key_panel<DK, by_panels>::tiles; n++) {
         tile t;
 
         load_tile(t, x + n * TILE, ld);
@@ -241,38 +215,61 @@ GDNCP_FN void normalise_backward(const tile *grad, const float *factors, bool l2
     }
 }
 
-template <typename T>
-GDNCP_FN void write_rows(const mma_element<T> *rows, int ld, const inputs_item &item, int dk,
-                         const token_rows<T> &target)
+template <typename Panel, typename T>
+GDNCP_FN void write_rows(const mma_element<T> *rows, int ld, const inputs_item &item, int panel,
+                         int dk, const token_rows<T> &target)
 {
     for (int i = thread_index(); i < item.chunk.count * dk; i += num_threads()) {
-        target.row(item.chunk.begin + i / dk)[(int64_t)item.key_head * dk + i % dk] =
-            from_float<T>(to_float(rows[i / dk * ld + i % dk]));
+        if (Panel::has(panel, i % dk)) {
+            target.row(item.chunk.begin + i / dk)[(int64_t)item.key_head * dk + i % dk] =
+                from_float<T>(to_float(rows[i / dk * ld + Panel::place(i % dk)]));
+        }
     }
 }
 
-template <typename T, int DK>
-GDNCP_FN void write_key_grads(const inputs_arguments<T> &in, const inputs_item &item,
-                              inputs_shared<T, DK> &shared, const key_sums<DK> &grads)
+/* dots = the warp's columns of rows of x, which is K or Q, times their gradients. */
+template <typename T, int DK, bool by_panels>
+GDNCP_FN void sum_key_dots(const inputs_arguments<T> &in, const inputs_item &item,
+                           inputs_shared<T, DK, by_panels> &shared, const mma_element<T> *x,
+                           const tile *grad, float (*dots)[CHUNK])
 {
-    using layout = inputs_shared<T, DK>;
-    using share = grad_share<DK>;
-    const int row = warp() / share::parts * TILE;
-    const int part = warp() % share::parts;
-    const int place = row * layout::key_ld + part * share::key_tiles * TILE;
+    using layout = inputs_shared<T, DK, by_panels>;
+    using keys = key_panel<DK, by_panels>;
+    float dot[2] = {0.0f, 0.0f};
 
-    row_dots<share::key_tiles>(shared.q + place, layout::key_ld, grads.q,
-                               shared.dots_q[part] + row);
-    row_dots<share::key_tiles>(shared.k + place, layout::key_ld, grads.k,
-                               shared.dots_k[part] + row);
+    GDNCP_UNROLL
+    for (int panel = 0; panel < keys::count; panel++) {
+        load_panel(in, item, panel, shared);
+        add_row_dots<keys::tiles>(x + layout::own_place(), layout::key_ld,
+                                  grad + panel * keys::tiles, dot);
+    }
+    write_row_dots(dot, dots[warp() % layout::parts] + warp() / layout::parts * TILE);
+}
+
+template <typename T, int DK, bool by_panels>
+GDNCP_FN void write_key_grads(const inputs_arguments<T> &in, const inputs_item &item,
+                              inputs_shared<T, DK, by_panels> &shared, const key_sums<DK> &grads)
+{
+    using layout = inputs_shared<T, DK, by_panels>;
+    using keys = key_panel<DK, by_panels>;
+    const int place = layout::own_place();
+
+    sum_key_dots(in, item, shared, shared.q, grads.q, shared.dots_q);
+    sum_key_dots(in, item, shared, shared.k, grads.k, shared.dots_k);
     sync_block();
-    normalise_backward<T, DK>(grads.q, shared.factors + CHUNK, in.rule.l2norm, shared.dots_q,
-                              shared.q + place, layout::key_ld);
-    normalise_backward<T, DK>(grads.k, shared.factors, in.rule.l2norm, shared.dots_k,
-                              shared.k + place, layout::key_ld);
-    sync_block();
-    write_rows(shared.q, layout::key_ld, item, in.rule.dk, in.grad_q);
-    write_rows(shared.k, layout::key_ld, item, in.rule.dk, in.grad_k);
+    GDNCP_UNROLL
+    for (int panel = 0; panel < keys::count; panel++) {
+        load_panel(in, item, panel, shared);
+        normalise_backward<T, DK, by_panels>(grads.q + panel * keys::tiles, shared.factors + CHUNK,
+                                             in.rule.l2norm, shared.dots_q, shared.q + place,
+                                             layout::key_ld);
+        normalise_backward<T, DK, by_panels>(grads.k + panel * keys::tiles, shared.factors,
+                                             in.rule.l2norm, shared.dots_k, shared.k + place,
+                                             layout::key_ld);
+        sync_block();
+        write_rows<keys>(shared.q, layout::key_ld, item, panel, in.rule.dk, in.grad_q);
+        write_rows<keys>(shared.k, layout::key_ld, item, panel, in.rule.dk, in.grad_k);
+    }
 }
 
 template <typename T> GDNCP_FN inputs_item find_item(const inputs_arguments<T> &in)
@@ -291,13 +288,12 @@ template <typename T> GDNCP_FN inputs_item find_item(const inputs_arguments<T> &
     return item;
 }
 
-template <typename T, int DK>
+template <typename T, int DK, bool by_panels>
 GDNCP_KERNEL(grad_share<DK>::threads, 1)
 void grad_inputs_kernel(inputs_arguments<T> in)
 {
-    using layout = inputs_shared<T, DK>;
+    using layout = inputs_shared<T, DK, by_panels>;
     layout &shared = *reinterpret_cast<layout *>(shared_memory());
-    const device_rule<T> &rule = in.rule;
     inputs_item &item = shared.item;
     key_sums<DK> grads;
 
@@ -308,18 +304,15 @@ void grad_inputs_kernel(inputs_arguments<T> in)
     if (item.chunk.count == 0) {
         return;
     }
-    const int64_t offset = (int64_t)item.key_head * rule.dk;
-
-    copy_rows(shared.k, layout::key_ld, DK, rule.k.row(item.chunk.begin) + offset, rule.k.stride, 0,
-              rule.dk, item.chunk.count, rule.k_aligned);
-    copy_rows(shared.q, layout::key_ld, DK, rule.q.row(item.chunk.begin) + offset, rule.q.stride, 0,
-              rule.dk, item.chunk.count, rule.k_aligned);
-    cp_async_commit();
+    if constexpr (!by_panels) {
+        copy_keys(in, item, 0, shared);
+        cp_async_commit();
+    }
     for (int i = thread_index(); i < 2 * CHUNK; i += num_threads()) {
         shared.factors[i] = in.chunks.factors_of(item.slot, item.key_head)[i];
     }
-    if (in.stages == 2 && item.first_head < item.end_head) {
-        copy_stage(in, item, item.first_head, 0, shared);
+    if (!by_panels && in.stages == 2 && item.first_head < item.end_head) {
+        copy_stage(in, item, item.first_head, 0, 0, shared);
     }
     GDNCP_UNROLL
     for (int n = 0; n < grad_share<DK>::key_tiles; n++) {
@@ -350,23 +343,35 @@ gdncp_status_t launch_inputs(const gdncp_rule_problem_t &problem, const chunk_re
                                      rows_of<T>(grads.v),
                                      static_cast<float *>(grads.g.data),
                                      static_cast<float *>(grads.beta.data),
-                                     2};
+                                     1};
     const gdncp_status_t status = gdncp_device_describe(GDNCP_DEVICE_CUDA, &device);
 
     if (status != GDNCP_OK) {
         return status;
     }
-    if (inputs_bytes<T, DK>(2) > device.shared_bytes) {
-        arguments.stages = 1;
-    }
-    const size_t bytes = inputs_bytes<T, DK>(arguments.stages);
+    const auto launch_as = [&](auto by_panels, int stages) {
+        constexpr bool panels = decltype(by_panels)::value;
 
-    if (bytes > device.shared_bytes) {
-        return fail_shared(problem, bytes, device);
+        arguments.stages = stages;
+        return launch("delta_rule_grad_inputs", grad_inputs_kernel<T, DK, panels>,
+                      {chunks.num_slots * problem.num_key_heads, 1, 1}, grad_share<DK>::threads,
+                      inputs_bytes<T, DK, panels>(stages), stream, arguments);
+    };
+
+    static_assert(inputs_bytes<T, DK, true>(1) <= SMALLEST_SHARED, "on every device");
+    if constexpr (DK > MOST_AT_ONCE) {
+        return launch_as(std::true_type(), 1);
+    } else {
+        constexpr size_t bytes = inputs_bytes<T, DK, false>(1);
+
+        if constexpr (bytes > SMALLEST_SHARED) {
+            if (bytes > device.shared_bytes) {
+                return launch_as(std::true_type(), 1);
+            }
+        }
+        return launch_as(std::false_type(),
+                         inputs_bytes<T, DK, false>(2) <= device.shared_bytes ? 2 : 1);
     }
-    return launch("delta_rule_grad_inputs", grad_inputs_kernel<T, DK>,
-                  {chunks.num_slots * problem.num_key_heads, 1, 1}, grad_share<DK>::threads, bytes,
-                  stream, arguments);
 }
 
 } /* namespace */

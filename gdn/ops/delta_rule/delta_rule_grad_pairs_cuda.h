@@ -19,13 +19,23 @@ struct gates_shared {
     float rows[GATE_FLOATS];
 };
 
-/* Shared memory beside that of slices. */
-template <typename T, int DK> struct inputs_shared {
+/* Shared memory beside that of slices, or by panels with it: slices and a panel of K and Q take
+ * turns. */
+template <typename T, int DK, bool by_panels> struct inputs_shared {
     using element = mma_element<T>;
-    static constexpr int key_ld = DK + slice_shared<T, DK>::odd;
+    static constexpr int key_ld =
+        key_panel<DK, by_panels>::columns + slice_shared<T, DK, by_panels>::odd;
     static constexpr int pair_ld = CHUNK + 8;
     static constexpr int pair_plane = CHUNK * pair_ld;
     static constexpr int parts = grad_share<DK>::parts;
+
+    /* Where the calling warp's rows and columns of k and q begin. */
+    GDNCP_FN static int own_place()
+    {
+        constexpr int columns = key_panel<DK, by_panels>::tiles * TILE;
+
+        return warp() / parts * TILE * key_ld + warp() % parts * columns;
+    }
 
     inputs_item item;
     alignas(16) element k[CHUNK * key_ld]; /* as given; its gradient at the end */
@@ -51,12 +61,10 @@ GDNCP_FN float sum_of_row(float value)
     return value + shuffle_xor(value, 2);
 }
 
-/* dots[row] = what the rows of x and of tiles give. */
+/* dot += what this lane has of the products of rows of x and of tiles. */
 template <int tiles, typename Element>
-GDNCP_FN void row_dots(const Element *x, int ld, const tile *sums, float *dots)
+GDNCP_FN void add_row_dots(const Element *x, int ld, const tile *sums, float dot[2])
 {
-    float dot[2] = {0.0f, 0.0f};
-
     GDNCP_UNROLL
     for (int n = 0; n < tiles; n++) {
         tile part;
@@ -67,6 +75,11 @@ GDNCP_FN void row_dots(const Element *x, int ld, const tile *sums, float *dots)
             dot[i / 2 % 2] = fmaf(part.x[i / 4][i % 4], sums[n].x[i / 4][i % 4], dot[i / 2 % 2]);
         }
     }
+}
+
+/* dots[row] = the sum of what its lanes have. */
+GDNCP_FN void write_row_dots(const float dot[2], float *dots)
+{
     GDNCP_UNROLL
     for (int h = 0; h < 2; h++) {
         const float sum = sum_of_row(dot[h]);
@@ -82,11 +95,12 @@ GDNCP_FN void row_dots(const Element *x, int ld, const tile *sums, float *dots)
  * take from pairs. On entry grad_qk holds P and prefix A, whose places E and what each decay
  * receives, times that decay, take.
  */
-template <typename T, int DK>
-GDNCP_FN void grad_pairs(float scale, const gates_shared &gates, const slice_sums<DK> &sums,
-                         inputs_shared<T, DK> &shared, float *prefix)
+template <typename T, int DK, bool by_panels>
+GDNCP_FN void grad_pairs(float scale, const gates_shared &gates,
+                         const slice_sums<DK, by_panels> &sums,
+                         inputs_shared<T, DK, by_panels> &shared, float *prefix)
 {
-    using layout = inputs_shared<T, DK>;
+    using layout = inputs_shared<T, DK, by_panels>;
     using share = grad_share<DK>;
     const int row = warp() / share::parts * TILE;
     const int part = warp() % share::parts;
@@ -124,14 +138,7 @@ GDNCP_FN void grad_pairs(float scale, const gates_shared &gates, const slice_sum
         store_pieces(grad_qk, shared.grad_qk + corner, layout::pair_ld, layout::pair_plane);
         store_pieces(grad_kk, shared.grad_kk + corner, layout::pair_ld, layout::pair_plane);
     }
-    GDNCP_UNROLL
-    for (int h = 0; h < 2; h++) {
-        const float sum = sum_of_row(dot[h]);
-
-        if (lane() % 4 == 0) {
-            shared.dots_beta[part][row + tile_row(h)] = sum;
-        }
-    }
+    write_row_dots(dot, shared.dots_beta[part] + row);
 }
 
 /* A row of prefix: at t its sum over j < t, which is wanted up to the diagonal and means nothing
@@ -157,15 +164,17 @@ GDNCP_FN void sum_along_row(float *row)
     row[token + 1] = left + first;
 }
 
-/* grad_q += E K, grad_k += E' Q + (F + F') K. */
-template <typename T, int DK>
-GDNCP_FN void add_pair_terms(const inputs_shared<T, DK> &shared, tile *grad_q, tile *grad_k)
+/* grad_q += E K, grad_k += E' Q + (F + F') K, of the panel's columns. */
+template <typename T, int DK, bool by_panels>
+GDNCP_FN void add_pair_terms(const inputs_shared<T, DK, by_panels> &shared, tile *grad_q,
+                             tile *grad_k)
 {
-    using layout = inputs_shared<T, DK>;
+    using layout = inputs_shared<T, DK, by_panels>;
     using share = grad_share<DK>;
     constexpr int exact = mma_format<T>::exact;
+    constexpr int tiles = key_panel<DK, by_panels>::tiles;
     const int row = warp() / share::parts;
-    const int column = warp() % share::parts * share::key_tiles * TILE;
+    const int column = warp() % share::parts * tiles * TILE;
     operand_a<T, 2> of_qk;
     operand_a<T, 2> of_kk;
     operand_b<T, exact> b;
@@ -177,7 +186,7 @@ GDNCP_FN void add_pair_terms(const inputs_shared<T, DK> &shared, tile *grad_q, t
         load_a(of_qk, shared.grad_qk + corner, layout::pair_ld, layout::pair_plane);
         load_a(of_kk, shared.grad_kk + corner, layout::pair_ld, layout::pair_plane);
         GDNCP_UNROLL
-        for (int n = 0; n < share::key_tiles; n++) {
+        for (int n = 0; n < tiles; n++) {
             load_b(b, shared.k + keys + n * TILE, layout::key_ld);
             mma(grad_q[n], of_qk, b);
             mma(grad_k[n], of_kk, b);
@@ -190,7 +199,7 @@ GDNCP_FN void add_pair_terms(const inputs_shared<T, DK> &shared, tile *grad_q, t
         load_a_across(of_qk, shared.grad_qk + corner, layout::pair_ld, layout::pair_plane);
         load_a_across(of_kk, shared.grad_kk + corner, layout::pair_ld, layout::pair_plane);
         GDNCP_UNROLL
-        for (int n = 0; n < share::key_tiles; n++) {
+        for (int n = 0; n < tiles; n++) {
             load_b(b, shared.q + keys + n * TILE, layout::key_ld);
             mma(grad_k[n], of_qk, b);
             load_b(b, shared.k + keys + n * TILE, layout::key_ld);
@@ -200,8 +209,9 @@ GDNCP_FN void add_pair_terms(const inputs_shared<T, DK> &shared, tile *grad_q, t
 }
 
 /* What a token's decays receive; returns the gradient of its beta. */
-template <typename T, int DK>
-GDNCP_FN float finish_token(const gates_shared &gates, int token, inputs_shared<T, DK> &shared)
+template <typename T, int DK, bool by_panels>
+GDNCP_FN float finish_token(const gates_shared &gates, int token,
+                            inputs_shared<T, DK, by_panels> &shared)
 {
     float of_q = 0.0f;
     float of_k = 0.0f;
@@ -223,9 +233,9 @@ GDNCP_FN float finish_token(const gates_shared &gates, int token, inputs_shared<
 
 /* The gradient of a token's g, by the threads of the token: what all decays that contain g receive,
  * times the decay. */
-template <typename T, int DK>
-GDNCP_FN float grad_of_gate(const gates_shared &gates, const inputs_shared<T, DK> &shared,
-                            const float *prefix)
+template <typename T, int DK, bool by_panels>
+GDNCP_FN float grad_of_gate(const gates_shared &gates,
+                            const inputs_shared<T, DK, by_panels> &shared, const float *prefix)
 {
     constexpr int token_threads = grad_share<DK>::token_threads;
     const int token = thread_index() / token_threads;

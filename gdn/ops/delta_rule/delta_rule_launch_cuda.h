@@ -92,7 +92,7 @@ inline int warps_of_blocks(int64_t chains, int column_tiles, const gdncp_device_
 {
     int warps = WALK_WARPS;
 
-    while (warps > 2 &&
+    while (warps > LEAST_WALK_WARPS &&
            (warps / 2 >= column_tiles ||
             chains * ((column_tiles + warps - 1) / warps) < device.num_multiprocessors)) {
         warps /= 2;
@@ -100,23 +100,29 @@ inline int warps_of_blocks(int64_t chains, int column_tiles, const gdncp_device_
     return warps;
 }
 
-/* Walk over num_chains pieces or sequences, of column_tiles tiles of columns each. */
+/* Walk over num_chains pieces or sequences, of column_tiles tiles of columns each. Blocks have
+ * fewer warps, or Q and K take turns, where shared memory is small: no bit changes. */
 template <typename T, int DK, walk_mode mode>
 gdncp_status_t launch_walk(const char *name, rule_walk<T> walk, int64_t num_chains,
                            int column_tiles, const gdncp_device_info_t &device,
                            gdncp_stream_t stream)
 {
-    constexpr bool with_outputs = mode == walk_mode::outputs;
+    constexpr bool always_fits = stage_bytes<T>(DK, LEAST_WALK_WARPS, mode) <= SMALLEST_SHARED;
     const int64_t chains = num_chains * walk.rule.num_value_heads;
 
+    static_assert(always_fits || mode == walk_mode::outputs, "of a chunk, on every device");
     walk.warps = warps_of_blocks(chains, column_tiles, device);
-    const size_t bytes = stage_bytes<T>(DK, walk.warps, with_outputs);
+    while (walk.warps > LEAST_WALK_WARPS &&
+           stage_bytes<T>(DK, walk.warps, mode) > device.shared_bytes) {
+        walk.warps /= 2;
+    }
+    const size_t bytes = stage_bytes<T>(DK, walk.warps, mode);
 
-    if (bytes > device.shared_bytes) {
-        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
-                          "k: expected a head dimension that fits %zu bytes of shared memory, "
-                          "got %d, which takes %zu",
-                          device.shared_bytes, walk.rule.dk, bytes);
+    if constexpr (!always_fits) {
+        if (bytes > device.shared_bytes) {
+            return launch_walk<T, DK, walk_mode::outputs_in_turn>(name, walk, num_chains,
+                                                                  column_tiles, device, stream);
+        }
     }
     walk.stages = 2 * bytes <= device.shared_bytes ? 2 : 1;
     return launch(name, walk_kernel<T, DK, mode>,

@@ -13,8 +13,9 @@ namespace
 {
 
 constexpr int THREADS = CHUNK_TILES * WARP;
-constexpr int LD = CHUNK + 8; /* of matrices over pairs, in shared memory */
-constexpr int SLICE = 128;    /* columns of K and Q in shared memory at once */
+constexpr int LD = CHUNK + 8;   /* of matrices over pairs, in shared memory */
+constexpr int SLICE = 128;      /* columns of K and Q in shared memory at once, */
+constexpr int SMALL_SLICE = 64; /* where there is no room for more */
 constexpr int DIAGONAL_LD = TILE + 1;
 constexpr float L2NORM_EPS = 1e-6f;
 
@@ -36,11 +37,18 @@ struct row_products {
     float q_squares[2];
 };
 
-inline constexpr int columns_at_once(int dk)
+template <int slice> constexpr int columns_at_once(int dk)
 {
     const int padded = (dk + TILE - 1) / TILE * TILE;
 
-    return padded < SLICE ? padded : SLICE;
+    return padded < slice ? padded : slice;
+}
+
+template <typename T, int slice> constexpr size_t prepare_bytes(int dk, bool with_q)
+{
+    return sizeof(prepare_shared) +
+           (size_t)((with_q ? 2 : 1) * CHUNK * (columns_at_once<slice>(dk) + 8)) *
+               sizeof(mma_element<T>);
 }
 
 /* Add the squares of this lane's columns of two rows of its warp. */
@@ -97,12 +105,12 @@ GDNCP_FN float norm_factor(float squares, bool l2norm)
 }
 
 /* KK', QK' and factors of the chunk. */
-template <typename T>
+template <int slice, typename T>
 GDNCP_FN void multiply_keys(const device_rule<T> &rule, const rule_chunk &chunk, int key_head,
                             bool with_q, prepare_shared *shared, row_products &products)
 {
     using element = mma_element<T>;
-    const int columns = columns_at_once(rule.dk);
+    const int columns = columns_at_once<slice>(rule.dk);
     const int ld = columns + 8;
     element *const k = reinterpret_cast<element *>(shared + 1);
     element *const q = k + CHUNK * ld;
@@ -356,7 +364,7 @@ template <typename T> GDNCP_FN bool is_selected(const chunk_records<T> &records,
     return warp_sum(matches) > 0.0f;
 }
 
-template <typename T>
+template <typename T, int slice>
 GDNCP_KERNEL(THREADS, 2)
 void prepare_kernel(device_rule<T> rule, chunk_records<T> records)
 {
@@ -371,7 +379,7 @@ void prepare_kernel(device_rule<T> rule, chunk_records<T> records)
     if (chunk.count == 0 || !is_selected(records, chunk.sequence)) {
         return;
     }
-    multiply_keys(rule, chunk, key_head, records.attention != nullptr, shared, products);
+    multiply_keys<slice>(rule, chunk, key_head, records.attention != nullptr, shared, products);
     if (records.factors != nullptr) {
         float *const factors = records.factors_of(slot, key_head);
 
@@ -394,20 +402,38 @@ void prepare_kernel(device_rule<T> rule, chunk_records<T> records)
     }
 }
 
+template <typename T, int slice>
+gdncp_status_t launch_prepare(const gdncp_rule_problem_t &problem, const chunk_records<T> &records,
+                              const gdncp_device_info_t &device, gdncp_stream_t stream)
+{
+    constexpr bool always_fits = prepare_bytes<T, slice>(slice, true) <= SMALLEST_SHARED;
+    const bool with_q = records.attention != nullptr;
+    const size_t bytes = prepare_bytes<T, slice>((int)problem.dk, with_q);
+
+    static_assert(always_fits || slice > SMALL_SLICE, "on every device");
+    if constexpr (!always_fits) {
+        if (bytes > device.shared_bytes) {
+            return launch_prepare<T, SMALL_SLICE>(problem, records, device, stream);
+        }
+    }
+    return launch("delta_rule_prepare", prepare_kernel<T, slice>,
+                  {records.num_slots, (int)problem.num_key_heads, 1}, THREADS, bytes, stream,
+                  device_rule_of<T>(problem, with_q), records);
+}
+
 } /* namespace */
 
 template <typename T>
 gdncp_status_t prepare_chunks(const gdncp_rule_problem_t &problem, const chunk_records<T> &records,
                               gdncp_stream_t stream)
 {
-    const bool with_q = records.attention != nullptr;
-    const int columns = columns_at_once((int)problem.dk);
-    const size_t matrix = (size_t)(CHUNK * (columns + 8)) * sizeof(mma_element<T>);
+    gdncp_device_info_t device;
+    const gdncp_status_t status = gdncp_device_describe(GDNCP_DEVICE_CUDA, &device);
 
-    return launch("delta_rule_prepare", prepare_kernel<T>,
-                  {records.num_slots, (int)problem.num_key_heads, 1}, THREADS,
-                  sizeof(prepare_shared) + (with_q ? 2 : 1) * matrix, stream,
-                  device_rule_of<T>(problem, with_q), records);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return launch_prepare<T, SLICE>(problem, records, device, stream);
 }
 
 template gdncp_status_t prepare_chunks<float>(const gdncp_rule_problem_t &,

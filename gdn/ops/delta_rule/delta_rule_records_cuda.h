@@ -9,8 +9,6 @@
 #ifndef GDNCP_DELTA_RULE_RECORDS_CUDA_H
 #define GDNCP_DELTA_RULE_RECORDS_CUDA_H
 
-#include <cinttypes>
-
 #include "delta_rule_cuda.h"
 
 namespace GDNCP_KERNELS
@@ -60,16 +58,6 @@ template <typename T> size_t record_bytes(int64_t dv, int dk_padded)
 
     return (size_t)(2 * chunk_records<T>::planes * rows * (dk_padded + CHUNK)) *
            sizeof(mma_element<T>);
-}
-
-/* Where a block of a backward's kernel would need more shared memory than the device gives it. */
-inline gdncp_status_t fail_shared(const gdncp_rule_problem_t &problem, size_t bytes,
-                                  const gdncp_device_info_t &device)
-{
-    return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
-                      "k: expected a head dimension that fits %zu bytes of shared memory, "
-                      "got %" PRId64 ", which takes %zu",
-                      device.shared_bytes, problem.dk, bytes);
 }
 
 /* One number of a record. */

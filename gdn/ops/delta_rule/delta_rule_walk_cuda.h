@@ -6,78 +6,16 @@
  * meet: S' [16, DK] in tiles. So are Y' and U' [16, 64], and each product takes one side from
  * registers and the other from the chunk's K, Q, T, P in shared memory, which the warps of a block
  * share. A block goes through the chunks of one piece and one value head; the next chunk's
- * matrices arrive while it works on this one's, where there is room for both.
+ * matrices arrive while it works on this one's, where there is room for both. Where there is not
+ * room for one chunk's, Q takes K's place and P that of T while they are needed.
  */
 #ifndef GDNCP_DELTA_RULE_WALK_CUDA_H
 #define GDNCP_DELTA_RULE_WALK_CUDA_H
 
-#include "delta_rule_records_cuda.h"
-#include "delta_rule_spans_cuda.h"
+#include "delta_rule_stage_cuda.h"
 
 namespace GDNCP_KERNELS
 {
-
-constexpr int WALK_WARPS = 8; /* of a block, at most */
-
-enum class walk_mode { outputs, summary, records };
-
-template <typename T> struct rule_walk {
-    device_rule<T> rule;
-    chunk_records<T> chunks;
-    window_pieces pieces; /* what to walk over, a block each */
-    int warps;            /* of a block */
-    int stages;           /* chunks that shared memory has room for: 1 or 2 */
-    token_rows<T> o;      /* outputs */
-    bool o_aligned;       /* rows of o begin and end at 16 bytes */
-    float *final_state;   /* [N, Hv, dk, dv] of sequences that end here; NULL: not wanted */
-    state_starts starts;
-    float *carry_out;       /* [Hv, dk, dv] of the sequence that goes on after the window */
-    walk_records<T> stored; /* records; data is NULL where none are wanted */
-
-    /* Of a summary alone, which is of sequences, or of all pieces that end at borders. */
-    bool by_piece;
-    const int64_t *sequences; /* [selected], NULL: all */
-    int m_tiles;              /* the first tiles of columns belong to M, the others to U */
-    float *transition;        /* M [selected or borders, Hv, dk, dk] */
-    float *contribution;      /* U [selected or borders, Hv, dk, dv] */
-};
-
-/* Of a chunk, in shared memory. */
-template <typename T> struct walk_stage {
-    float *gates;
-    mma_element<T> *k;         /* [64, DK] */
-    mma_element<T> *v;         /* [64, 16 warps] */
-    mma_element<T> *inverse;   /* [planes, 64, 64] */
-    mma_element<T> *q;         /* [64, DK] */
-    mma_element<T> *attention; /* [planes, 64, 64] */
-};
-
-constexpr int PAIR_LD = CHUNK + 8;
-
-/* Rows have 8 elements more than they need, see tile_mma.h. */
-template <typename T> constexpr size_t stage_bytes(int dk, int warps, bool with_outputs)
-{
-    const int pairs = chunk_records<T>::planes * CHUNK * PAIR_LD;
-    const int inputs = CHUNK * (dk + 8) + CHUNK * (TILE * warps + 8) + pairs;
-    const int outputs = with_outputs ? CHUNK * (dk + 8) + pairs : 0;
-
-    return GATE_FLOATS * sizeof(float) + (size_t)(inputs + outputs) * sizeof(mma_element<T>);
-}
-
-template <typename T, int DK>
-GDNCP_FN walk_stage<T> stage_at(int index, int warps, bool with_outputs)
-{
-    char *const place = shared_memory() + (size_t)index * stage_bytes<T>(DK, warps, with_outputs);
-    walk_stage<T> stage;
-
-    stage.gates = reinterpret_cast<float *>(place);
-    stage.k = reinterpret_cast<mma_element<T> *>(stage.gates + GATE_FLOATS);
-    stage.v = stage.k + CHUNK * (DK + 8);
-    stage.inverse = stage.v + CHUNK * (TILE * warps + 8);
-    stage.q = stage.inverse + chunk_records<T>::planes * CHUNK * PAIR_LD;
-    stage.attention = stage.q + CHUNK * (DK + 8);
-    return stage;
-}
 
 /* Where the columns of a state that a warp has come from and go to. */
 struct state_columns {
@@ -123,41 +61,8 @@ template <int DK> GDNCP_FN void store_state(const tile *state, const state_colum
     }
 }
 
-/* What the block's threads copy of a chunk to shared memory. */
-template <typename T, int DK, walk_mode mode>
-GDNCP_FN void load_chunk(const rule_walk<T> &walk, const rule_chunk &chunk, int64_t slot, int head,
-                         const walk_stage<T> &stage)
-{
-    const device_rule<T> &rule = walk.rule;
-    const int64_t key_offset = (int64_t)rule.key_head(head) * rule.dk;
-    const int first_column = (block_y() * walk.warps - walk.m_tiles) * TILE;
-    const mma_element<T> *const inverse = walk.chunks.inverse_of(slot, head);
-    const float *const gates = walk.chunks.gates_of(slot, head);
-
-    for (int i = thread_index(); i < GATE_FLOATS / 4; i += num_threads()) {
-        cp_async_16(stage.gates + 4 * i, gates + 4 * i, 16);
-    }
-    copy_rows(stage.k, DK + 8, DK, rule.k.row(chunk.begin) + key_offset, rule.k.stride, 0, rule.dk,
-              chunk.count, rule.k_aligned);
-    copy_rows(stage.v, TILE * walk.warps + 8, TILE * walk.warps,
-              rule.v.row(chunk.begin) + (int64_t)head * rule.dv, rule.v.stride, first_column,
-              rule.dv, chunk.count, rule.v_aligned);
-    for (int plane = 0; plane < chunk_records<T>::planes; plane++) {
-        copy_pairs(stage.inverse + plane * CHUNK * PAIR_LD, PAIR_LD,
-                   inverse + plane * PAIR_ELEMENTS);
-        if constexpr (mode == walk_mode::outputs) {
-            copy_pairs(stage.attention + plane * CHUNK * PAIR_LD, PAIR_LD,
-                       walk.chunks.attention_of(slot, head) + plane * PAIR_ELEMENTS);
-        }
-    }
-    if constexpr (mode == walk_mode::outputs) {
-        copy_rows(stage.q, DK + 8, DK, rule.q.row(chunk.begin) + key_offset, rule.q.stride, 0,
-                  rule.dk, chunk.count, rule.k_aligned);
-    }
-}
-
-/* y = S' K' and, for outputs, o = Q S: the state enters both in two pieces. */
-template <typename T, int DK, bool with_o>
+/* y = S' K' and o = Q S, or one of them: the state enters both in two pieces. */
+template <typename T, int DK, bool with_y, bool with_o>
 GDNCP_FN void multiply_state(const tile *state, const walk_stage<T> &stage, tile *y, tile *o)
 {
     constexpr int exact = mma_format<T>::exact;
@@ -168,16 +73,20 @@ GDNCP_FN void multiply_state(const tile *state, const walk_stage<T> &stage, tile
         operand_a<T, 2> left;
         operand_b<T, 2> right;
 
-        set_operand(left, state[n]);
+        if constexpr (with_y) {
+            set_operand(left, state[n]);
+        }
         if constexpr (with_o) {
             set_operand(right, state[n]);
         }
         GDNCP_UNROLL
         for (int t = 0; t < CHUNK_TILES; t++) {
-            operand_b<T, exact> k;
+            if constexpr (with_y) {
+                operand_b<T, exact> k;
 
-            load_b_across(k, stage.k + t * TILE * ld + n * TILE, ld);
-            mma(y[t], left, k);
+                load_b_across(k, stage.k + t * TILE * ld + n * TILE, ld);
+                mma(y[t], left, k);
+            }
             if constexpr (with_o) {
                 operand_a<T, exact> q;
 
@@ -346,6 +255,22 @@ GDNCP_FN void store_walk_record(const rule_walk<T> &walk, int64_t slot, int head
     }
 }
 
+/* o, where Q and P take the places of K and T, and K its own again. */
+template <typename T, int DK>
+GDNCP_FN void write_outputs_in_turn(const rule_walk<T> &walk, const rule_chunk &chunk, int64_t slot,
+                                    int head, int first, const walk_stage<T> &stage,
+                                    const tile *state, const tile *u, tile *o)
+{
+    sync_block();
+    load_queries<T, DK>(walk, chunk, slot, head, stage);
+    finish_loading();
+    multiply_state<T, DK, false, true>(state, stage, nullptr, o);
+    write_outputs(walk, chunk, head, first, stage, u, o);
+    sync_block();
+    load_keys<T, DK>(walk.rule, walk.rule.k, chunk, 0, head, stage.k);
+    finish_loading();
+}
+
 /* One chunk, by one warp: `first` is the warp's first column of o, or of what a record has. */
 template <typename T, int DK, walk_mode mode>
 GDNCP_FN void advance_chunk(const rule_walk<T> &walk, const rule_chunk &chunk, int64_t slot,
@@ -362,10 +287,13 @@ GDNCP_FN void advance_chunk(const rule_walk<T> &walk, const rule_chunk &chunk, i
         clear(u[t]);
         clear(o[t]);
     }
-    multiply_state<T, DK, with_o>(state, stage, y, o);
+    multiply_state<T, DK, true, with_o>(state, stage, y, o);
     solve_values(stage, walk.warps, y, u);
     if constexpr (with_o) {
         write_outputs(walk, chunk, head, first, stage, u, o);
+    }
+    if constexpr (mode == walk_mode::outputs_in_turn) {
+        write_outputs_in_turn<T, DK>(walk, chunk, slot, head, first, stage, state, u, o);
     }
     if constexpr (mode == walk_mode::records) {
         store_walk_record<T, DK>(walk, slot, head, first, state, u);
@@ -433,7 +361,6 @@ template <typename T, int DK, walk_mode mode>
 GDNCP_KERNEL(WALK_WARPS *WARP, 1)
 void walk_kernel(rule_walk<T> walk)
 {
-    constexpr bool with_outputs = mode == walk_mode::outputs;
     const int head = (int)(block_x() % walk.rule.num_value_heads);
     const walk_span span = find_span<T, mode>(walk);
     state_columns columns;
@@ -460,7 +387,7 @@ void walk_kernel(rule_walk<T> walk)
             if (chunk.count > 0) {
                 load_chunk<T, DK, mode>(
                     walk, chunk, loading, head,
-                    stage_at<T, DK>((int)(loading % walk.stages), walk.warps, with_outputs));
+                    stage_at<T, DK, mode>((int)(loading % walk.stages), walk.warps));
             }
         }
         cp_async_commit();
@@ -477,9 +404,9 @@ void walk_kernel(rule_walk<T> walk)
         const rule_chunk chunk = chunk_at(span, slot);
 
         if (chunk.count > 0) {
-            advance_chunk<T, DK, mode>(
-                walk, chunk, slot, head, columns.first,
-                stage_at<T, DK>((int)(slot % walk.stages), walk.warps, with_outputs), state);
+            advance_chunk<T, DK, mode>(walk, chunk, slot, head, columns.first,
+                                       stage_at<T, DK, mode>((int)(slot % walk.stages), walk.warps),
+                                       state);
         }
         sync_block();
     }

@@ -421,8 +421,8 @@ gdncp_status_t recurrent_step(const gdncp_step_problem_t *problem, const gdncp_t
 
     if (dk > MAX_DK) {
         return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
-                          "k: expected a head dimension <= %d on a CUDA device, got %lld", MAX_DK,
-                          (long long)dk);
+                          "k: expected a head dimension of at most %d on a CUDA device, got %lld",
+                          MAX_DK, (long long)dk);
     }
     return with_dtype(problem->dims.dtype, [&](auto element) {
         using T = decltype(element);
