@@ -134,6 +134,35 @@ static void nan_reaches_as_far_as_the_taps(void **state)
     }
 }
 
+/* A token's gradient reaches the inputs of the window that the token reads, and no others. */
+static void nan_reaches_the_window_that_is_read(void **state)
+{
+    static const int64_t cu_seqlens[] = {0, 12};
+    test_random_t random = test_random_start(__func__, 9);
+
+    (void)state;
+    for (int64_t width = 2; width <= 8; width++) {
+        for (int64_t nan_token = 0; nan_token + 1 < width; nan_token++) {
+            const conv_shape_t shape = {.dtype = GDNCP_F32,
+                                        .channels = 1,
+                                        .width = width,
+                                        .window = true,
+                                        .activation = GDNCP_ACTIVATION_SILU,
+                                        .cu_seqlens = cu_seqlens,
+                                        .num_sequences = 1};
+            conv_case_t c = start_case(&random, &shape);
+
+            ((float *)c.grad_y.data)[nan_token] = NAN;
+            assert_int_equal(run_backward(&c), GDNCP_OK);
+            for (int64_t row = 0; row + 1 < width; row++) {
+                assert_int_equal(isnan(((const float *)c.grads.window.data)[row]) != 0,
+                                 row >= nan_token);
+            }
+            test_arena_free(&c.arena);
+        }
+    }
+}
+
 static void threads_do_not_change_bits(void **state)
 {
     static const int64_t cu_seqlens[] = {0, 3, 2000, 5000};
@@ -160,6 +189,7 @@ int main(void)
         cmocka_unit_test(results_match_the_reference),
         cmocka_unit_test(empty_packs_are_good),
         cmocka_unit_test(nan_reaches_as_far_as_the_taps),
+        cmocka_unit_test(nan_reaches_the_window_that_is_read),
         cmocka_unit_test(threads_do_not_change_bits),
     };
 

@@ -84,6 +84,30 @@ static void random_packs(void **state)
     }
 }
 
+/* The largest head dimension, several chunks, in 16 bits too. */
+static void large_heads_in_each_dtype(void **state)
+{
+    static const struct {
+        gdncp_dtype_t dtype;
+        const rule_tolerances_t *tolerances;
+    } formats[] = {{GDNCP_F32, &tolerances_f32},
+                   {GDNCP_BF16, &tolerances_bf16},
+                   {GDNCP_F16, &tolerances_bf16}};
+    static const rule_dims_t dims = {1, 1, 256, 40};
+    static const int64_t lengths[] = {150};
+    test_random_t random = test_random_start(__func__, 19);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        rule_case_t rule_case = rule_case_make(&dims, lengths, 1);
+
+        rule_case_fill(&rule_case, &random, -0.1);
+        check_against_reference(gdncp_dtype_name(formats[i].dtype), &rule_case, formats[i].dtype, 0,
+                                formats[i].tolerances);
+        rule_case_free(&rule_case);
+    }
+}
+
 static void random_shapes(void **state)
 {
     test_random_t random = test_random_start(__func__, 12);
@@ -269,6 +293,7 @@ int main(void)
         cmocka_unit_test(golden_files_in_f32),
         cmocka_unit_test(golden_files_in_16_bits),
         cmocka_unit_test(random_packs),
+        cmocka_unit_test(large_heads_in_each_dtype),
         cmocka_unit_test(random_shapes),
         cmocka_unit_test(strides_do_not_change_bits),
         cmocka_unit_test(sequences_of_several_blocks),

@@ -178,30 +178,50 @@ static void a_changed_document_leaves_its_neighbours_alone(void **state)
     check_document_stays_alone(-0.25f);
 }
 
+static void check_threads(rule_case_t *rule_case, gdncp_dtype_t dtype)
+{
+    static const int num_threads[] = {2, 3, 16};
+    rule_result_t alone = rule_result_make(rule_case);
+
+    test_set_num_threads(1);
+    rule_case_run(rule_case, dtype, 0, NULL, &alone);
+    for (int i = 0; i < 3; i++) {
+        rule_result_t together = rule_result_make(rule_case);
+
+        test_set_num_threads(num_threads[i]);
+        rule_case_run(rule_case, dtype, 0, NULL, &together);
+        rule_result_check_equal(rule_case, &alone, &together);
+        rule_result_free(&together);
+    }
+    rule_result_free(&alone);
+}
+
 static void threads_do_not_change_bits(void **state)
 {
     static const rule_dims_t dims = {3, 6, 32, 24};
     static const int64_t lengths[] = {200, 1, 90};
-    static const int num_threads[] = {2, 3, 16};
     test_random_t random = test_random_start(__func__, 27);
     rule_case_t rule_case = rule_case_make(&dims, lengths, 3);
-    rule_result_t alone = rule_result_make(&rule_case);
 
     (void)state;
     rule_case_fill(&rule_case, &random, -0.1);
     rule_case.group_size = 3;
     rule_case.group_phase = 2;
-    test_set_num_threads(1);
-    rule_case_run(&rule_case, GDNCP_BF16, 0, NULL, &alone);
-    for (int i = 0; i < 3; i++) {
-        rule_result_t together = rule_result_make(&rule_case);
+    check_threads(&rule_case, GDNCP_BF16);
+    rule_case_free(&rule_case);
+}
 
-        test_set_num_threads(num_threads[i]);
-        rule_case_run(&rule_case, GDNCP_BF16, 0, NULL, &together);
-        rule_result_check_equal(&rule_case, &alone, &together);
-        rule_result_free(&together);
-    }
-    rule_result_free(&alone);
+/* Of float32, where a device's shared memory holds one chunk, or one slice, at a time. */
+static void threads_do_not_change_bits_of_large_heads(void **state)
+{
+    static const rule_dims_t dims = {1, 1, 256, 40};
+    static const int64_t lengths[] = {150};
+    test_random_t random = test_random_start(__func__, 29);
+    rule_case_t rule_case = rule_case_make(&dims, lengths, 1);
+
+    (void)state;
+    rule_case_fill(&rule_case, &random, -0.1);
+    check_threads(&rule_case, GDNCP_F32);
     rule_case_free(&rule_case);
 }
 
@@ -267,6 +287,7 @@ int main(void)
         cmocka_unit_test(nan_stays_in_its_document),
         cmocka_unit_test(a_changed_document_leaves_its_neighbours_alone),
         cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(threads_do_not_change_bits_of_large_heads),
         cmocka_unit_test(a_workspace_is_reused),
     };
 

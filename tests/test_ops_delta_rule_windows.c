@@ -44,6 +44,69 @@ static void windows_do_not_change_bits(void **state)
     rule_case_free(&rule_case);
 }
 
+/* What summaries of chosen sequences give: maps, final states, and gradients of initial states. */
+enum { NUM_CHOSEN = 4, HEADS = 2, KEY_DIM = 24, VALUE_DIM = 40 };
+
+typedef struct summaries {
+    float transition[NUM_CHOSEN * HEADS * KEY_DIM * KEY_DIM];
+    float contribution[NUM_CHOSEN * HEADS * KEY_DIM * VALUE_DIM];
+    float final[NUM_CHOSEN * HEADS * KEY_DIM * VALUE_DIM];
+    float grad_initial[NUM_CHOSEN * HEADS * KEY_DIM * VALUE_DIM];
+} summaries_t;
+
+static gdncp_tensor_t states(float *data, int64_t columns)
+{
+    const int64_t shape[] = {NUM_CHOSEN, HEADS, KEY_DIM, columns};
+
+    return gdncp_tensor_contiguous(data, GDNCP_F32, 4, shape);
+}
+
+static void summarise(const rule_case_t *rule_case, const int64_t *chosen, summaries_t *result)
+{
+    const gdncp_delta_rule_t rule = rule_case_f32(rule_case);
+    const gdncp_tensor_t transition = states(result->transition, KEY_DIM);
+    const gdncp_tensor_t contribution = states(result->contribution, VALUE_DIM);
+    const gdncp_tensor_t final = states(result->final, VALUE_DIM);
+    const gdncp_tensor_t grad_final = states(rule_case->grad_final_state, VALUE_DIM);
+    const gdncp_tensor_t grad_initial = states(result->grad_initial, VALUE_DIM);
+    gdncp_tensor_t grad_o = rule.v;
+
+    grad_o.data = rule_case->grad_o;
+    memset(result, 0xff, sizeof *result);
+    assert_int_equal(
+        gdncp_delta_rule_summary(&rule, chosen, NULL, NUM_CHOSEN, &transition, &contribution, NULL),
+        GDNCP_OK);
+    assert_int_equal(gdncp_delta_rule_summary(&rule, chosen, NULL, NUM_CHOSEN, NULL, &final, NULL),
+                     GDNCP_OK);
+    assert_int_equal(gdncp_delta_rule_grad_summary(&rule, chosen, NULL, NUM_CHOSEN, &grad_o,
+                                                   &grad_final, &grad_initial, NULL),
+                     GDNCP_OK);
+}
+
+static void summaries_in_windows(void **state)
+{
+    static const rule_dims_t dims = {1, HEADS, KEY_DIM, VALUE_DIM};
+    static const int64_t lengths[] = {130, 0, 64, 1, 300, 0, 170};
+    static const int64_t chosen[NUM_CHOSEN] = {4, 6, 0, 2};
+    static const size_t limits[] = {1, (size_t)100 << 10, (size_t)200 << 10};
+    const size_t usual = gdncp_rule_scratch_bytes;
+    test_random_t random = test_random_start(__func__, 64);
+    rule_case_t rule_case = rule_case_make(&dims, lengths, 7);
+    summaries_t whole;
+    summaries_t result;
+
+    (void)state;
+    rule_case_fill(&rule_case, &random, -0.02);
+    summarise(&rule_case, chosen, &whole);
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        limit_scratch(limits[i]);
+        summarise(&rule_case, chosen, &result);
+        limit_scratch(usual);
+        assert_memory_equal(&result, &whole, sizeof whole);
+    }
+    rule_case_free(&rule_case);
+}
+
 /* Pieces have 8 chunks at least, and only what has 6 pieces is cut: here the second sequence, which
  * begins between two borders. Its initial state shall be seen from its end. */
 static void pieces_join(void **state)
@@ -91,6 +154,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_do_not_change_bits),
+        cmocka_unit_test(summaries_in_windows),
         cmocka_unit_test(pieces_join),
         cmocka_unit_test(pieces_in_windows),
     };

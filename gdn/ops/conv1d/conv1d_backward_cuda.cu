@@ -104,16 +104,13 @@ template <typename T, typename Y, int TAPS> struct backward_walk {
         }
     }
 
-    /* No token after this one reads those that wait. */
+    /* No token after this one reads those that wait. They stay: what the next sequence adds to them
+     * is of tokens before its first, which are not written. */
     GDNCP_FN void flush(int64_t token)
     {
         GDNCP_UNROLL
         for (int i = 0; i + 1 < TAPS; i++) {
             write(token - TAPS + 1 + i, waiting[i]);
-            GDNCP_UNROLL
-            for (int c = 0; c < QUAD; c++) {
-                waiting[i][c] = 0.0f;
-            }
         }
     }
 

@@ -182,7 +182,6 @@ GDNCP_FN void sum_gates(const device_rule<T> &rule, const rule_chunk &chunk, int
     for (int distance = 1; distance < WARP; distance *= 2) {
         sum += from_below(sum, distance);
     }
-    sync_warp();
     sums[token] = from_below(sum, 1) + first;
     sums[token + 1] = sum;
     sync_warp();
