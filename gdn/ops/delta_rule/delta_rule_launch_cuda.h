@@ -111,17 +111,18 @@ gdncp_status_t launch_walk(const char *name, rule_walk<T> walk, int64_t num_chai
 
     walk.warps = warps_of_blocks(chains, column_tiles, device);
     const size_t bytes = stage_bytes<T>(DK, walk.warps, with_outputs);
+    const size_t flags = mode == walk_mode::summary ? WALK_WARPS * sizeof(int) : 0;
 
-    if (bytes > device.shared_bytes) {
+    if (bytes + flags > device.shared_bytes) {
         return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
                           "k: expected a head dimension that fits %zu bytes of shared memory, "
                           "got %d, which takes %zu",
-                          device.shared_bytes, walk.rule.dk, bytes);
+                          device.shared_bytes, walk.rule.dk, bytes + flags);
     }
-    walk.stages = 2 * bytes <= device.shared_bytes ? 2 : 1;
+    walk.stages = 2 * bytes + flags <= device.shared_bytes ? 2 : 1;
     return launch(name, walk_kernel<T, DK, mode>,
                   {chains, (column_tiles + walk.warps - 1) / walk.warps, 1}, walk.warps * WARP,
-                  (size_t)walk.stages * bytes, stream, walk);
+                  (size_t)walk.stages * bytes + flags, stream, walk);
 }
 
 /* What joins pieces, [borders, Hv, dk, ..]: the map of the piece that ends at a border, and the
