@@ -310,28 +310,50 @@ static void grad_summary_is_the_backward(void **state)
     rule_case_free(&rule_case);
 }
 
-/* Decay so strong that M is zero early, after which it is not advanced: U goes on. */
-static void a_forgotten_transition_is_zero(void **state)
+static void check_forgotten(const rule_dims_t *dims, test_random_t *random)
 {
-    static const rule_dims_t dims = {1, 2, 32, 16};
     static const int64_t lengths[] = {500};
-    test_random_t random = test_random_start(__func__, 34);
-    rule_case_t rule_case = rule_case_make(&dims, lengths, 1);
+    rule_case_t rule_case = rule_case_make(dims, lengths, 1);
+    const int64_t num_states = rule_case_num_states(&rule_case);
     summary_t summary = make_summary(&rule_case);
+    summary_t alone = make_summary(&rule_case);
     rule_reference_t reference;
 
-    (void)state;
-    rule_case_fill(&rule_case, &random, -10.0);
+    rule_case_fill(&rule_case, random, -10.0);
     reference = run_reference(&rule_case);
     run_summary(&rule_case, NULL, 1, &summary);
     for (int64_t i = 0; i < num_transitions(&rule_case); i++) {
         assert_true(summary.transition[i] == 0.0f);
     }
-    assert_rms_ratio("contribution", summary.contribution, reference.outputs[1],
-                     rule_case_num_states(&rule_case), GDNCP_TOLERANCE_F32);
+    assert_rms_ratio("contribution", summary.contribution, reference.outputs[1], num_states,
+                     GDNCP_TOLERANCE_F32);
+    gdncp_delta_rule_t rule = rule_case_f32(&rule_case);
+    const gdncp_tensor_t contribution =
+        states_tensor(&rule_case, alone.contribution, 1, rule_case.value_dim);
+
+    rule.initial_state = (gdncp_tensor_t){.data = NULL};
+    assert_int_equal(gdncp_delta_rule_summary(&rule, NULL, NULL, 1, NULL, &contribution, NULL),
+                     GDNCP_OK);
+    assert_memory_equal(summary.contribution, alone.contribution,
+                        (size_t)num_states * sizeof(float));
     free_reference(&reference);
     free_summary(&summary);
+    free_summary(&alone);
     rule_case_free(&rule_case);
+}
+
+/* Decay so strong that M is zero early, after which it is not advanced: U goes on, with the bits
+ * that it has where no M is asked for. */
+static void a_forgotten_transition_is_zero(void **state)
+{
+    /* The second with columns of both M and U in a block of a device. */
+    static const rule_dims_t dims[] = {{1, 2, 32, 16}, {1, 6, 16, 40}};
+    test_random_t random = test_random_start(__func__, 34);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof dims / sizeof dims[0]; i++) {
+        check_forgotten(&dims[i], &random);
+    }
 }
 
 static void threads_do_not_change_bits(void **state)

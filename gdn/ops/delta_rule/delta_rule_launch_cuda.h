@@ -107,13 +107,15 @@ gdncp_status_t launch_walk(const char *name, rule_walk<T> walk, int64_t num_chai
                            int column_tiles, const gdncp_device_info_t &device,
                            gdncp_stream_t stream)
 {
-    constexpr bool always_fits = stage_bytes<T>(DK, LEAST_WALK_WARPS, mode) <= SMALLEST_SHARED;
+    constexpr size_t flags = mode == walk_mode::summary ? WALK_WARPS * sizeof(int) : 0;
+    constexpr bool always_fits =
+        stage_bytes<T>(DK, LEAST_WALK_WARPS, mode) + flags <= SMALLEST_SHARED;
     const int64_t chains = num_chains * walk.rule.num_value_heads;
 
     static_assert(always_fits || mode == walk_mode::outputs, "of a chunk, on every device");
     walk.warps = warps_of_blocks(chains, column_tiles, device);
     while (walk.warps > LEAST_WALK_WARPS &&
-           stage_bytes<T>(DK, walk.warps, mode) > device.shared_bytes) {
+           stage_bytes<T>(DK, walk.warps, mode) + flags > device.shared_bytes) {
         walk.warps /= 2;
     }
     const size_t bytes = stage_bytes<T>(DK, walk.warps, mode);
@@ -124,10 +126,10 @@ gdncp_status_t launch_walk(const char *name, rule_walk<T> walk, int64_t num_chai
                                                                   column_tiles, device, stream);
         }
     }
-    walk.stages = 2 * bytes <= device.shared_bytes ? 2 : 1;
+    walk.stages = 2 * bytes + flags <= device.shared_bytes ? 2 : 1;
     return launch(name, walk_kernel<T, DK, mode>,
                   {chains, (column_tiles + walk.warps - 1) / walk.warps, 1}, walk.warps * WARP,
-                  (size_t)walk.stages * bytes, stream, walk);
+                  (size_t)walk.stages * bytes + flags, stream, walk);
 }
 
 /* What joins pieces, [borders, Hv, dk, ..]: the map of the piece that ends at a border, and the

@@ -10,7 +10,6 @@
 namespace GDNCP_KERNELS
 {
 
-constexpr int WALK_WARPS = 8; /* of a block, at most */
 constexpr int LEAST_WALK_WARPS = 2;
 
 enum class walk_mode { outputs, outputs_in_turn, summary, records };

@@ -12,54 +12,11 @@
 #ifndef GDNCP_DELTA_RULE_WALK_CUDA_H
 #define GDNCP_DELTA_RULE_WALK_CUDA_H
 
+#include "delta_rule_columns_cuda.h"
 #include "delta_rule_stage_cuda.h"
 
 namespace GDNCP_KERNELS
 {
-
-/* Where the columns of a state that a warp has come from and go to. */
-struct state_columns {
-    const float *source; /* [dk, width]; NULL: zeros, or the identity */
-    float *target;       /* [dk, width]; NULL: nowhere */
-    int width;
-    int first;
-    bool is_identity; /* starts as one, where there is no source */
-};
-
-template <int DK> GDNCP_FN void load_state(tile *state, const state_columns &columns, int dk)
-{
-    GDNCP_UNROLL
-    for (int n = 0; n < DK / TILE; n++) {
-        GDNCP_UNROLL
-        for (int i = 0; i < 8; i++) {
-            const int row = n * TILE + tile_column(i / 4, i % 2);
-            const int column = columns.first + tile_row(i / 2 % 2);
-            const bool inside = row < dk && column < columns.width;
-            float value = columns.is_identity && row == column ? 1.0f : 0.0f;
-
-            if (columns.source != nullptr) {
-                value = inside ? columns.source[(int64_t)row * columns.width + column] : 0.0f;
-            }
-            state[n].x[i / 4][i % 4] = inside ? value : 0.0f;
-        }
-    }
-}
-
-template <int DK> GDNCP_FN void store_state(const tile *state, const state_columns &columns, int dk)
-{
-    GDNCP_UNROLL
-    for (int n = 0; n < DK / TILE; n++) {
-        GDNCP_UNROLL
-        for (int i = 0; i < 8; i++) {
-            const int row = n * TILE + tile_column(i / 4, i % 2);
-            const int column = columns.first + tile_row(i / 2 % 2);
-
-            if (row < dk && column < columns.width) {
-                columns.target[(int64_t)row * columns.width + column] = state[n].x[i / 4][i % 4];
-            }
-        }
-    }
-}
 
 /* y = S' K' and o = Q S, or one of them: the state enters both in two pieces. */
 template <typename T, int DK, bool with_y, bool with_o>
@@ -357,6 +314,19 @@ GDNCP_FN state_columns walk_columns(const rule_walk<T> &walk, const walk_span &s
     return columns;
 }
 
+template <typename T, int DK>
+GDNCP_FN summary_watch watch_summary(const rule_walk<T> &walk, const walk_span &span,
+                                     const state_columns &columns)
+{
+    const int first_tile = block_y() * walk.warps;
+    char *const end =
+        shared_memory() + (size_t)walk.stages * stage_bytes<T>(DK, walk.warps, walk_mode::summary);
+
+    return {first_tile < walk.m_tiles, first_tile + warp() < walk.m_tiles,
+            columns.first < columns.width, walk.by_piece || span.begins ? 1.0f : 0.0f,
+            reinterpret_cast<int *>(end)};
+}
+
 template <typename T, int DK, walk_mode mode>
 GDNCP_KERNEL(WALK_WARPS *WARP, 1)
 void walk_kernel(rule_walk<T> walk)
@@ -374,8 +344,12 @@ void walk_kernel(rule_walk<T> walk)
         columns = walk_columns(walk, span, head);
     }
     const int ahead = walk.stages - 1;
+    summary_watch watch = {};
     tile state[DK / TILE];
 
+    if constexpr (mode == walk_mode::summary) {
+        watch = watch_summary<T, DK>(walk, span, columns);
+    }
     load_state<DK>(state, columns, walk.rule.dk);
     for (int64_t next = span.begin - ahead; next < span.end; next++) {
         const int64_t slot = next;
@@ -402,13 +376,23 @@ void walk_kernel(rule_walk<T> walk)
         sync_block();
 
         const rule_chunk chunk = chunk_at(span, slot);
+        const walk_stage<T> stage = stage_at<T, DK, mode>((int)(slot % walk.stages), walk.warps);
 
-        if (chunk.count > 0) {
-            advance_chunk<T, DK, mode>(walk, chunk, slot, head, columns.first,
-                                       stage_at<T, DK, mode>((int)(slot % walk.stages), walk.warps),
-                                       state);
+        if (chunk.count > 0 && (mode != walk_mode::summary || watch.alive)) {
+            advance_chunk<T, DK, mode>(walk, chunk, slot, head, columns.first, stage, state);
+        }
+        if constexpr (mode == walk_mode::summary) {
+            if (chunk.count > 0) {
+                watch.look<DK>(state, stage.gates[GATE_TOTAL]);
+            }
         }
         sync_block();
+        if constexpr (mode == walk_mode::summary) {
+            if (watch.block_is_done(walk.warps)) {
+                cp_async_wait<0>();
+                break;
+            }
+        }
     }
     if (columns.target != nullptr) {
         store_state<DK>(state, columns, walk.rule.dk);
