@@ -11,14 +11,12 @@ timeout_ms=10000
 out=$(mktemp -d)
 
 cleanup() {
-    for file in "$out"/*.pid; do
-        [[ -e $file ]] && kill -9 "$(<"$file")" 2>/dev/null
-    done
+    set +e
+    kill -9 $(jobs -p) 2>/dev/null
     wait 2>/dev/null
     for ((i = 0; i < hosts; i++)); do ip netns delete "$name-$i" 2>/dev/null; done
     ip netns delete "$name-hub" 2>/dev/null
     rm -rf "$out"
-    return 0
 }
 
 if ! ip netns add "$name-hub" 2>/dev/null; then
