@@ -65,15 +65,18 @@ void gdncp_liveness_watch(gdncp_liveness_t *liveness, int rank, const gdncp_proc
 #endif
 }
 
+void gdncp_liveness_look(gdncp_liveness_t *liveness)
+{
+    poll(liveness->processes, (nfds_t)liveness->size, 0);
+}
+
 int gdncp_liveness_next_dead(gdncp_liveness_t *liveness)
 {
-    if (poll(liveness->processes, (nfds_t)liveness->size, 0) > 0) {
-        for (int rank = 0; rank < liveness->size; rank++) {
-            if (liveness->processes[rank].fd >= 0 && liveness->processes[rank].revents != 0) {
-                close(liveness->processes[rank].fd);
-                liveness->processes[rank].fd = -1;
-                return rank;
-            }
+    for (int rank = 0; rank < liveness->size; rank++) {
+        if (liveness->processes[rank].fd >= 0 && liveness->processes[rank].revents != 0) {
+            close(liveness->processes[rank].fd);
+            liveness->processes[rank].fd = -1;
+            return rank;
         }
     }
     return -1;

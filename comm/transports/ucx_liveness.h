@@ -36,7 +36,10 @@ void gdncp_liveness_destroy(gdncp_liveness_t *liveness);
 void gdncp_liveness_watch(gdncp_liveness_t *liveness, int rank, const gdncp_process_t *own,
                           const gdncp_process_t *process);
 
-/* The rank of a process that ended and was not told yet, or -1. */
+/* Find out which processes have ended. */
+void gdncp_liveness_look(gdncp_liveness_t *liveness);
+
+/* The rank of a process that had ended at the last look and was not told yet, or -1. */
 int gdncp_liveness_next_dead(gdncp_liveness_t *liveness);
 
 #endif

@@ -244,10 +244,11 @@ void gdncp_watch_serve(gdncp_watch_t *watch, int wait_ms)
 {
     int rank;
 
+    /* In this order: what a process said before its end, its good-bye or an agreement, is there to
+     * be heard once the end is seen, and comes first. */
+    gdncp_liveness_look(&watch->liveness);
     gdncp_links_serve(watch, wait_ms);
     while ((rank = gdncp_liveness_next_dead(&watch->liveness)) >= 0) {
-        /* What it said before comes first: its good-bye, or an agreement. */
-        gdncp_links_drain(watch, rank);
         gdncp_watch_lose(watch, rank, watch->rank, "its process ended");
     }
 }

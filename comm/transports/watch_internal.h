@@ -130,8 +130,6 @@ void gdncp_watch_tune_socket(const gdncp_watch_t *watch, int fd);
 
 /* Wait up to wait_ms for a socket to be ready, then serve all that are. */
 void gdncp_links_serve(gdncp_watch_t *watch, int wait_ms);
-/* Read what a peer has sent before its end. */
-void gdncp_links_drain(gdncp_watch_t *watch, int peer);
 /* Send to all neighbours, at once as far as the sockets take it. */
 void gdncp_links_flood(gdncp_watch_t *watch, gdncp_news_t news, int rank, int seen_by,
                        const void *data, size_t bytes);

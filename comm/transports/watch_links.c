@@ -334,15 +334,6 @@ static void read_link(gdncp_watch_t *watch, gdncp_link_t *link)
     }
 }
 
-void gdncp_links_drain(gdncp_watch_t *watch, int peer)
-{
-    for (int i = 0; i < watch->num_links; i++) {
-        if (watch->links[i].peer == peer) {
-            read_link(watch, &watch->links[i]);
-        }
-    }
-}
-
 void gdncp_links_forget(gdncp_watch_t *watch, int peer)
 {
     for (int i = 0; i < watch->num_links; i++) {
