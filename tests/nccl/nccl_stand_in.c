@@ -281,6 +281,7 @@ EXPORT int ncclGroupStart(void)
 
     if (result == GDNCP_NCCL_SUCCESS) {
         depth++;
+        stand_in_control.num_open_groups++;
         record("ncclGroupStart", NULL, NULL, NULL);
     }
     pthread_mutex_unlock(&stand_in_lock);
@@ -357,6 +358,7 @@ EXPORT int ncclGroupEnd(void)
 
     record("ncclGroupEnd", open_batch != NULL ? open_batch->comm : NULL, NULL, NULL);
     spoilt = spoilt || result != GDNCP_NCCL_SUCCESS;
+    stand_in_control.num_open_groups -= depth > 0;
     depth -= depth > 0;
     if (depth == 0) {
         const int launched = launch();

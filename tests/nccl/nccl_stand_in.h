@@ -47,6 +47,7 @@ typedef struct nccl_stand_in {
     long num_sends; /* that were queued, as all of these */
     long num_recvs;
     long num_gathers;
+    long num_open_groups; /* begun and not ended, of all threads */
     long num_unconnected; /* of more than a byte, where no message of one byte went before */
     long num_mismatched;  /* messages of other lengths than asked for */
     long num_unsent;      /* that were under way as their communicator was aborted */

@@ -254,6 +254,7 @@ static void even_all_gathers_are_one_call(void **state)
     } cases[] = {
         {{.outer = 1, .lengths = {4, 4, 4}}, true},
         {{.outer = 1, .lengths = {4, 3, 4}}, false},
+        {{.outer = 1, .lengths = {4, 4, 3}}, false},
         {{.outer = 2, .lengths = {4, 4, 4}}, false},
         {{.outer = 1, .lengths = {4, 4, 4}, .transposed = true}, false},
     };

@@ -79,6 +79,7 @@ static void a_run_that_fails_on_one_rank_ends_on_all(void **state)
             assert_int_equal(jobs[rank].later, jobs[rank].status);
         }
         end_jobs(jobs);
+        assert_int_equal(stand_in_now->num_open_groups, 0);
         assert_int_equal(stand_in_now->num_comms, 0);
     }
 }
