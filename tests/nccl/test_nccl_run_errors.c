@@ -232,11 +232,12 @@ static void *watch_a_child(void *argument)
     open_exchanges(job);
     if (gdncp_comm_rank(job->comm) == 0) {
         gdncp_nccl_t *const nccl = job->comm->nccl;
-        gdncp_process_t process = gdncp_own_process();
+        const gdncp_process_t own = gdncp_own_process();
+        gdncp_process_t process = own;
 
         process.pid = child;
         pthread_mutex_lock(&nccl->lock);
-        gdncp_liveness_watch(&nccl->liveness, 1, &process);
+        gdncp_liveness_watch(&nccl->liveness, 1, &own, &process);
         pthread_mutex_unlock(&nccl->lock);
         kill(child, SIGKILL);
         run_exchanges(job);
