@@ -73,6 +73,11 @@ gdncp_status_t gdncp_comm_create(const gdncp_bootstrap_t *bootstrap,
         return status;
     }
     init_comm(comm, transport, timeout_ms);
+    status = gdncp_shared_create(comm, &comm->shared);
+    if (status != GDNCP_OK) {
+        gdncp_comm_destroy(comm);
+        return status;
+    }
     *comm_p = comm;
     return GDNCP_OK;
 }
@@ -150,6 +155,7 @@ free_arrays:
 void gdncp_comm_destroy(gdncp_comm_t *comm)
 {
     if (comm != NULL) {
+        gdncp_shared_destroy(comm->shared);
         comm->transport->ops->destroy(comm->transport);
         gdncp_memory_free(comm);
     }
@@ -202,7 +208,13 @@ gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer, char *tex
                           "text: expected room for at least 1 byte, got %p with size %zu",
                           (void *)text, size);
     }
-    return comm->transport->ops->describe_lanes(comm->transport, peer, text, size);
+    const char *const rings =
+        peer != comm->rank && gdncp_shared_reaches(comm->shared, peer) ? "gdncp/rings " : "";
+    const int used = snprintf(text, size, "%s", rings);
+
+    return (size_t)used < size ? comm->transport->ops->describe_lanes(
+                                     comm->transport, peer, text + used, size - (size_t)used)
+                               : GDNCP_OK;
 }
 
 void gdncp_comm_counters(const gdncp_comm_t *comm, gdncp_comm_counters_t *counters)
@@ -287,12 +299,13 @@ gdncp_status_t gdncp_comm_group_end(gdncp_comm_t *comm, gdncp_group_t *group, gd
 
 gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p)
 {
+    gdncp_shared_progress(comm->shared);
     return comm->transport->ops->group_test(group, done_p);
 }
 
 /* "0, 3, 5", or the first ones "and 12 more". */
-static void list_missing_peers(const gdncp_comm_t *comm, const gdncp_group_t *group, char *text,
-                               size_t size)
+static void list_missing_peers(const gdncp_comm_t *comm, const gdncp_comm_waiter_t *waiter,
+                               char *text, size_t size)
 {
     enum { MAX_NAMED = 8 };
     size_t length = 0;
@@ -300,7 +313,7 @@ static void list_missing_peers(const gdncp_comm_t *comm, const gdncp_group_t *gr
 
     text[0] = '\0';
     for (int peer = 0; peer < comm->size; peer++) {
-        if (!comm->transport->ops->group_waits_for(group, peer)) {
+        if (!waiter->waits_for(waiter->context, peer)) {
             continue;
         }
         if (num_missing < MAX_NAMED && length < size) {
@@ -314,27 +327,60 @@ static void list_missing_peers(const gdncp_comm_t *comm, const gdncp_group_t *gr
     }
 }
 
-gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
+gdncp_status_t gdncp_comm_wait(gdncp_comm_t *comm, const gdncp_comm_waiter_t *waiter)
 {
     const int64_t deadline = gdncp_deadline_after(comm->timeout_ms);
     char missing[128];
 
     for (int64_t num_polls = 0;; num_polls++) {
+        const int64_t num_moves = gdncp_shared_num_moves(comm->shared);
         bool done = false;
-        const gdncp_status_t status = comm->transport->ops->group_test(group, &done);
+        const gdncp_status_t status = waiter->test(waiter->context, &done);
 
         if (status != GDNCP_OK || done) {
             return status;
+        }
+        if (gdncp_shared_num_moves(comm->shared) != num_moves) {
+            num_polls = 0; /* there may be more to do at once */
         }
         gdncp_pause_between_polls(num_polls);
         if (gdncp_now_ms() >= deadline) {
             break;
         }
     }
-    list_missing_peers(comm, group, missing, sizeof missing);
+    list_missing_peers(comm, waiter, missing, sizeof missing);
     return gdncp_fail(GDNCP_ERR_TIMEOUT,
                       "rank %d of %d: waited %.3g s in vain for messages to or from rank %s",
                       comm->rank, comm->size, (double)comm->timeout_ms * 1e-3, missing);
+}
+
+/* A group, as what is waited for. */
+typedef struct group_wait {
+    gdncp_comm_t *comm;
+    gdncp_group_t *group;
+} group_wait_t;
+
+static gdncp_status_t test_group(void *context, bool *done_p)
+{
+    const group_wait_t *const wait = context;
+
+    return gdncp_comm_group_test(wait->comm, wait->group, done_p);
+}
+
+static bool group_waits_for(const void *context, int peer)
+{
+    const group_wait_t *const wait = context;
+
+    return wait->comm->transport->ops->group_waits_for(wait->group, peer);
+}
+
+gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
+{
+    group_wait_t wait = {.comm = comm, .group = group};
+
+    return gdncp_comm_wait(
+        comm,
+        &(gdncp_comm_waiter_t){.test = test_group, .waits_for = group_waits_for, .context = &wait});
 }
 
 void gdncp_comm_group_destroy(gdncp_comm_t *comm, gdncp_group_t *group)

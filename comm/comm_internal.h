@@ -4,6 +4,7 @@
 
 #include "courier.h"
 #include "gdncp/comm.h"
+#include "shared_messages.h"
 #include "transport.h"
 
 struct gdncp_comm {
@@ -14,6 +15,7 @@ struct gdncp_comm {
     gdncp_comm_counters_t counters;
     uint64_t num_control_calls;     /* equal on all ranks, or the next control call is a mismatch */
     gdncp_status_t control_failure; /* of a control call that did not end on all ranks */
+    gdncp_shared_t *shared;         /* with ranks of this machine; NULL: none */
     gdncp_courier_t *courier;       /* for groups of streams, while there are any */
     int64_t num_stream_groups;
     bool said_staged;              /* that device buffers are staged */
@@ -41,5 +43,15 @@ gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, b
  * to be waited for again or destroyed. */
 gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group);
 void gdncp_comm_group_destroy(gdncp_comm_t *comm, gdncp_group_t *group);
+
+/* What gdncp_comm_wait() waits for; contracts as those of a transport's groups. */
+typedef struct gdncp_comm_waiter {
+    gdncp_status_t (*test)(void *context, bool *done_p);
+    bool (*waits_for)(const void *context, int peer);
+    void *context;
+} gdncp_comm_waiter_t;
+
+/* Wait as gdncp_comm_group_wait() does. */
+gdncp_status_t gdncp_comm_wait(gdncp_comm_t *comm, const gdncp_comm_waiter_t *waiter);
 
 #endif

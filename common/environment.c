@@ -24,6 +24,9 @@ static const struct {
     [GDNCP_VARIABLE_EMULATOR_SEED] = {"GDNCP_EMULATOR_SEED", "0",
                                       "order of emulated threads and streams: 0 by number, "
                                       "others at random"},
+    [GDNCP_VARIABLE_SHARED_MEMORY] = {"GDNCP_SHARED_MEMORY", "1",
+                                      "0: exchanges between processes of one machine go through "
+                                      "UCX, too"},
 };
 
 const char *gdncp_launcher_variable(const char *name)

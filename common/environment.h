@@ -12,6 +12,7 @@ typedef enum gdncp_variable {
     GDNCP_VARIABLE_PORT,    /* GDNCP_PORT: where ranks of gdncp_comm_create_from_environment meet */
     GDNCP_VARIABLE_CUDA,    /* GDNCP_CUDA: gpu or emulated, what serves CUDA tensors */
     GDNCP_VARIABLE_EMULATOR_SEED, /* GDNCP_EMULATOR_SEED: order of the emulator's threads */
+    GDNCP_VARIABLE_SHARED_MEMORY, /* GDNCP_SHARED_MEMORY: 0 or 1, rings between processes */
     GDNCP_NUM_VARIABLES
 } gdncp_variable_t;
 

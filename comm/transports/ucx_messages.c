@@ -368,6 +368,19 @@ static void group_destroy(gdncp_group_t *base)
     gdncp_memory_free(group);
 }
 
+static gdncp_status_t check_rank(gdncp_transport_t *transport, int peer)
+{
+    gdncp_ucx_t *const ucx = (gdncp_ucx_t *)transport;
+
+    look_for_dead(ucx, gdncp_now_ms());
+    ucp_worker_progress(ucx->worker);
+    if (atomic_load(&ucx->aborted)) {
+        return fail_aborted(ucx);
+    }
+    return ucx->peers[peer].lost ? gdncp_ucx_fail(ucx, peer, ucx->peers[peer].reason, "lost")
+                                 : GDNCP_OK;
+}
+
 static gdncp_status_t describe_lanes(gdncp_transport_t *transport, int peer, char *text,
                                      size_t size)
 {
@@ -418,6 +431,7 @@ const gdncp_transport_ops_t gdncp_ucx_ops = {
     .group_test = group_test,
     .group_waits_for = group_waits_for,
     .group_destroy = group_destroy,
+    .check_peer = check_rank,
     .describe_lanes = describe_lanes,
     .abort = abort_transport,
     .destroy = destroy,
