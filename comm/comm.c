@@ -330,9 +330,11 @@ static void list_missing_peers(const gdncp_comm_t *comm, const gdncp_comm_waiter
 gdncp_status_t gdncp_comm_wait(gdncp_comm_t *comm, const gdncp_comm_waiter_t *waiter)
 {
     const int64_t deadline = gdncp_deadline_after(comm->timeout_ms);
+    /* Who is waited for may be waiting for this core. */
+    const int64_t first_poll = gdncp_shared_is_crowded(comm->shared) ? GDNCP_POLLS_SPUN : 0;
     char missing[128];
 
-    for (int64_t num_polls = 0;; num_polls++) {
+    for (int64_t num_polls = first_poll;; num_polls++) {
         const int64_t num_moves = gdncp_shared_num_moves(comm->shared);
         bool done = false;
         const gdncp_status_t status = waiter->test(waiter->context, &done);
@@ -341,9 +343,10 @@ gdncp_status_t gdncp_comm_wait(gdncp_comm_t *comm, const gdncp_comm_waiter_t *wa
             return status;
         }
         if (gdncp_shared_num_moves(comm->shared) != num_moves) {
-            num_polls = 0; /* there may be more to do at once */
+            num_polls = first_poll; /* there may be more to do at once */
+        } else {
+            gdncp_pause_between_polls(num_polls);
         }
-        gdncp_pause_between_polls(num_polls);
         if (gdncp_now_ms() >= deadline) {
             break;
         }

@@ -1,6 +1,7 @@
 #include "shared_messages.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "comm_internal.h"
 #include "environment.h"
@@ -36,6 +37,7 @@ struct gdncp_shared {
     queue_t copies;
     gdncp_shared_retired_t *retired;
     int64_t num_queued;
+    bool is_crowded;
     int64_t num_moves;
     int64_t piece_bytes;
 };
@@ -43,6 +45,11 @@ struct gdncp_shared {
 bool gdncp_shared_reaches(const gdncp_shared_t *shared, int rank)
 {
     return shared != NULL && shared->rings.peers[rank].segment != NULL;
+}
+
+bool gdncp_shared_is_crowded(const gdncp_shared_t *shared)
+{
+    return shared != NULL && shared->is_crowded;
 }
 
 bool gdncp_shared_has_left(const gdncp_shared_t *shared, int rank)
@@ -94,6 +101,7 @@ gdncp_status_t gdncp_shared_create(gdncp_comm_t *comm, gdncp_shared_t **shared_p
     }
     if (status == GDNCP_OK) {
         list_neighbours(shared);
+        shared->is_crowded = shared->num_neighbours + 1 > sysconf(_SC_NPROCESSORS_ONLN);
     }
     if (status != GDNCP_OK || shared->num_neighbours == 0) {
         gdncp_shared_destroy(shared);

@@ -47,6 +47,9 @@ void gdncp_shared_destroy(gdncp_shared_t *shared);
 /* Whether there are rings to and from a rank. shared may be NULL. */
 bool gdncp_shared_reaches(const gdncp_shared_t *shared, int rank);
 
+/* Whether this machine has fewer cores than ranks that share memory. shared may be NULL. */
+bool gdncp_shared_is_crowded(const gdncp_shared_t *shared);
+
 /* Whether that rank has destroyed its communicator. What it wrote before is still there. */
 bool gdncp_shared_has_left(const gdncp_shared_t *shared, int rank);
 

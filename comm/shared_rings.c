@@ -14,8 +14,9 @@
 #include "error.h"
 #include "gdncp/memory.h"
 
-/* All rings out of a rank together stay in its second-level cache. */
-#define MOST_BYTES (INT64_C(3) << 19)
+/* Of all rings out of a rank. Larger ones leave the caches; smaller ones make ranks that take turns
+ * on a core do so more often. */
+#define MOST_BYTES (INT64_C(4) << 20)
 #define LEAST_BYTES (INT64_C(1) << 16) /* of one ring */
 #define NAME_BYTES 64
 
