@@ -15,8 +15,10 @@ enum { PIECES = 8 };
 
 /* What precedes a message in its ring; it takes a line. */
 typedef struct frame {
-    int64_t bytes;
+    int64_t bytes; /* RESTART: no message, the next frame is at the ring's begin */
 } frame_t;
+
+enum { RESTART = -1 };
 
 typedef struct queue {
     gdncp_shared_message_t *first;
@@ -197,6 +199,27 @@ static int64_t round_up(int64_t bytes)
     return (bytes + GDNCP_LINE_BYTES - 1) / GDNCP_LINE_BYTES * GDNCP_LINE_BYTES;
 }
 
+/* The first byte after those that are left of this turn round the ring. */
+static int64_t next_turn(int64_t position, int64_t capacity)
+{
+    return (position / capacity + 1) * capacity;
+}
+
+static void write_frame(const gdncp_ring_peer_t *peer, int64_t written, int64_t bytes)
+{
+    const frame_t frame = {.bytes = bytes};
+
+    memcpy(peer->out->bytes + written % peer->out_capacity, &frame, sizeof frame);
+}
+
+static frame_t read_frame(const gdncp_ring_peer_t *peer, int64_t read)
+{
+    frame_t frame;
+
+    memcpy(&frame, peer->in->bytes + read % peer->in_capacity, sizeof frame);
+    return frame;
+}
+
 /* Write the next piece of the first message, which begins with its frame and ends with what is
  * left of its line; false where there is no room. */
 static bool send_piece(gdncp_shared_t *shared, neighbour_t *neighbour)
@@ -206,16 +229,20 @@ static bool send_piece(gdncp_shared_t *shared, neighbour_t *neighbour)
     const int64_t begin = atomic_load_explicit(&peer->out->written, memory_order_relaxed);
     const int64_t read = atomic_load_explicit(&peer->out->read, memory_order_acquire);
     int64_t written = begin;
-    int64_t room = peer->out_capacity - (written - read);
 
-    if (!message->begun && room > 0) {
-        const frame_t frame = {.bytes = message->bytes};
-
-        memcpy(peer->out->bytes + written % peer->out_capacity, &frame, sizeof frame);
+    /* Small messages use the same small part of an empty ring again, which is in the cache. */
+    if (!message->begun && written == read &&
+        written % peer->out_capacity >= 2 * shared->piece_bytes) {
+        write_frame(peer, written, RESTART);
+        written = next_turn(written, peer->out_capacity);
+    }
+    if (!message->begun && written - read < peer->out_capacity) {
+        write_frame(peer, written, message->bytes);
         message->begun = true;
         written += GDNCP_LINE_BYTES;
-        room -= GDNCP_LINE_BYTES;
     }
+    int64_t room = peer->out_capacity - (written - read);
+
     /* At most two moves: up to the end of the ring, and from its begin on. */
     room = min_i64(min_i64(room, shared->piece_bytes), message->rest);
     while (room > 0) {
@@ -254,9 +281,12 @@ static bool recv_piece(gdncp_shared_t *shared, neighbour_t *neighbour)
         return false;
     }
     if (!message->begun) {
-        frame_t frame;
+        frame_t frame = read_frame(peer, read);
 
-        memcpy(&frame, peer->in->bytes + read % peer->in_capacity, sizeof frame);
+        if (frame.bytes == RESTART) {
+            read = next_turn(read, peer->in_capacity);
+            frame = read_frame(peer, read); /* is written together with the one before */
+        }
         message->begun = true;
         message->sender_bytes = frame.bytes;
         message->rest = frame.bytes;
