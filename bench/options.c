@@ -1,6 +1,5 @@
 #include "options.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "parse.h"
 
 #define MAX_TOKENS (INT64_C(1) << 24)
 #define MAX_HEADS 4096
@@ -84,34 +84,6 @@ const char *bench_options_help(void)
            "Exit status: 0 when no result was wrong.\n";
 }
 
-static gdncp_status_t parse_integer(const char *option, const char *text, int64_t minimum,
-                                    int64_t maximum, int64_t *value_p)
-{
-    char *end;
-
-    errno = 0;
-    const long long value = strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || value < minimum || value > maximum) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "%s: expected an integer %" PRId64 "..%" PRId64 ", got '%s'", option,
-                          minimum, maximum, text);
-    }
-    *value_p = value;
-    return GDNCP_OK;
-}
-
-static gdncp_status_t parse_int(const char *option, const char *text, int minimum, int maximum,
-                                int *value_p)
-{
-    int64_t value = 0;
-    const gdncp_status_t status = parse_integer(option, text, minimum, maximum, &value);
-
-    if (status == GDNCP_OK) {
-        *value_p = (int)value;
-    }
-    return status;
-}
-
 /* FIRST/SECOND, or FIRST alone for both where that is allowed. */
 static gdncp_status_t parse_pair(const char *option, const char *text, bool alone, int64_t maximum,
                                  int64_t *first_p, int64_t *second_p)
@@ -125,11 +97,11 @@ static gdncp_status_t parse_pair(const char *option, const char *text, bool alon
                           option, text);
     }
     memcpy(first, text, length);
-    const gdncp_status_t status = parse_integer(option, first, 1, maximum, first_p);
+    const gdncp_status_t status = bench_parse_integer(option, first, 1, maximum, first_p);
 
-    return status != GDNCP_OK
-               ? status
-               : parse_integer(option, slash != NULL ? slash + 1 : first, 1, maximum, second_p);
+    return status != GDNCP_OK ? status
+                              : bench_parse_integer(option, slash != NULL ? slash + 1 : first, 1,
+                                                    maximum, second_p);
 }
 
 static gdncp_status_t parse_peak(const char *option, const char *text, double *value_p)
@@ -142,33 +114,6 @@ static gdncp_status_t parse_peak(const char *option, const char *text, double *v
                           option, text);
     }
     *value_p = value;
-    return GDNCP_OK;
-}
-
-static gdncp_status_t parse_dtypes(const char *text, bench_options_t *options)
-{
-    static const gdncp_dtype_t known[] = {GDNCP_F32, GDNCP_BF16, GDNCP_F16};
-
-    options->num_dtypes = 0;
-    for (const char *item = text; item != NULL;) {
-        const size_t length = strcspn(item, ",");
-        const int before = options->num_dtypes;
-
-        for (int i = 0; i < BENCH_MAX_DTYPES && before < BENCH_MAX_DTYPES; i++) {
-            const char *const name = gdncp_dtype_name(known[i]);
-
-            if (strlen(name) == length && strncmp(name, item, length) == 0) {
-                options->dtypes[options->num_dtypes++] = known[i];
-            }
-        }
-        if (options->num_dtypes == before) {
-            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                              "--dtype: expected bf16, f16, f32, or up to three with commas, "
-                              "got '%s'",
-                              text);
-        }
-        item = item[length] == ',' ? item + length + 1 : NULL;
-    }
     return GDNCP_OK;
 }
 
@@ -192,17 +137,17 @@ static gdncp_status_t parse_sizes(int option, const char *text, bench_options_t 
 
     switch (option) {
     case 'b':
-        return parse_integer("-b", text, 1, MAX_TOKENS, &options->min_tokens);
+        return bench_parse_integer("-b", text, 1, MAX_TOKENS, &options->min_tokens);
     case 'e':
-        return parse_integer("-e", text, 1, MAX_TOKENS, &options->max_tokens);
+        return bench_parse_integer("-e", text, 1, MAX_TOKENS, &options->max_tokens);
     case 'f':
-        return parse_integer("-f", text, 2, MAX_TOKENS, &options->factor);
+        return bench_parse_integer("-f", text, 2, MAX_TOKENS, &options->factor);
     case TOKENS:
-        status = parse_integer("--tokens", text, 1, MAX_TOKENS, &options->min_tokens);
+        status = bench_parse_integer("--tokens", text, 1, MAX_TOKENS, &options->min_tokens);
         options->max_tokens = options->min_tokens;
         return status;
     case BATCH:
-        return parse_integer("--batch", text, 1, MAX_TOKENS, &shape->batch);
+        return bench_parse_integer("--batch", text, 1, MAX_TOKENS, &shape->batch);
     case SHAPE:
         options->model = text;
         return bench_shape_of_model(text, shape)
@@ -210,7 +155,7 @@ static gdncp_status_t parse_sizes(int option, const char *text, bench_options_t 
                    : gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "--shape: expected one of %s, got '%s'",
                                 bench_model_names(), text);
     case HIDDEN:
-        return parse_integer("--hidden", text, 1, MAX_TOKENS, &shape->hidden);
+        return bench_parse_integer("--hidden", text, 1, MAX_TOKENS, &shape->hidden);
     case HEADS:
         return parse_pair("--heads", text, false, MAX_HEADS, &shape->key_heads,
                           &shape->value_heads);
@@ -226,15 +171,15 @@ static gdncp_status_t parse_option(int option, const char *text, bench_options_t
 
     switch (option) {
     case 'w':
-        return parse_int("-w", text, 0, 1000000, &options->warm_up);
+        return bench_parse_int("-w", text, 0, 1000000, &options->warm_up);
     case 'n':
-        return parse_int("-n", text, 1, 1000000, &options->iterations);
+        return bench_parse_int("-n", text, 1, 1000000, &options->iterations);
     case 'c':
-        status = parse_int("-c", text, 0, 1, &check);
+        status = bench_parse_int("-c", text, 0, 1, &check);
         options->check = check == 1;
         return status;
     case DTYPE:
-        return parse_dtypes(text, options);
+        return bench_parse_dtypes(text, options->dtypes, &options->num_dtypes);
     case DEVICE:
         return parse_device(text, options);
     case PEAK_GBS:

@@ -4,8 +4,9 @@
 
 #include "bench.h"
 #include "measure.h"
+#include "parse.h"
 
-enum { BENCH_MAX_NAMES = 32, BENCH_MAX_DTYPES = 3 };
+enum { BENCH_MAX_NAMES = 32 };
 
 typedef enum bench_request {
     BENCH_MEASURE = 0,

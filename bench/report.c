@@ -94,8 +94,7 @@ static json_t *number_or_null(bool known, double value)
     return known ? number(value) : json_null();
 }
 
-json_t *bench_json_start(const bench_options_t *options, const gdncp_device_info_t *info, int argc,
-                         char **argv)
+json_t *bench_json_head(int argc, char **argv)
 {
     json_t *const command = json_array();
     const time_t now = time(NULL);
@@ -110,11 +109,22 @@ json_t *bench_json_start(const bench_options_t *options, const gdncp_device_info
 
         json_array_append_new(command, word != NULL ? word : json_string("?"));
     }
-    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:i, s:i, s:o}", "version", gdncp_version(), "date",
-                     date, "command", command, "device",
-                     options->emulated ? "emulated" : gdncp_device_name(options->device),
-                     "device_name", info->name, "compute_capability", info->compute_capability,
-                     "threads", bench_num_threads(), "results", json_array());
+    return json_pack("{s:s, s:s, s:o, s:o}", "version", gdncp_version(), "date", date, "command",
+                     command, "results", json_array());
+}
+
+json_t *bench_json_start(const bench_options_t *options, const gdncp_device_info_t *info, int argc,
+                         char **argv)
+{
+    json_t *const object = bench_json_head(argc, argv);
+
+    json_object_set_new(
+        object, "device",
+        json_string(options->emulated ? "emulated" : gdncp_device_name(options->device)));
+    json_object_set_new(object, "device_name", json_string(info->name));
+    json_object_set_new(object, "compute_capability", json_integer(info->compute_capability));
+    json_object_set_new(object, "threads", json_integer(bench_num_threads()));
+    return object;
 }
 
 void bench_json_add(json_t *object, const bench_result_t *result)

@@ -27,7 +27,11 @@ void bench_print_peaks(const bench_peaks_t *peaks, gdncp_dtype_t dtype);
 void bench_print_columns(void);
 void bench_print_result(const bench_result_t *result);
 
-/* An object that results are added to; NULL where memory is out. */
+/* An object with the program's version, the date, the command and no results; NULL where memory is
+ * out. */
+json_t *bench_json_head(int argc, char **argv);
+
+/* The same with the device. */
 json_t *bench_json_start(const bench_options_t *options, const gdncp_device_info_t *info, int argc,
                          char **argv);
 void bench_json_add(json_t *object, const bench_result_t *result);

@@ -53,6 +53,16 @@ destroy_transport:
     return status;
 }
 
+gdncp_status_t gdncp_comm_share(gdncp_comm_t *comm)
+{
+    const gdncp_status_t status = gdncp_shared_create(comm, &comm->shared);
+
+    if (status != GDNCP_OK) {
+        gdncp_comm_destroy(comm);
+    }
+    return status;
+}
+
 static gdncp_status_t check_bootstrap(const gdncp_bootstrap_t *bootstrap)
 {
     if (bootstrap == NULL || bootstrap->all_gather == NULL) {
@@ -75,6 +85,7 @@ gdncp_status_t gdncp_comm_create(const gdncp_bootstrap_t *bootstrap,
 {
     const int64_t begin_ns = gdncp_now_ns();
     gdncp_transport_t *transport = NULL;
+    gdncp_comm_t *comm = NULL;
     int64_t timeout_ms = 0;
 
     gdncp_status_t status = check_bootstrap(bootstrap);
@@ -84,9 +95,17 @@ gdncp_status_t gdncp_comm_create(const gdncp_bootstrap_t *bootstrap,
     if (status == GDNCP_OK) {
         status = gdncp_transport_ucx_create(bootstrap, timeout_ms, &transport);
     }
-    return status == GDNCP_OK ? gdncp_comm_wrap(transport, timeout_ms, gdncp_flight_next_number(),
-                                                begin_ns, comm_p)
-                              : status;
+    if (status == GDNCP_OK) {
+        status =
+            gdncp_comm_wrap(transport, timeout_ms, gdncp_flight_next_number(), begin_ns, &comm);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_share(comm);
+    }
+    if (status == GDNCP_OK) {
+        *comm_p = comm;
+    }
+    return status;
 }
 
 gdncp_status_t gdncp_comm_create_self(gdncp_comm_t **comm_p)
@@ -156,6 +175,7 @@ void gdncp_comm_destroy(gdncp_comm_t *comm)
 {
     if (comm != NULL) {
         gdncp_nccl_destroy(comm->nccl);
+        gdncp_shared_destroy(comm->shared);
         comm->transport->ops->destroy(comm->transport);
         gdncp_flight_destroy(comm->recorder);
         gdncp_memory_free(comm);
@@ -210,9 +230,14 @@ gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer, char *tex
                           "text: expected room for at least 1 byte, got %p with size %zu",
                           (void *)text, size);
     }
-    const size_t used = comm->nccl != NULL ? gdncp_nccl_describe(comm->nccl, text, size) : 0;
+    size_t used = comm->nccl != NULL ? gdncp_nccl_describe(comm->nccl, text, size) : 0;
 
-    return comm->transport->ops->describe_lanes(comm->transport, peer, text + used, size - used);
+    if (peer != comm->rank && gdncp_shared_reaches(comm->shared, peer)) {
+        used += (size_t)snprintf(text + used, size - used, "gdncp/rings ");
+    }
+    return used < size ? comm->transport->ops->describe_lanes(comm->transport, peer, text + used,
+                                                              size - used)
+                       : GDNCP_OK;
 }
 
 void gdncp_comm_counters(const gdncp_comm_t *comm, gdncp_comm_counters_t *counters)
@@ -305,6 +330,7 @@ gdncp_status_t gdncp_comm_group_end(gdncp_comm_t *comm, gdncp_group_t *group, gd
 
 gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p)
 {
+    gdncp_shared_progress(comm->shared);
     const gdncp_status_t status = comm->transport->ops->group_test(group, done_p);
 
     gdncp_flight_look(comm);
@@ -316,34 +342,70 @@ gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, b
 
 static bool is_missing(const void *context, int peer)
 {
-    const gdncp_group_t *const group = context;
+    const gdncp_comm_waiter_t *const waiter = context;
 
-    return group->transport->ops->group_waits_for(group, peer);
+    return waiter->waits_for(waiter->context, peer);
 }
 
-gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
+gdncp_status_t gdncp_comm_wait(gdncp_comm_t *comm, const gdncp_comm_waiter_t *waiter)
 {
     const int64_t deadline = gdncp_deadline_after(comm->timeout_ms);
+    /* Who is waited for may be waiting for this core. */
+    const int64_t first_poll = gdncp_shared_is_crowded(comm->shared) ? GDNCP_POLLS_SPUN : 0;
     char missing[128];
 
-    for (int64_t num_polls = 0;; num_polls++) {
+    for (int64_t num_polls = first_poll;; num_polls++) {
+        const int64_t num_moves = gdncp_shared_num_moves(comm->shared);
         bool done = false;
-        const gdncp_status_t status = gdncp_comm_group_test(comm, group, &done);
+        const gdncp_status_t status = waiter->test(waiter->context, &done);
 
         if (status != GDNCP_OK || done) {
             return status;
         }
-        gdncp_pause_between_polls(num_polls);
+        if (gdncp_shared_num_moves(comm->shared) != num_moves) {
+            num_polls = first_poll; /* there may be more to do at once */
+        } else {
+            gdncp_pause_between_polls(num_polls);
+        }
         if (gdncp_now_ms() >= deadline) {
             break;
         }
     }
-    gdncp_name_ranks(comm->size, is_missing, group, missing, sizeof missing);
+    gdncp_name_ranks(comm->size, is_missing, waiter, missing, sizeof missing);
     gdncp_fail(GDNCP_ERR_TIMEOUT,
                "rank %d of %d: waited %.3g s in vain for messages to or from rank %s", comm->rank,
                comm->size, (double)comm->timeout_ms * 1e-3, missing);
     gdncp_transport_keep_cause(comm->transport);
     return GDNCP_ERR_TIMEOUT;
+}
+
+/* A group, as what is waited for. */
+typedef struct group_wait {
+    gdncp_comm_t *comm;
+    gdncp_group_t *group;
+} group_wait_t;
+
+static gdncp_status_t test_group(void *context, bool *done_p)
+{
+    const group_wait_t *const wait = context;
+
+    return gdncp_comm_group_test(wait->comm, wait->group, done_p);
+}
+
+static bool group_waits_for(const void *context, int peer)
+{
+    const group_wait_t *const wait = context;
+
+    return wait->comm->transport->ops->group_waits_for(wait->group, peer);
+}
+
+gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group)
+{
+    group_wait_t wait = {.comm = comm, .group = group};
+
+    return gdncp_comm_wait(
+        comm,
+        &(gdncp_comm_waiter_t){.test = test_group, .waits_for = group_waits_for, .context = &wait});
 }
 
 void gdncp_comm_group_destroy(gdncp_comm_t *comm, gdncp_group_t *group)

@@ -6,6 +6,7 @@
 #include "flight_recorder.h"
 #include "gdncp/comm.h"
 #include "nccl_comm.h"
+#include "shared_messages.h"
 #include "transport.h"
 
 struct gdncp_comm {
@@ -19,6 +20,7 @@ struct gdncp_comm {
     gdncp_status_t control_failure; /* of a control call that did not end on all ranks */
     bool is_shrunk;
     gdncp_flight_recorder_t *recorder;
+    gdncp_shared_t *shared;   /* with ranks of this machine; NULL: none */
     gdncp_courier_t *courier; /* for groups of streams, while there are any */
     int64_t num_stream_groups;
     bool said_staged;              /* that device buffers are staged */
@@ -33,6 +35,9 @@ gdncp_status_t gdncp_comm_timeout(const gdncp_comm_options_t *options, int64_t *
  * of gdncp_flight_next_number(). begin_ns: when its making began. */
 gdncp_status_t gdncp_comm_wrap(gdncp_transport_t *transport, int64_t timeout_ms, int64_t number,
                                int64_t begin_ns, gdncp_comm_t **comm_p);
+
+/* Give a new communicator its rings. Collective over it; on an error it is destroyed. */
+gdncp_status_t gdncp_comm_share(gdncp_comm_t *comm);
 
 /* All-gather of in [bytes] to out [count, bytes] between members [count] of the ranks, of which
  * this rank is number own. Unlike gdncp_comm_all_gather() it does not check what the others do. */
@@ -56,5 +61,15 @@ gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, b
  * to be waited for again or destroyed. */
 gdncp_status_t gdncp_comm_group_wait(gdncp_comm_t *comm, gdncp_group_t *group);
 void gdncp_comm_group_destroy(gdncp_comm_t *comm, gdncp_group_t *group);
+
+/* What gdncp_comm_wait() waits for; contracts as those of a transport's groups. */
+typedef struct gdncp_comm_waiter {
+    gdncp_status_t (*test)(void *context, bool *done_p);
+    bool (*waits_for)(const void *context, int peer);
+    void *context;
+} gdncp_comm_waiter_t;
+
+/* Wait as gdncp_comm_group_wait() does. */
+gdncp_status_t gdncp_comm_wait(gdncp_comm_t *comm, const gdncp_comm_waiter_t *waiter);
 
 #endif

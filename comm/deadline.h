@@ -26,13 +26,15 @@ static inline int64_t gdncp_deadline_after(int64_t timeout_ms)
     return timeout_ms < INT64_MAX - now ? now + timeout_ms : INT64_MAX;
 }
 
+enum { GDNCP_POLLS_SPUN = 100 }; /* before the core is given up */
+
 /* Let others run between two polls: at first not at all, then by giving up the core, at last by
  * sleeping, so that more ranks than cores make progress. num_polls counts from 0. */
 static inline void gdncp_pause_between_polls(int64_t num_polls)
 {
-    enum { SPINS = 100, YIELDS = 10000 };
+    enum { YIELDS = 10000 };
 
-    if (num_polls < SPINS) {
+    if (num_polls < GDNCP_POLLS_SPUN) {
         return;
     }
     if (num_polls < YIELDS) {

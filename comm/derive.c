@@ -80,12 +80,21 @@ static gdncp_status_t create_part(part_t *part, const wish_t *wishes, gdncp_comm
     const gdncp_bootstrap_t bootstrap = {
         .rank = part->own, .size = part->count, .all_gather = gather_part, .context = part};
     const int64_t begin_ns = gdncp_now_ns();
-    const gdncp_status_t status = comm->transport->ops->create_among(
+    gdncp_comm_t *sub = NULL;
+    gdncp_status_t status = comm->transport->ops->create_among(
         comm->transport, part->members[0], &bootstrap, comm->timeout_ms, &transport);
 
-    return status == GDNCP_OK ? gdncp_comm_wrap(transport, comm->timeout_ms,
-                                                gdncp_flight_next_number(), begin_ns, sub_p)
-                              : status;
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_wrap(transport, comm->timeout_ms, gdncp_flight_next_number(), begin_ns,
+                                 &sub);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_share(sub);
+    }
+    if (status == GDNCP_OK) {
+        *sub_p = sub;
+    }
+    return status;
 }
 
 gdncp_status_t gdncp_comm_split(gdncp_comm_t *comm, int color, int64_t key, gdncp_comm_t **sub_p)
@@ -138,6 +147,7 @@ free_memory:
 gdncp_status_t gdncp_comm_shrink(gdncp_comm_t *comm, gdncp_comm_t **survivors_p)
 {
     gdncp_transport_t *transport = NULL;
+    gdncp_comm_t *survivors = NULL;
 
     if (comm == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "comm: expected a communicator, got NULL");
@@ -160,7 +170,13 @@ gdncp_status_t gdncp_comm_shrink(gdncp_comm_t *comm, gdncp_comm_t **survivors_p)
         comm->transport->ops->shrink(comm->transport, comm->timeout_ms, &transport);
     if (status == GDNCP_OK) {
         status = gdncp_comm_wrap(transport, comm->timeout_ms, gdncp_flight_next_number(), begin_ns,
-                                 survivors_p);
+                                 &survivors);
+    }
+    if (status == GDNCP_OK) {
+        /* Where another rank is lost meanwhile the survivors are told at their next call, and can
+         * shrink again. */
+        gdncp_shared_create(survivors, &survivors->shared);
+        *survivors_p = survivors;
     }
     return gdncp_flight_end(comm, flight, status);
 }

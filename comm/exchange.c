@@ -8,6 +8,7 @@
 #include "error.h"
 #include "exchange_compare.h"
 #include "exchange_device.h"
+#include "exchange_shared.h"
 #include "gdncp/device.h"
 #include "gdncp/memory.h"
 #include "plan_internal.h"
@@ -25,9 +26,11 @@ struct gdncp_exchange {
     void *input;                     /* for a copy of a run's; NULL: it is used where it lies */
     gdncp_device_exchange_t *device; /* NULL on the CPU, which alone uses what follows */
 
+    gdncp_shared_exchange_t *shared; /* messages through rings; NULL: none. The others: */
     gdncp_group_t *group;
     staging_t *stagings;  /* [plan->num_messages] */
-    const void **arrived; /* [plan->num_ranks], as gdncp_plan_deliver() wants it */
+    const void **arrived; /* [plan->num_ranks], as gdncp_plan_unpack() wants it */
+    const void **kept;    /* [plan->num_ranks], as gdncp_plan_add_sums() wants it */
     void *memory;         /* what all stagings point into */
     int64_t packed_bytes; /* in one run */
     int64_t unpacked_bytes;
@@ -56,6 +59,9 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
     for (int64_t m = 0; m < plan->num_messages; m++) {
         const gdncp_message_t *const message = &plan->messages[m];
 
+        if (gdncp_shared_exchange_moves(exchange->shared, message->peer)) {
+            continue;
+        }
         total += staged_bytes(message->send_bytes, gdncp_plan_sends_in_place(plan, message->peer));
         total +=
             staged_bytes(message->recv_bytes, gdncp_plan_receives_in_place(plan, message->peer));
@@ -63,8 +69,10 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
     exchange->stagings =
         gdncp_memory_alloc((size_t)plan->num_messages * sizeof *exchange->stagings);
     exchange->arrived = gdncp_memory_alloc((size_t)plan->num_ranks * sizeof *exchange->arrived);
+    exchange->kept = gdncp_memory_alloc((size_t)plan->num_ranks * sizeof *exchange->kept);
     exchange->memory = gdncp_memory_alloc(total);
-    if (exchange->stagings == NULL || exchange->arrived == NULL || exchange->memory == NULL) {
+    if (exchange->stagings == NULL || exchange->arrived == NULL || exchange->kept == NULL ||
+        exchange->memory == NULL) {
         return gdncp_fail(GDNCP_ERR_OUT_OF_MEMORY, "out of memory: %zu bytes of staging for %s",
                           total, plan->name);
     }
@@ -72,9 +80,16 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
 
     memset(exchange->stagings, 0, (size_t)plan->num_messages * sizeof *exchange->stagings);
     memset(exchange->arrived, 0, (size_t)plan->num_ranks * sizeof *exchange->arrived);
+    memset(exchange->kept, 0, (size_t)plan->num_ranks * sizeof *exchange->kept);
     for (int64_t m = 0; m < plan->num_messages; m++) {
         const gdncp_message_t *const message = &plan->messages[m];
 
+        exchange->received_bytes += message->recv_bytes;
+        if (gdncp_shared_exchange_moves(exchange->shared, message->peer)) {
+            exchange->kept[message->peer] =
+                gdncp_shared_exchange_kept(exchange->shared, message->peer);
+            continue;
+        }
         if (message->send_bytes > 0 && !gdncp_plan_sends_in_place(plan, message->peer)) {
             exchange->stagings[m].send = next;
             exchange->packed_bytes += message->send_bytes;
@@ -86,6 +101,7 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
             exchange->unpacked_bytes += message->recv_bytes;
             next += staged_bytes(message->recv_bytes, false);
         }
+        exchange->kept[message->peer] = exchange->arrived[message->peer];
     }
     return GDNCP_OK;
 }
@@ -100,19 +116,25 @@ void gdncp_exchange_destroy(gdncp_exchange_t *exchange)
     if (exchange != NULL) {
         gdncp_device_free(kind_of(exchange), exchange->input);
         gdncp_device_exchange_destroy(exchange->device);
+        gdncp_shared_exchange_destroy(exchange->shared);
         gdncp_comm_group_destroy(exchange->comm, exchange->group);
         gdncp_memory_free(exchange->stagings);
         gdncp_memory_free(exchange->arrived);
+        gdncp_memory_free(exchange->kept);
         gdncp_memory_free(exchange->memory);
         gdncp_memory_free(exchange);
     }
 }
 
-/* Staging and messages on the CPU. */
+/* Messages and their staging on the CPU. */
 static gdncp_status_t make_parts(gdncp_exchange_t *exchange)
 {
-    const gdncp_status_t status = allocate_staging(exchange);
+    gdncp_status_t status =
+        gdncp_shared_exchange_create(exchange->comm, exchange->plan, &exchange->shared);
 
+    if (status == GDNCP_OK) {
+        status = allocate_staging(exchange);
+    }
     return status == GDNCP_OK
                ? gdncp_comm_group_create(exchange->comm, 2 * exchange->plan->num_messages,
                                          &exchange->group)
@@ -276,7 +298,8 @@ static gdncp_status_t add_receives(const gdncp_exchange_t *exchange, void *out)
         const gdncp_message_t *const message = &plan->messages[m];
         void *buffer = exchange->stagings[m].recv;
 
-        if (message->recv_bytes == 0) {
+        if (message->recv_bytes == 0 ||
+            gdncp_shared_exchange_moves(exchange->shared, message->peer)) {
             continue;
         }
         if (buffer == NULL) {
@@ -301,7 +324,8 @@ static gdncp_status_t add_sends(const gdncp_exchange_t *exchange, const void *in
         const gdncp_message_t *const message = &plan->messages[m];
         const void *buffer = exchange->stagings[m].send;
 
-        if (message->send_bytes == 0) {
+        if (message->send_bytes == 0 ||
+            gdncp_shared_exchange_moves(exchange->shared, message->peer)) {
             continue;
         }
         if (buffer == NULL) {
@@ -335,7 +359,8 @@ static void unpack(const gdncp_exchange_t *exchange)
 {
     const int64_t begin_ns = gdncp_trace_begin();
 
-    gdncp_plan_deliver(exchange->plan, exchange->in, exchange->arrived, exchange->out);
+    gdncp_plan_unpack(exchange->plan, exchange->arrived, exchange->out);
+    gdncp_plan_add_sums(exchange->plan, exchange->in, exchange->kept, exchange->out);
     gdncp_trace_end("unpack", begin_ns, exchange->unpacked_bytes);
 }
 
@@ -359,7 +384,11 @@ static gdncp_status_t start_on_cpu(gdncp_exchange_t *exchange, const void *in, v
     }
     exchange->in = in;
     exchange->out = out;
-    gdncp_plan_copy_local(exchange->plan, in, out);
+    if (exchange->shared != NULL) {
+        gdncp_shared_exchange_start(exchange->shared, in, out);
+    } else {
+        gdncp_plan_copy_local(exchange->plan, in, out);
+    }
     return GDNCP_OK;
 }
 
@@ -397,6 +426,9 @@ static gdncp_status_t finish(gdncp_exchange_t *exchange, gdncp_status_t status)
 {
     exchange->in_flight = false;
     if (status != GDNCP_OK) {
+        if (exchange->shared != NULL) {
+            gdncp_shared_exchange_abandon(exchange->shared);
+        }
         exchange->failure = status;
     } else {
         unpack(exchange);
@@ -416,13 +448,41 @@ static gdncp_status_t end_on_device(gdncp_exchange_t *exchange)
     return status;
 }
 
+/* Both ways of the messages. */
+static gdncp_status_t test_messages(void *context, bool *done_p)
+{
+    gdncp_exchange_t *const exchange = context;
+    bool shared_done = true;
+    gdncp_status_t status = GDNCP_OK;
+
+    if (exchange->shared != NULL) {
+        status = gdncp_shared_exchange_test(exchange->shared, &shared_done);
+        if (status != GDNCP_OK) {
+            gdncp_transport_keep_cause(exchange->comm->transport);
+        }
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_comm_group_test(exchange->comm, exchange->group, done_p);
+    }
+    *done_p = *done_p && shared_done;
+    return status;
+}
+
+static bool waits_for(const void *context, int peer)
+{
+    const gdncp_exchange_t *const exchange = context;
+
+    return gdncp_shared_exchange_waits_for(exchange->shared, peer) ||
+           exchange->comm->transport->ops->group_waits_for(exchange->group, peer);
+}
+
 /* Make progress with a run that is in flight. */
 static gdncp_status_t test_in_flight(gdncp_exchange_t *exchange, bool *done_p)
 {
     if (exchange->device != NULL) {
         return end_on_device(exchange);
     }
-    const gdncp_status_t status = gdncp_comm_group_test(exchange->comm, exchange->group, done_p);
+    const gdncp_status_t status = test_messages(exchange, done_p);
 
     return status != GDNCP_OK || *done_p ? finish(exchange, status) : GDNCP_OK;
 }
@@ -460,7 +520,9 @@ gdncp_status_t gdncp_exchange_wait(gdncp_exchange_t *exchange)
         return GDNCP_OK;
     }
     const int64_t begin_ns = gdncp_trace_begin();
-    const gdncp_status_t status = gdncp_comm_group_wait(exchange->comm, exchange->group);
+    const gdncp_status_t status = gdncp_comm_wait(
+        exchange->comm,
+        &(gdncp_comm_waiter_t){.test = test_messages, .waits_for = waits_for, .context = exchange});
 
     gdncp_trace_end("exchange wait", begin_ns, exchange->received_bytes);
     return finish(exchange, status);

@@ -185,6 +185,10 @@ void gdncp_plan_pack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, c
 void gdncp_plan_clear(const gdncp_plan_t *plan, void *out);
 void gdncp_plan_copy_local(const gdncp_plan_t *plan, const void *in, void *out);
 
+/* Put what came from the other ranks into the output, but for what must be added. messages as
+ * below. */
+void gdncp_plan_unpack(const gdncp_plan_t *plan, const void *const *messages, void *out);
+
 /*
  * Put what came from the other ranks into the output, and add what must be added.
  * messages [num_ranks]: NULL where there was none or it was received in place.
@@ -192,7 +196,8 @@ void gdncp_plan_copy_local(const gdncp_plan_t *plan, const void *in, void *out);
 void gdncp_plan_deliver(const gdncp_plan_t *plan, const void *in, const void *const *messages,
                         void *out);
 
-/* Write all sums; called by gdncp_plan_deliver(). */
+/* Write all sums, of which gdncp_plan_deliver() writes all; messages that are not NULL where
+ * something is to be added are enough. */
 void gdncp_plan_add_sums(const gdncp_plan_t *plan, const void *in, const void *const *messages,
                          void *out);
 

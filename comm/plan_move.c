@@ -1,6 +1,7 @@
 /* Moving a plan's blocks between buffers and messages. */
 #include <string.h>
 
+#include "message_cursor.h"
 #include "plan_internal.h"
 
 bool gdncp_block_list_is_run(const gdncp_block_list_t *list)
@@ -32,46 +33,19 @@ static size_t element_bytes(const gdncp_plan_t *plan)
 void gdncp_plan_pack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, const void *in,
                      void *message)
 {
-    const size_t size = element_bytes(plan);
-    char *end = message;
+    gdncp_message_cursor_t cursor = gdncp_message_begin(list, plan->dtype);
 
-    for (int64_t first = 0; first < list->count; first += list->blocks[first].num_joined) {
-        const gdncp_block_t *const group = &list->blocks[first];
-
-        for (int64_t row = 0; row < group->rows; row++) {
-            for (int64_t b = 0; b < group->num_joined; b++) {
-                const size_t bytes = (size_t)group[b].row_elements * size;
-                const size_t offset = (size_t)(group[b].offset + row * group[b].stride) * size;
-
-                memcpy(end, (const char *)in + offset, bytes);
-                end += bytes;
-            }
-        }
-    }
+    gdncp_message_pack(&cursor, in, message, (size_t)list->elements * element_bytes(plan));
 }
 
 /* All of a message but its shared blocks, which belong to sums. */
 static void unpack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, const void *message,
                    void *out)
 {
-    const size_t size = element_bytes(plan);
-    const char *next = message;
+    const gdncp_message_target_t target = {.out = out};
+    gdncp_message_cursor_t cursor = gdncp_message_begin(list, plan->dtype);
 
-    for (int64_t first = 0; first < list->count; first += list->blocks[first].num_joined) {
-        const gdncp_block_t *const group = &list->blocks[first];
-
-        for (int64_t row = 0; row < group->rows; row++) {
-            for (int64_t b = 0; b < group->num_joined; b++) {
-                const size_t bytes = (size_t)group[b].row_elements * size;
-                const size_t offset = (size_t)(group[b].offset + row * group[b].stride) * size;
-
-                if (!group[b].shared) {
-                    memcpy((char *)out + offset, next, bytes);
-                }
-                next += bytes;
-            }
-        }
-    }
+    gdncp_message_unpack(&cursor, message, (size_t)list->elements * element_bytes(plan), &target);
 }
 
 bool gdncp_plan_must_clear(const gdncp_plan_t *plan)
@@ -105,21 +79,16 @@ void gdncp_plan_clear(const gdncp_plan_t *plan, void *out)
 
 void gdncp_plan_copy_local(const gdncp_plan_t *plan, const void *in, void *out)
 {
-    const gdncp_block_list_t *const sources = &plan->sends[plan->rank];
-    const gdncp_block_list_t *const targets = &plan->recvs[plan->rank];
-    const size_t size = element_bytes(plan);
+    gdncp_local_cursor_t cursor = {.plan = plan};
 
-    if (plan->write == GDNCP_PLAN_ADD) {
-        return;
-    }
-    for (int64_t b = 0; b < targets->count; b++) {
-        const gdncp_block_t *const from = &sources->blocks[b];
-        const gdncp_block_t *const to = &targets->blocks[b];
+    gdncp_local_copy_next(&cursor, SIZE_MAX, in, out, false);
+}
 
-        for (int64_t row = 0; row < to->rows && !to->shared; row++) {
-            memcpy((char *)out + (size_t)(to->offset + row * to->stride) * size,
-                   (const char *)in + (size_t)(from->offset + row * from->stride) * size,
-                   (size_t)to->row_elements * size);
+void gdncp_plan_unpack(const gdncp_plan_t *plan, const void *const *messages, void *out)
+{
+    for (int peer = 0; peer < plan->num_ranks && plan->write == GDNCP_PLAN_ASSIGN; peer++) {
+        if (peer != plan->rank && messages[peer] != NULL) {
+            unpack(plan, &plan->recvs[peer], messages[peer], out);
         }
     }
 }
@@ -127,10 +96,6 @@ void gdncp_plan_copy_local(const gdncp_plan_t *plan, const void *in, void *out)
 void gdncp_plan_deliver(const gdncp_plan_t *plan, const void *in, const void *const *messages,
                         void *out)
 {
-    for (int peer = 0; peer < plan->num_ranks && plan->write == GDNCP_PLAN_ASSIGN; peer++) {
-        if (peer != plan->rank && messages[peer] != NULL) {
-            unpack(plan, &plan->recvs[peer], messages[peer], out);
-        }
-    }
+    gdncp_plan_unpack(plan, messages, out);
     gdncp_plan_add_sums(plan, in, messages, out);
 }

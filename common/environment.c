@@ -29,6 +29,9 @@ static const struct {
                                       "on errors and SIGUSR1"},
     [GDNCP_VARIABLE_NCCL_LIBRARY] = {"GDNCP_NCCL_LIBRARY", "libnccl.so.2",
                                      "file of NCCL that is opened when it is first asked for"},
+    [GDNCP_VARIABLE_SHARED_MEMORY] = {"GDNCP_SHARED_MEMORY", "1",
+                                      "0: exchanges between processes of one machine go through "
+                                      "UCX, too"},
 };
 
 const char *gdncp_launcher_variable(const char *name)

@@ -19,7 +19,7 @@ typedef struct conformance {
     char first_failure[400];
 } conformance_t;
 
-static bool expect(conformance_t *c, bool holds, const char *what)
+static inline bool expect(conformance_t *c, bool holds, const char *what)
 {
     if (!holds && c->num_failures++ == 0) {
         snprintf(c->first_failure, sizeof c->first_failure, "%s (last error: %s)", what,
@@ -28,13 +28,13 @@ static bool expect(conformance_t *c, bool holds, const char *what)
     return holds;
 }
 
-static bool expect_ok(conformance_t *c, gdncp_status_t status, const char *what)
+static inline bool expect_ok(conformance_t *c, gdncp_status_t status, const char *what)
 {
     return expect(c, status == GDNCP_OK, what);
 }
 
-static void expect_error(conformance_t *c, gdncp_status_t status, gdncp_status_t expected,
-                         const char *word, const char *what)
+static inline void expect_error(conformance_t *c, gdncp_status_t status, gdncp_status_t expected,
+                                const char *word, const char *what)
 {
     char sentence[300];
 
@@ -44,8 +44,8 @@ static void expect_error(conformance_t *c, gdncp_status_t status, gdncp_status_t
 }
 
 /* The bytes of the n-th message from one rank to another. */
-static void fill_message(const conformance_t *c, unsigned char *bytes, size_t count, int from,
-                         int to, int number)
+static inline void fill_message(const conformance_t *c, unsigned char *bytes, size_t count,
+                                int from, int to, int number)
 {
     test_random_t random = {.state = c->seed ^ ((uint64_t)from << 48) ^ ((uint64_t)to << 32) ^
                                      ((uint64_t)number << 8)};
@@ -57,8 +57,8 @@ static void fill_message(const conformance_t *c, unsigned char *bytes, size_t co
     }
 }
 
-static bool is_message(const conformance_t *c, const unsigned char *bytes, size_t count, int from,
-                       int to, int number)
+static inline bool is_message(const conformance_t *c, const unsigned char *bytes, size_t count,
+                              int from, int to, int number)
 {
     unsigned char *const expected = malloc(count);
 
@@ -68,7 +68,7 @@ static bool is_message(const conformance_t *c, const unsigned char *bytes, size_
     return equal;
 }
 
-static unsigned char *poisoned(size_t count)
+static inline unsigned char *poisoned(size_t count)
 {
     unsigned char *const bytes = malloc(count);
 

@@ -53,6 +53,10 @@ typedef struct gdncp_transport_ops {
     /* Free a group; one in flight is cancelled first. */
     void (*group_destroy)(gdncp_group_t *group);
 
+    /* Make progress with all groups, and say whether the rank may still be heard of: else
+     * GDNCP_ERR_PEER_LOST, as after an abort. Never blocks. */
+    gdncp_status_t (*check_peer)(gdncp_transport_t *transport, int peer);
+
     /* The lanes to a peer, in words. */
     gdncp_status_t (*describe_lanes)(gdncp_transport_t *transport, int peer, char *text,
                                      size_t size);

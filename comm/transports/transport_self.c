@@ -154,6 +154,12 @@ static void group_destroy(gdncp_group_t *base)
     gdncp_memory_free(group);
 }
 
+static gdncp_status_t check_peer(gdncp_transport_t *transport, int peer)
+{
+    (void)peer;
+    return check_aborted((const self_transport_t *)transport);
+}
+
 static gdncp_status_t describe_lanes(gdncp_transport_t *transport, int peer, char *text,
                                      size_t size)
 {
@@ -202,6 +208,7 @@ static const gdncp_transport_ops_t self_ops = {
     .group_test = group_test,
     .group_waits_for = group_waits_for,
     .group_destroy = group_destroy,
+    .check_peer = check_peer,
     .describe_lanes = describe_lanes,
     .abort = abort_transport,
     .create_among = create_among,

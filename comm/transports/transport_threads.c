@@ -305,17 +305,26 @@ static void progress(threads_transport_t *transport)
     }
 }
 
+static gdncp_status_t check_aborted(const threads_transport_t *transport)
+{
+    const int aborted_by = atomic_load(&transport->hub->aborted_by);
+
+    return aborted_by >= 0
+               ? gdncp_fail(GDNCP_ERR_PEER_LOST, "rank %d: rank %d aborted the communicator%s%s",
+                            transport->base.rank, aborted_by, abort_prefix(transport->hub),
+                            transport->hub->abort_text)
+               : GDNCP_OK;
+}
+
 static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
 {
     threads_group_t *const group = (threads_group_t *)base;
     threads_transport_t *const transport = transport_of(group);
-    const int aborted_by = atomic_load(&transport->hub->aborted_by);
+    const gdncp_status_t status = check_aborted(transport);
 
     (void)stream;
-    if (aborted_by >= 0) {
-        return gdncp_fail(GDNCP_ERR_PEER_LOST, "rank %d: rank %d aborted the communicator%s%s",
-                          transport->base.rank, aborted_by, abort_prefix(transport->hub),
-                          transport->hub->abort_text);
+    if (status != GDNCP_OK) {
+        return status;
     }
     for (int64_t i = 0; i < group->base.num_messages; i++) {
         gdncp_hub_message_t *const message = &group->messages[i];
@@ -369,6 +378,20 @@ static void group_destroy(gdncp_group_t *base)
         cancel(group);
     }
     gdncp_memory_free(group);
+}
+
+static gdncp_status_t check_peer(gdncp_transport_t *base, int peer)
+{
+    threads_transport_t *const transport = (threads_transport_t *)base;
+
+    progress(transport);
+    const gdncp_status_t status = check_aborted(transport);
+
+    if (status == GDNCP_OK && atomic_load(&transport->hub->left[peer])) {
+        return gdncp_fail(GDNCP_ERR_PEER_LOST, "rank %d: rank %d destroyed its communicator",
+                          base->rank, peer);
+    }
+    return status;
 }
 
 static gdncp_status_t describe_lanes(gdncp_transport_t *transport, int peer, char *text,
@@ -441,6 +464,7 @@ static const gdncp_transport_ops_t threads_ops = {
     .group_test = group_test,
     .group_waits_for = group_waits_for,
     .group_destroy = group_destroy,
+    .check_peer = check_peer,
     .describe_lanes = describe_lanes,
     .abort = abort_transport,
     .create_among = create_among,

@@ -396,6 +396,21 @@ static void group_destroy(gdncp_group_t *base)
     gdncp_memory_free(group);
 }
 
+static gdncp_status_t check_rank(gdncp_transport_t *transport, int peer)
+{
+    gdncp_ucx_t *const ucx = (gdncp_ucx_t *)transport;
+
+    const int64_t now_ms = gdncp_now_ms();
+
+    look_for_gone(ucx, now_ms, false);
+    ucp_worker_progress(ucx->worker);
+    const gdncp_status_t status = gdncp_watch_verdict(ucx->watch, true, 0, now_ms);
+
+    return status == GDNCP_OK && ucx->peers[peer].lost
+               ? explain_loss(ucx, peer, gdncp_ucx_fail(ucx, peer, ucx->peers[peer].reason, "lost"))
+               : status;
+}
+
 static gdncp_status_t describe_lanes(gdncp_transport_t *transport, int peer, char *text,
                                      size_t size)
 {
@@ -458,6 +473,7 @@ const gdncp_transport_ops_t gdncp_ucx_ops = {
     .group_test = group_test,
     .group_waits_for = group_waits_for,
     .group_destroy = group_destroy,
+    .check_peer = check_rank,
     .describe_lanes = describe_lanes,
     .abort = abort_transport,
     .create_among = create_among,

@@ -62,6 +62,9 @@ typedef struct gdncp_comm_counters {
 
 /**
  * Make a communicator over UCX. Collective over the ranks of @p bootstrap.
+ *
+ * Ranks of one machine share 4 MiB each for their exchanges, unless GDNCP_SHARED_MEMORY is 0 on
+ * one of them; see gdncp_comm_describe_lanes().
  * @param options  NULL: defaults
  * @param comm_p   set on success; free with gdncp_comm_destroy()
  */
@@ -119,8 +122,9 @@ GDNCP_API const char *gdncp_transport_name(gdncp_transport_kind_t kind);
 
 /**
  * What carries data to @p peer, in the transport's own words; for UCX the lanes, such as
- * "posix/memory cma/memory", with NCCL also its version. Written to @p text, cut to @p size bytes
- * with the final NUL.
+ * "posix/memory cma/memory". "gdncp/rings" before them: exchanges on the CPU pass by the
+ * transport, through memory that both processes have mapped. With NCCL also its version. Written to @p text, cut to @p size
+ * bytes with the final NUL.
  */
 GDNCP_API gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer, char *text,
                                                    size_t size);

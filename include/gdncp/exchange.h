@@ -63,8 +63,10 @@ GDNCP_API gdncp_status_t gdncp_exchange_create_in_place(gdncp_comm_t *comm,
 /**
  * Start one run. Collective, in the same order on all ranks.
  *
- * Messages that lie whole in the caller's buffers are sent and received where
- * they lie; others are packed in one pass. Nothing is allocated. On a CUDA device
+ * Between processes that share memory, messages and local copies move while it is waited for this
+ * or anything else of the communicator, from @p in to @p out by way of that memory. Of other
+ * messages those that lie whole in the caller's buffers are sent and received where they lie; the
+ * rest are packed in one pass. Nothing is allocated. On a CUDA device
  * the whole run is queued and the call returns at once.
  *
  * @param in      [gdncp_plan_input_elements()]; unchanged, and to be left alone until the wait
@@ -83,7 +85,8 @@ GDNCP_API gdncp_status_t gdncp_exchange_start(gdncp_exchange_t *exchange, const 
 GDNCP_API gdncp_status_t gdncp_exchange_test(gdncp_exchange_t *exchange, bool *done_p);
 
 /**
- * Wait until @p out is complete, no longer than the communicator's time-out.
+ * Wait until @p out is complete, no longer than the communicator's time-out. After an error the
+ * buffers may still be written to until the exchange is destroyed.
  *
  * On a CUDA device it waits for nothing: what is queued in the stream after the start finds
  * @p out complete.

@@ -33,7 +33,7 @@ typedef struct gdncp_memory_usage {
 GDNCP_API void gdncp_memory_track(gdncp_memory_usage_t *usage);
 
 /** 64-byte aligned memory, not initialised; NULL when there is none. Free with gdncp_memory_free().
- */
+ * From 8 MiB on it asks for huge pages, so tensors are best allocated here. */
 GDNCP_API void *gdncp_memory_alloc(size_t bytes);
 
 /** Free what gdncp_memory_alloc() gave; NULL does nothing. */
