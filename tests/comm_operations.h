@@ -11,6 +11,7 @@
 #include "gdncp/layout.h"
 #include "gdncp/plan.h"
 #include "relay.h"
+#include "test_comm_relay_steps.h"
 
 typedef enum operation_kind {
     OPERATION_CP2HP,
@@ -35,6 +36,7 @@ typedef struct operation {
     gdncp_exchange_t *exchange;
     gdncp_relay_schedule_t *schedule;
     gdncp_relay_t *relay;
+    relay_steps_t steps; /* the relay's */
     float *in;
     float *out;
     float *kept;
@@ -146,8 +148,9 @@ static inline gdncp_status_t make_relay(operation_t *operation, bool large)
                                                         elements, &operation->schedule);
 
     if (status == GDNCP_OK) {
+        operation->steps = (relay_steps_t){.schedule = operation->schedule, .step = add_states};
         status = gdncp_relay_create(operation->comm, operation->schedule, GDNCP_DEVICE_CPU, NULL,
-                                    add_states, NULL, &operation->relay);
+                                    relay_steps_combine, &operation->steps, &operation->relay);
     }
     if (status == GDNCP_OK) {
         operation->in = alloc_filled(gdncp_relay_outgoing_elements(operation->schedule, false));
