@@ -16,6 +16,7 @@ namespace
 
 constexpr int WARPS = RECORD_GRAIN / TILE;
 constexpr int THREADS = WARPS * WARP;
+constexpr int HALF = CHUNK / 2; /* rows of K, and of Q, that take K's place together */
 constexpr size_t SPAN_BYTES = (sizeof(walk_span) + 15) / 16 * 16;
 
 template <typename T> struct grad_walk_arguments {
@@ -56,7 +57,6 @@ template <typename T, int DK> struct grad_walk_shared {
  * Q's; then the other halves. */
 template <typename T, int DK> struct grad_walk_turns {
     using layout = grad_walk_layout<T, DK>;
-    static constexpr int half = CHUNK / 2;
 
     mma_element<T> keys[CHUNK * layout::key_ld];
     mma_element<T> pairs[layout::planes * layout::pair_plane];
@@ -283,10 +283,9 @@ GDNCP_FN void walk_chunk_in_turn(const grad_walk_arguments<T> &in, const walk_sp
                                  int64_t slot, int head, int column, grad_walk_turns<T, DK> &shared,
                                  tile state[DK / TILE])
 {
-    constexpr int half = grad_walk_turns<T, DK>::half;
-    constexpr int half_tiles = half / TILE;
+    constexpr int half_tiles = HALF / TILE;
     const rule_chunk chunk = chunk_at(span, slot);
-    mma_element<T> *const queries = shared.keys + half * grad_walk_layout<T, DK>::key_ld;
+    mma_element<T> *const queries = shared.keys + HALF * grad_walk_layout<T, DK>::key_ld;
     tile grad_u[CHUNK_TILES];
     tile grad_r[CHUNK_TILES];
 
@@ -297,8 +296,8 @@ GDNCP_FN void walk_chunk_in_turn(const grad_walk_arguments<T> &in, const walk_sp
     grad_values<T, DK>(shared.keys, shared.pairs, shared.grad_o, shared.gates, state, grad_u);
     sync_block();
     load_pairs<T, DK>(in.chunks.inverse_of(slot, head), shared.pairs);
-    load_keys<T, DK, half>(in.rule, in.rule.k, chunk, 0, head, shared.keys);
-    load_keys<T, DK, half>(in.rule, in.rule.q, chunk, 0, head, queries);
+    load_keys<T, DK, HALF>(in.rule, in.rule.k, chunk, 0, head, shared.keys);
+    load_keys<T, DK, HALF>(in.rule, in.rule.q, chunk, 0, head, queries);
     finish_loading();
     grad_residuals<T, DK>(shared.pairs, grad_u, grad_r);
     store_grads<T, DK>(in.walk, slot - in.chunks.first, head, column + warp() * TILE, state,
@@ -307,8 +306,8 @@ GDNCP_FN void walk_chunk_in_turn(const grad_walk_arguments<T> &in, const walk_sp
     grad_state<T, DK, 0, half_tiles>(shared.keys, queries, shared.grad_o, shared.gates, grad_r,
                                      state);
     sync_block();
-    load_keys<T, DK, half>(in.rule, in.rule.k, chunk, half, head, shared.keys);
-    load_keys<T, DK, half>(in.rule, in.rule.q, chunk, half, head, queries);
+    load_keys<T, DK, HALF>(in.rule, in.rule.k, chunk, HALF, head, shared.keys);
+    load_keys<T, DK, HALF>(in.rule, in.rule.q, chunk, HALF, head, queries);
     finish_loading();
     grad_state<T, DK, half_tiles, CHUNK_TILES>(shared.keys, queries, shared.grad_o, shared.gates,
                                                grad_r, state);
