@@ -216,7 +216,7 @@ static void death_of_a_peer_is_told(void **state)
     assert_true(WIFSIGNALED(ranks.statuses[2]));
 }
 
-/* Rank 1 sends and is gone before rank 0 looks. */
+/* Rank 1 sends and is gone before rank 0 looks; where a context is given, without a good-bye. */
 static int leaving_body(const gdncp_bootstrap_t *bootstrap, void *context)
 {
     enum { NUM = 3 };
@@ -226,7 +226,8 @@ static int leaving_body(const gdncp_bootstrap_t *bootstrap, void *context)
     unsigned char *messages[NUM];
     gdncp_group_t *group = NULL;
 
-    (void)context;
+    /* Both have made their communicator. */
+    expect_ok(&c, gdncp_comm_barrier(comm), "barrier");
     expect_ok(&c, gdncp_comm_group_create(comm, NUM, &group), "create");
     expect_ok(&c, gdncp_comm_group_begin(comm, group), "begin");
     for (int i = 0; i < NUM; i++) {
@@ -243,10 +244,14 @@ static int leaving_body(const gdncp_bootstrap_t *bootstrap, void *context)
     }
     expect_ok(&c, gdncp_comm_group_end(comm, group, NULL), "end");
     expect_ok(&c, gdncp_comm_group_wait(comm, group), "wait");
+    if (context != NULL && c.rank == 1) {
+        raise(SIGKILL);
+    }
     for (int i = 0; i < NUM; i++) {
         expect(&c, is_message(&c, messages[i], sizes[i], 1, 0, i), "last words");
         free(messages[i]);
     }
+    expect(&c, c.rank == 1 || gdncp_comm_barrier(comm) == GDNCP_ERR_PEER_LOST, "no more words");
     gdncp_comm_group_destroy(comm, group);
     gdncp_comm_destroy(comm);
     if (c.num_failures > 0) {
@@ -259,8 +264,10 @@ static void last_words_arrive(void **state)
 {
     (void)state;
     assert_int_equal(run_forked(2, leaving_body, NULL), 0);
+    assert_int_equal(run_forked(2, leaving_body, "dies"), 1);
     setenv("UCX_TLS", "tcp,self", 1);
     assert_int_equal(run_forked(2, leaving_body, NULL), 0);
+    assert_int_equal(run_forked(2, leaving_body, "dies"), 1);
     unsetenv("UCX_TLS");
 }
 
@@ -359,9 +366,23 @@ static int many_body(const gdncp_bootstrap_t *bootstrap, void *context)
         }
         gdncp_comm_destroy(comm);
     }
+    gdncp_comm_t *parent = create(bootstrap, 0);
+    for (int i = 0; i < 20; i++) {
+        gdncp_comm_t *made = NULL;
+        const gdncp_status_t status =
+            i % 2 == 0 ? gdncp_comm_split(parent, 0, 0, &made) : gdncp_comm_shrink(parent, &made);
+
+        if (status != GDNCP_OK) {
+            printf("%s\n", gdncp_last_error());
+            return 1;
+        }
+        gdncp_comm_destroy(i % 2 == 0 ? made : parent);
+        parent = i % 2 == 0 ? parent : made;
+    }
+    gdncp_comm_destroy(parent);
     const int num_after = count_files("/proc/self/fd");
     if (num_after != num_before) {
-        printf("%d descriptors, %d after 200 communicators\n", num_before, num_after);
+        printf("%d descriptors, %d after 220 communicators\n", num_before, num_after);
     }
     return num_after != num_before;
 }
