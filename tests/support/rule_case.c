@@ -302,22 +302,23 @@ static void take_output(gdncp_tensor_t *tensor, float *values)
     free(tensor->data);
 }
 
-void rule_case_run(const rule_case_t *rule_case, gdncp_dtype_t dtype, int64_t gap,
-                   gdncp_workspace_t *workspace, rule_result_t *result)
+void rule_case_run_gapped(const rule_case_t *rule_case, gdncp_dtype_t dtype,
+                          const rule_gaps_t *gaps, gdncp_workspace_t *workspace,
+                          rule_result_t *result)
 {
     gdncp_delta_rule_t rule = rule_case_f32(rule_case);
 
-    rule.q = make_input(&rule.q, rule_case->q, dtype, gap);
-    rule.k = make_input(&rule.k, rule_case->k, dtype, gap);
-    const gdncp_tensor_t grad_o = make_input(&rule.v, rule_case->grad_o, dtype, gap);
+    rule.q = make_input(&rule.q, rule_case->q, dtype, gaps->q);
+    rule.k = make_input(&rule.k, rule_case->k, dtype, gaps->k);
+    const gdncp_tensor_t grad_o = make_input(&rule.v, rule_case->grad_o, dtype, gaps->o);
 
-    rule.v = make_input(&rule.v, rule_case->v, dtype, gap);
+    rule.v = make_input(&rule.v, rule_case->v, dtype, gaps->v);
     const gdncp_tensor_t final_state = states_of(rule_case, result->final_state);
     const gdncp_tensor_t grad_final_state = states_of(rule_case, rule_case->grad_final_state);
-    gdncp_tensor_t o = make_gapped(&rule.v, dtype, gap);
-    gdncp_delta_rule_grads_t grads = {.q = make_gapped(&rule.q, dtype, gap),
-                                      .k = make_gapped(&rule.k, dtype, gap),
-                                      .v = make_gapped(&rule.v, dtype, gap),
+    gdncp_tensor_t o = make_gapped(&rule.v, dtype, gaps->o);
+    gdncp_delta_rule_grads_t grads = {.q = make_gapped(&rule.q, dtype, gaps->q),
+                                      .k = make_gapped(&rule.k, dtype, gaps->k),
+                                      .v = make_gapped(&rule.v, dtype, gaps->v),
                                       .g = gates_of(rule_case, result->grad_g),
                                       .beta = gates_of(rule_case, result->grad_beta),
                                       .initial_state =
@@ -334,6 +335,14 @@ void rule_case_run(const rule_case_t *rule_case, gdncp_dtype_t dtype, int64_t ga
     free(rule.k.data);
     free(rule.v.data);
     free(grad_o.data);
+}
+
+void rule_case_run(const rule_case_t *rule_case, gdncp_dtype_t dtype, int64_t gap,
+                   gdncp_workspace_t *workspace, rule_result_t *result)
+{
+    const rule_gaps_t gaps = {gap, gap, gap, gap};
+
+    rule_case_run_gapped(rule_case, dtype, &gaps, workspace, result);
 }
 
 void rule_result_outputs(const rule_case_t *rule_case, const rule_result_t *result,
