@@ -11,16 +11,16 @@
 
 #include "compare.h"
 #include "gdncp/safetensors.h"
+#include "test_block.h"
 
 #define GAP_BYTE 0xa5
 
 /* At least one element, so that NULL means absent and nothing else. */
 static float *make_floats(int64_t count)
 {
-    float *const values = calloc((size_t)(count > 0 ? count : 1), sizeof *values);
+    const size_t bytes = (size_t)(count > 0 ? count : 1) * sizeof(float);
 
-    assert_non_null(values);
-    return values;
+    return memset(test_block_alloc(bytes), 0, bytes);
 }
 
 int64_t rule_case_num_q(const rule_case_t *rule_case)
@@ -171,14 +171,14 @@ void rule_case_round(rule_case_t *rule_case, gdncp_dtype_t dtype)
 void rule_case_free(rule_case_t *rule_case)
 {
     free(rule_case->cu_seqlens);
-    free(rule_case->q);
-    free(rule_case->k);
-    free(rule_case->v);
-    free(rule_case->g);
-    free(rule_case->beta);
-    free(rule_case->initial_state);
-    free(rule_case->grad_o);
-    free(rule_case->grad_final_state);
+    test_block_free(rule_case->q);
+    test_block_free(rule_case->k);
+    test_block_free(rule_case->v);
+    test_block_free(rule_case->g);
+    test_block_free(rule_case->beta);
+    test_block_free(rule_case->initial_state);
+    test_block_free(rule_case->grad_o);
+    test_block_free(rule_case->grad_final_state);
 }
 
 static float *make_poisoned(int64_t count)
@@ -208,14 +208,14 @@ rule_result_t rule_result_make(const rule_case_t *rule_case)
 
 void rule_result_free(rule_result_t *result)
 {
-    free(result->o);
-    free(result->final_state);
-    free(result->grad_q);
-    free(result->grad_k);
-    free(result->grad_v);
-    free(result->grad_g);
-    free(result->grad_beta);
-    free(result->grad_initial_state);
+    test_block_free(result->o);
+    test_block_free(result->final_state);
+    test_block_free(result->grad_q);
+    test_block_free(result->grad_k);
+    test_block_free(result->grad_v);
+    test_block_free(result->grad_g);
+    test_block_free(result->grad_beta);
+    test_block_free(result->grad_initial_state);
 }
 
 static gdncp_tensor_t gates_of(const rule_case_t *rule_case, float *values)
