@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "op_case.h"
+#include "test_block.h"
 
 #define NUM_SEQUENCES 2
 
@@ -35,7 +36,7 @@ static call_context_t start_call(void)
     static const int64_t square[] = {NUM_SEQUENCES, 4, 8, 8};
     test_random_t random = test_random_start("arguments", 41);
     call_context_t c = {.rule_case = rule_case_make(&dims, lengths, NUM_SEQUENCES),
-                        .transition = calloc(NUM_SEQUENCES * 4 * 8 * 8, sizeof(float)),
+                        .transition = test_block_alloc(NUM_SEQUENCES * 4 * 8 * 8 * sizeof(float)),
                         .num_selected = NUM_SEQUENCES};
 
     rule_case_fill(&c.rule_case, &random, -0.1);
@@ -60,7 +61,7 @@ static void end_call(call_context_t *c)
 {
     rule_result_free(&c->result);
     rule_case_free(&c->rule_case);
-    free(c->transition);
+    test_block_free(c->transition);
 }
 
 static gdncp_status_t forward(void *context)

@@ -11,16 +11,16 @@
 
 #include "compare.h"
 #include "gdncp/safetensors.h"
+#include "test_block.h"
 
 #define GAP_BYTE 0xa5
 
 /* At least one element, so that NULL means absent and nothing else. */
 static float *make_floats(int64_t count)
 {
-    float *const values = calloc((size_t)(count > 0 ? count : 1), sizeof *values);
+    const size_t bytes = (size_t)(count > 0 ? count : 1) * sizeof(float);
 
-    assert_non_null(values);
-    return values;
+    return memset(test_block_alloc(bytes), 0, bytes);
 }
 
 int64_t rule_case_num_q(const rule_case_t *rule_case)
@@ -171,14 +171,14 @@ void rule_case_round(rule_case_t *rule_case, gdncp_dtype_t dtype)
 void rule_case_free(rule_case_t *rule_case)
 {
     free(rule_case->cu_seqlens);
-    free(rule_case->q);
-    free(rule_case->k);
-    free(rule_case->v);
-    free(rule_case->g);
-    free(rule_case->beta);
-    free(rule_case->initial_state);
-    free(rule_case->grad_o);
-    free(rule_case->grad_final_state);
+    test_block_free(rule_case->q);
+    test_block_free(rule_case->k);
+    test_block_free(rule_case->v);
+    test_block_free(rule_case->g);
+    test_block_free(rule_case->beta);
+    test_block_free(rule_case->initial_state);
+    test_block_free(rule_case->grad_o);
+    test_block_free(rule_case->grad_final_state);
 }
 
 static float *make_poisoned(int64_t count)
@@ -208,14 +208,14 @@ rule_result_t rule_result_make(const rule_case_t *rule_case)
 
 void rule_result_free(rule_result_t *result)
 {
-    free(result->o);
-    free(result->final_state);
-    free(result->grad_q);
-    free(result->grad_k);
-    free(result->grad_v);
-    free(result->grad_g);
-    free(result->grad_beta);
-    free(result->grad_initial_state);
+    test_block_free(result->o);
+    test_block_free(result->final_state);
+    test_block_free(result->grad_q);
+    test_block_free(result->grad_k);
+    test_block_free(result->grad_v);
+    test_block_free(result->grad_g);
+    test_block_free(result->grad_beta);
+    test_block_free(result->grad_initial_state);
 }
 
 static gdncp_tensor_t gates_of(const rule_case_t *rule_case, float *values)
@@ -302,22 +302,23 @@ static void take_output(gdncp_tensor_t *tensor, float *values)
     free(tensor->data);
 }
 
-void rule_case_run(const rule_case_t *rule_case, gdncp_dtype_t dtype, int64_t gap,
-                   gdncp_workspace_t *workspace, rule_result_t *result)
+void rule_case_run_gapped(const rule_case_t *rule_case, gdncp_dtype_t dtype,
+                          const rule_gaps_t *gaps, gdncp_workspace_t *workspace,
+                          rule_result_t *result)
 {
     gdncp_delta_rule_t rule = rule_case_f32(rule_case);
 
-    rule.q = make_input(&rule.q, rule_case->q, dtype, gap);
-    rule.k = make_input(&rule.k, rule_case->k, dtype, gap);
-    const gdncp_tensor_t grad_o = make_input(&rule.v, rule_case->grad_o, dtype, gap);
+    rule.q = make_input(&rule.q, rule_case->q, dtype, gaps->q);
+    rule.k = make_input(&rule.k, rule_case->k, dtype, gaps->k);
+    const gdncp_tensor_t grad_o = make_input(&rule.v, rule_case->grad_o, dtype, gaps->o);
 
-    rule.v = make_input(&rule.v, rule_case->v, dtype, gap);
+    rule.v = make_input(&rule.v, rule_case->v, dtype, gaps->v);
     const gdncp_tensor_t final_state = states_of(rule_case, result->final_state);
     const gdncp_tensor_t grad_final_state = states_of(rule_case, rule_case->grad_final_state);
-    gdncp_tensor_t o = make_gapped(&rule.v, dtype, gap);
-    gdncp_delta_rule_grads_t grads = {.q = make_gapped(&rule.q, dtype, gap),
-                                      .k = make_gapped(&rule.k, dtype, gap),
-                                      .v = make_gapped(&rule.v, dtype, gap),
+    gdncp_tensor_t o = make_gapped(&rule.v, dtype, gaps->o);
+    gdncp_delta_rule_grads_t grads = {.q = make_gapped(&rule.q, dtype, gaps->q),
+                                      .k = make_gapped(&rule.k, dtype, gaps->k),
+                                      .v = make_gapped(&rule.v, dtype, gaps->v),
                                       .g = gates_of(rule_case, result->grad_g),
                                       .beta = gates_of(rule_case, result->grad_beta),
                                       .initial_state =
@@ -334,6 +335,14 @@ void rule_case_run(const rule_case_t *rule_case, gdncp_dtype_t dtype, int64_t ga
     free(rule.k.data);
     free(rule.v.data);
     free(grad_o.data);
+}
+
+void rule_case_run(const rule_case_t *rule_case, gdncp_dtype_t dtype, int64_t gap,
+                   gdncp_workspace_t *workspace, rule_result_t *result)
+{
+    const rule_gaps_t gaps = {gap, gap, gap, gap};
+
+    rule_case_run_gapped(rule_case, dtype, &gaps, workspace, result);
 }
 
 void rule_result_outputs(const rule_case_t *rule_case, const rule_result_t *result,

@@ -83,6 +83,19 @@ gdncp_delta_rule_t rule_case_f32(const rule_case_t *rule_case);
 void rule_case_run(const rule_case_t *rule_case, gdncp_dtype_t dtype, int64_t gap,
                    gdncp_workspace_t *workspace, rule_result_t *result);
 
+/* Likewise, with a distance for each tensor: grad_o has that of o, gradients that of what they are
+ * of. */
+typedef struct rule_gaps {
+    int64_t q;
+    int64_t k;
+    int64_t v;
+    int64_t o;
+} rule_gaps_t;
+
+void rule_case_run_gapped(const rule_case_t *rule_case, gdncp_dtype_t dtype,
+                          const rule_gaps_t *gaps, gdncp_workspace_t *workspace,
+                          rule_result_t *result);
+
 /* The eight outputs of a run with their names and sizes, in the order of rule_result_t. */
 #define RULE_NUM_OUTPUTS 8
 typedef struct rule_output {
