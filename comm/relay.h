@@ -37,9 +37,12 @@
 typedef struct gdncp_relay_chain {
     int64_t slot;
     int64_t transition; /* -1: no step has one */
-    int64_t num_steps;
-    bool waits; /* for the handover received, from which step 0 goes on; else step 0 starts the
-                   chain: it has no transition, and its result is its contribution */
+    int64_t num_steps;  /* 0: a state that is only received */
+    int receive_from; /* rank that hands over the state from which step 0 goes on; -1: none, step 0
+                         starts the chain: it has no transition, and its result is its contribution
+                       */
+    int64_t received; /* which of the walk's received states that is */
+    int send_to;      /* rank that the last step's result is handed to; -1: none */
 } gdncp_relay_chain_t;
 
 /* One direction (forward: S, backward: E) of one rank's relay. */
@@ -48,12 +51,24 @@ typedef struct gdncp_relay_walk {
     gdncp_plan_t *scatter; /* owner's results -> segments' holders */
     gdncp_relay_chain_t *chains;
     int64_t num_chains;
-    int64_t first_waiting; /* chains [first_waiting, num_chains) wait */
-    int receive_from;      /* rank whose last result starts the chain that waits; -1: none */
-    int send_to;           /* rank that goes on from one of my results; -1: none */
-    int64_t send_chain;    /* whose last result that is */
-    int64_t send_slot;     /* that result */
+    int64_t num_received; /* states that are handed over to this rank */
 } gdncp_relay_walk_t;
+
+/* Who computes the states at the borders. All give the same bits. */
+typedef enum gdncp_relay_form {
+    /* Borders are dealt out evenly, as above. */
+    GDNCP_RELAY_OWNERS = 0,
+    /* Every rank for itself: it gets (M, U) of all segments of its chains, from all their holders,
+     * and walks each chain from its start. Bytes grow with the number of ranks. */
+    GDNCP_RELAY_ALL_GATHER,
+    /* The holder of each segment, who hands the state after it to the holder of the next: nothing
+     * else moves, and ranks wait for each other from one end of a chain to the other. */
+    GDNCP_RELAY_CHAIN
+} gdncp_relay_form_t;
+
+/* "owners", "all_gather", "chain"; "?" for a value outside the enum. */
+const char *gdncp_relay_form_name(gdncp_relay_form_t form);
+gdncp_status_t gdncp_relay_form_from_name(const char *name, gdncp_relay_form_t *form_p);
 
 /* Made without data or peers, for any rank of any number of ranks. */
 typedef struct gdncp_relay_schedule {
@@ -69,14 +84,15 @@ typedef struct gdncp_relay_schedule {
     int64_t *backward_segments;
     int64_t num_backward;
     int64_t num_middle;
-    int64_t num_slots;       /* segments of chains that this rank owns */
+    int64_t num_slots;       /* segments of chains that this rank computes states at */
     int64_t num_transitions; /* those of them that have an M */
     gdncp_relay_walk_t forward;
     gdncp_relay_walk_t backward;
 } gdncp_relay_schedule_t;
 
 /* Local call. Free with gdncp_relay_schedule_destroy(). */
-gdncp_status_t gdncp_relay_schedule_create(const gdncp_layout_t *layout, int rank, int64_t heads,
+gdncp_status_t gdncp_relay_schedule_create(const gdncp_layout_t *layout, int rank,
+                                           gdncp_relay_form_t form, int64_t heads,
                                            int64_t transition_elements, int64_t state_elements,
                                            gdncp_relay_schedule_t **schedule_p);
 void gdncp_relay_schedule_destroy(gdncp_relay_schedule_t *schedule);
@@ -95,7 +111,7 @@ typedef struct gdncp_relay_run {
     int64_t num_chains;         /* > 0 */
     const float *transitions;   /* [num_transitions, transition_elements] */
     const float *contributions; /* [num_slots, state_elements] */
-    const float *handed_over;   /* [state_elements] */
+    const float *handed_over;   /* [state_elements] to the only chain, if it waits for a state */
     float *results;             /* [num_slots, state_elements], none of the others */
 } gdncp_relay_run_t;
 

@@ -13,7 +13,7 @@ static void reverse_chains(gdncp_relay_walk_t *walk)
     }
 }
 
-void gdncp_relay_order_chains(gdncp_relay_walk_t *walk, bool backward)
+void gdncp_relay_order_chains(gdncp_relay_walk_t *walk, bool backward, bool waits_last)
 {
     int64_t num_ready = 0;
     gdncp_relay_chain_t waiting = {0};
@@ -21,26 +21,17 @@ void gdncp_relay_order_chains(gdncp_relay_walk_t *walk, bool backward)
     if (backward) {
         reverse_chains(walk);
     }
-    for (int64_t i = 0; i < walk->num_chains; i++) {
+    for (int64_t i = 0; i < walk->num_chains && waits_last; i++) {
         const gdncp_relay_chain_t chain = walk->chains[i];
 
-        if (chain.waits) {
+        if (chain.receive_from >= 0) {
             waiting = chain;
         } else {
             walk->chains[num_ready++] = chain;
         }
     }
-    walk->first_waiting = num_ready;
-    if (num_ready < walk->num_chains) {
+    if (waits_last && num_ready < walk->num_chains) {
         assert(num_ready == walk->num_chains - 1);
         walk->chains[num_ready] = waiting;
-    }
-    for (int64_t i = 0; i < walk->num_chains && walk->send_to >= 0; i++) {
-        const gdncp_relay_chain_t *const chain = &walk->chains[i];
-        const int64_t steps = chain->num_steps - 1;
-
-        if (chain->slot + (backward ? -steps : steps) == walk->send_slot) {
-            walk->send_chain = i;
-        }
     }
 }

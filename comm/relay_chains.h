@@ -6,9 +6,9 @@
 
 /*
  * Order the chains of a walk, given in the order of sequences and heads; backward from the last.
- * Then comes, as the last one, the chain that waits, if there is one: of a rank's piece only the
- * first chain can, backward the last. Also notes which chain ends in the result that is sent.
+ * With waits_last those that wait come last: whoever waits for the others then waits least. It is
+ * for walks in which each rank receives one state at most, as messages match in order.
  */
-void gdncp_relay_order_chains(gdncp_relay_walk_t *walk, bool backward);
+void gdncp_relay_order_chains(gdncp_relay_walk_t *walk, bool backward, bool waits_last);
 
 #endif

@@ -7,26 +7,14 @@
 #include "gdncp/memory.h"
 #include "plan_internal.h"
 #include "relay_chains.h"
-#include "relay_owners.h"
-
-/* One segment of one head's chain, as met in the fixed order of all of them. */
-typedef struct item {
-    int64_t head;
-    int64_t position;     /* in the chain: 0 .. length-1 */
-    int64_t length;       /* segments in the chain, >= 2 */
-    const int64_t *chain; /* the sequence's segments, indices into the layout's */
-    int owner;
-    int owner_before; /* of the item before in the chain; -1 at its start */
-    int owner_after;
-    int64_t slot;       /* of the owner; counted on this rank only */
-    int64_t transition; /* likewise; -1 at either end of the chain */
-} item_t;
+#include "relay_items.h"
 
 typedef struct schedule_builder {
     gdncp_relay_schedule_t *schedule;
     const gdncp_layout_t *layout;
     const gdncp_segment_t *segments;
-    gdncp_relay_owners_t *owners;
+    gdncp_relay_items_t *items;
+    gdncp_relay_form_t form;
     int rank;
     int64_t first_segment; /* of the rank, in the layout's list */
     int64_t *forward_row;  /* [local segments] row among forward_segments, for those there */
@@ -92,52 +80,7 @@ static gdncp_status_t list_segments(schedule_builder_t *builder)
     return GDNCP_OK;
 }
 
-/* Call visit for every item of every chain of two or more segments, in the one fixed order:
- * sequence, head, position. */
-static gdncp_status_t for_each_item(const schedule_builder_t *builder,
-                                    gdncp_status_t (*visit)(void *context, const item_t *item),
-                                    void *context)
-{
-    const int64_t sequences = gdncp_layout_num_sequences(builder->layout);
-    int64_t slot = 0;
-    int64_t transition = 0;
-
-    for (int64_t sequence = 0; sequence < sequences; sequence++) {
-        item_t item = {0};
-
-        item.chain = gdncp_layout_sequence_chain(builder->layout, sequence, &item.length);
-        if (item.length < 2) {
-            continue;
-        }
-        for (item.head = 0; item.head < builder->schedule->heads; item.head++) {
-            item.owner = -1;
-            item.owner_after = gdncp_relay_owner(builder->owners, sequence, item.head, 0);
-            for (item.position = 0; item.position < item.length; item.position++) {
-                const bool is_last = item.position == item.length - 1;
-
-                item.owner_before = item.owner;
-                item.owner = item.owner_after;
-                item.owner_after = is_last ? -1
-                                           : gdncp_relay_owner(builder->owners, sequence, item.head,
-                                                               item.position + 1);
-                item.slot = slot;
-                item.transition = item.position > 0 && !is_last ? transition : -1;
-                const gdncp_status_t status = visit(context, &item);
-
-                if (status != GDNCP_OK) {
-                    return status;
-                }
-                if (item.owner == builder->rank) {
-                    slot++;
-                    transition += item.transition >= 0;
-                }
-            }
-        }
-    }
-    return GDNCP_OK;
-}
-
-static gdncp_status_t count_item(void *context, const item_t *item)
+static gdncp_status_t count_item(void *context, const gdncp_relay_item_t *item)
 {
     schedule_builder_t *const builder = context;
 
@@ -167,8 +110,8 @@ static gdncp_status_t move(gdncp_plan_t *plan, int source_rank, int64_t source_o
 
 /* Offset in one of this rank's buffers [rows, heads, elements]; 0 for a segment of another rank,
  * whose buffers are its own matter. */
-static int64_t row_offset(const schedule_builder_t *builder, const item_t *item, int64_t segment,
-                          const int64_t *rows, int64_t elements)
+static int64_t row_offset(const schedule_builder_t *builder, const gdncp_relay_item_t *item,
+                          int64_t segment, const int64_t *rows, int64_t elements)
 {
     if (builder->segments[segment].rank != builder->rank) {
         return 0;
@@ -179,9 +122,10 @@ static int64_t row_offset(const schedule_builder_t *builder, const item_t *item,
     return (row * builder->schedule->heads + item->head) * elements;
 }
 
-/* Gather: the contribution of a segment, and forward its transition if it has one. */
-static gdncp_status_t gather_item(const schedule_builder_t *builder, const item_t *item,
-                                  bool backward)
+/* Gather: the contribution of a segment, and forward its transition if it has one, to a rank. */
+static gdncp_status_t gather_gdncp_relay_item_to(const schedule_builder_t *builder,
+                                                 const gdncp_relay_item_t *item, bool backward,
+                                                 int owner)
 {
     const gdncp_relay_schedule_t *const schedule = builder->schedule;
     gdncp_plan_t *const plan = backward ? schedule->backward.gather : schedule->forward.gather;
@@ -190,7 +134,7 @@ static gdncp_status_t gather_item(const schedule_builder_t *builder, const item_
     const int holder = builder->segments[segment].rank;
     const gdncp_status_t status =
         move(plan, holder, row_offset(builder, item, segment, rows, schedule->state_elements),
-             item->owner, item->slot * schedule->state_elements, schedule->state_elements);
+             owner, item->slot * schedule->state_elements, schedule->state_elements);
 
     if (status != GDNCP_OK || backward || item->transition < 0) {
         return status;
@@ -200,54 +144,113 @@ static gdncp_status_t gather_item(const schedule_builder_t *builder, const item_
     const int64_t destination = schedule->num_slots * schedule->state_elements +
                                 item->transition * schedule->transition_elements;
 
-    return move(plan, holder, source, item->owner, destination, schedule->transition_elements);
+    return move(plan, holder, source, owner, destination, schedule->transition_elements);
+}
+
+static gdncp_status_t gather_item(const schedule_builder_t *builder, const gdncp_relay_item_t *item,
+                                  bool backward)
+{
+    gdncp_status_t status = GDNCP_OK;
+
+    if (builder->form != GDNCP_RELAY_ALL_GATHER) {
+        return gather_gdncp_relay_item_to(builder, item, backward, item->owner);
+    }
+    for (int m = 0; m < item->num_members && status == GDNCP_OK; m++) {
+        status = gather_gdncp_relay_item_to(builder, item, backward, item->members[m]);
+    }
+    return status;
 }
 
 static gdncp_status_t scatter_item(const schedule_builder_t *builder, gdncp_plan_t *plan,
-                                   const item_t *item, int64_t segment)
+                                   const gdncp_relay_item_t *item, int64_t segment)
 {
     const gdncp_relay_schedule_t *const schedule = builder->schedule;
+    const int holder = builder->segments[segment].rank;
+    const bool is_local = holder == builder->rank && item->owner == builder->rank;
 
-    return move(plan, item->owner, item->slot * schedule->state_elements,
-                builder->segments[segment].rank,
+    /* In the other forms a holder computes the state itself, or it is handed over to it. */
+    if (builder->form != GDNCP_RELAY_OWNERS && !is_local) {
+        return GDNCP_OK;
+    }
+    return move(plan, item->owner, item->slot * schedule->state_elements, holder,
                 row_offset(builder, item, segment, NULL, schedule->state_elements),
                 schedule->state_elements);
 }
 
+static gdncp_relay_chain_t *begin_chain(gdncp_relay_walk_t *walk)
+{
+    gdncp_relay_chain_t *const chain = &walk->chains[walk->num_chains++];
+
+    *chain = (gdncp_relay_chain_t){.transition = -1, .receive_from = -1, .send_to = -1};
+    return chain;
+}
+
+/* A chain goes on from a state of another rank. With GDNCP_RELAY_CHAIN that is the item's own
+ * state, which nobody else brings. */
+static gdncp_status_t receive(const schedule_builder_t *builder, gdncp_relay_walk_t *walk,
+                              gdncp_relay_chain_t *chain, const gdncp_relay_item_t *item, int from)
+{
+    const gdncp_relay_schedule_t *const schedule = builder->schedule;
+
+    chain->receive_from = from;
+    chain->received = walk->num_received++;
+    if (builder->form != GDNCP_RELAY_CHAIN) {
+        return GDNCP_OK;
+    }
+    return move(
+        walk->scatter, builder->rank,
+        (schedule->num_slots + chain->received) * schedule->state_elements, builder->rank,
+        row_offset(builder, item, item->chain[item->position], NULL, schedule->state_elements),
+        schedule->state_elements);
+}
+
 /* Add a step of this rank to its chain, or begin one. Items come in the order of positions, so
  * backward each one goes before the steps there are. */
-static void add_step(gdncp_relay_walk_t *walk, const item_t *item, int rank, bool backward)
+static gdncp_status_t add_step(const schedule_builder_t *builder, gdncp_relay_walk_t *walk,
+                               const gdncp_relay_item_t *item, bool backward)
 {
+    const int rank = builder->rank;
     const int owner_previous = backward ? item->owner_after : item->owner_before;
     const int owner_next = backward ? item->owner_before : item->owner_after;
     const bool next_has_product =
         backward ? item->position >= 2 : item->position + 2 < item->length;
     const bool joins = item->owner_before == rank && item->position > (backward ? 1 : 0);
     const bool is_first_step = backward || !joins;
-
-    if (!joins) {
-        walk->chains[walk->num_chains++] = (gdncp_relay_chain_t){.transition = -1};
-    }
-    gdncp_relay_chain_t *const chain = &walk->chains[walk->num_chains - 1];
+    gdncp_relay_chain_t *const chain =
+        joins ? &walk->chains[walk->num_chains - 1] : begin_chain(walk);
 
     chain->num_steps++;
     if (is_first_step) {
         chain->slot = item->slot;
-        chain->waits = item->transition >= 0;
     }
     if (item->transition >= 0 && (is_first_step || chain->transition < 0)) {
         chain->transition = item->transition;
     }
-    if (item->transition >= 0 && owner_previous != rank) {
-        walk->receive_from = owner_previous;
+    if (owner_next != rank && (next_has_product || builder->form == GDNCP_RELAY_CHAIN)) {
+        chain->send_to = owner_next;
     }
-    if (next_has_product && owner_next != rank) {
-        walk->send_to = owner_next;
-        walk->send_slot = item->slot;
-    }
+    return item->transition >= 0 && owner_previous != rank
+               ? receive(builder, walk, chain, item, owner_previous)
+               : GDNCP_OK;
 }
 
-static gdncp_status_t add_item(void *context, const item_t *item)
+/* An item of this rank in one direction. */
+static gdncp_status_t walk_item(const schedule_builder_t *builder, gdncp_relay_walk_t *walk,
+                                const gdncp_relay_item_t *item, bool backward)
+{
+    const int owner_previous = backward ? item->owner_after : item->owner_before;
+    const bool is_end = item->position == (backward ? 0 : item->length - 1);
+
+    if (!is_end) {
+        return add_step(builder, walk, item, backward);
+    }
+    /* The chain's last segment needs a state too, but makes none of it. */
+    return builder->form == GDNCP_RELAY_CHAIN && owner_previous != builder->rank
+               ? receive(builder, walk, begin_chain(walk), item, owner_previous)
+               : GDNCP_OK;
+}
+
+static gdncp_status_t add_item(void *context, const gdncp_relay_item_t *item)
 {
     schedule_builder_t *const builder = context;
     gdncp_relay_schedule_t *const schedule = builder->schedule;
@@ -277,13 +280,11 @@ static gdncp_status_t add_item(void *context, const item_t *item)
             return status;
         }
     }
-    if (item->owner == builder->rank && has_forward) {
-        add_step(&schedule->forward, item, builder->rank, false);
+    if (item->owner != builder->rank) {
+        return GDNCP_OK;
     }
-    if (item->owner == builder->rank && has_backward) {
-        add_step(&schedule->backward, item, builder->rank, true);
-    }
-    return GDNCP_OK;
+    status = walk_item(builder, &schedule->forward, item, false);
+    return status == GDNCP_OK ? walk_item(builder, &schedule->backward, item, true) : status;
 }
 
 static gdncp_status_t start_plan(const schedule_builder_t *builder, const char *name,
@@ -302,11 +303,12 @@ static gdncp_status_t start_plan(const schedule_builder_t *builder, const char *
     gdncp_plan_set_buffers(plan, gdncp_buffer_of_run(input_elements),
                            gdncp_buffer_of_run(output_elements));
     snprintf(plan->text, sizeof plan->text,
-             "f32, %lld heads, transition %lld, state %lld, layout %016llx",
-             (long long)schedule->heads, (long long)schedule->transition_elements,
-             (long long)schedule->state_elements,
+             "f32, %s, %lld heads, transition %lld, state %lld, layout %016llx",
+             gdncp_relay_form_name(builder->form), (long long)schedule->heads,
+             (long long)schedule->transition_elements, (long long)schedule->state_elements,
              (unsigned long long)gdncp_layout_hash(builder->layout));
     gdncp_plan_mix(plan, gdncp_layout_hash(builder->layout));
+    gdncp_plan_mix(plan, (uint64_t)builder->form);
     gdncp_plan_mix(plan, (uint64_t)schedule->heads);
     gdncp_plan_mix(plan, (uint64_t)schedule->transition_elements);
     gdncp_plan_mix(plan, (uint64_t)schedule->state_elements);
@@ -321,10 +323,6 @@ static gdncp_status_t start_walk(const schedule_builder_t *builder, gdncp_relay_
     const int64_t incoming = gdncp_relay_incoming_elements(schedule);
     gdncp_status_t status;
 
-    walk->receive_from = -1;
-    walk->send_to = -1;
-    walk->send_slot = -1;
-    walk->send_chain = -1;
     walk->chains = gdncp_memory_alloc((size_t)(schedule->num_slots + 1) * sizeof *walk->chains);
     if (walk->chains == NULL) {
         return gdncp_fail_memory("schedule of the state relay");
@@ -341,6 +339,17 @@ static gdncp_status_t start_walk(const schedule_builder_t *builder, gdncp_relay_
                       incoming, &walk->scatter);
 }
 
+/* Behind the results lie the states received. */
+static void finish_walk(const schedule_builder_t *builder, gdncp_relay_walk_t *walk, bool backward)
+{
+    const gdncp_relay_schedule_t *const schedule = builder->schedule;
+    const int64_t states = schedule->num_slots + walk->num_received;
+
+    gdncp_plan_set_buffers(walk->scatter, gdncp_buffer_of_run(states * schedule->state_elements),
+                           gdncp_buffer_of_run(gdncp_relay_incoming_elements(schedule)));
+    gdncp_relay_order_chains(walk, backward, builder->form == GDNCP_RELAY_OWNERS);
+}
+
 static gdncp_status_t build(schedule_builder_t *builder)
 {
     gdncp_relay_schedule_t *const schedule = builder->schedule;
@@ -350,7 +359,7 @@ static gdncp_status_t build(schedule_builder_t *builder)
     if (status != GDNCP_OK) {
         return status;
     }
-    status = for_each_item(builder, count_item, builder);
+    status = gdncp_relay_for_each_item(builder->items, count_item, builder);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -362,12 +371,12 @@ static gdncp_status_t build(schedule_builder_t *builder)
     if (status != GDNCP_OK) {
         return status;
     }
-    status = for_each_item(builder, add_item, builder);
+    status = gdncp_relay_for_each_item(builder->items, add_item, builder);
     if (status != GDNCP_OK) {
         return status;
     }
-    gdncp_relay_order_chains(&schedule->forward, false);
-    gdncp_relay_order_chains(&schedule->backward, true);
+    finish_walk(builder, &schedule->forward, false);
+    finish_walk(builder, &schedule->backward, true);
     gdncp_plan_t *const plans[] = {schedule->forward.gather, schedule->forward.scatter,
                                    schedule->backward.gather, schedule->backward.scatter};
 
@@ -380,7 +389,8 @@ static gdncp_status_t build(schedule_builder_t *builder)
     return GDNCP_OK;
 }
 
-gdncp_status_t gdncp_relay_schedule_create(const gdncp_layout_t *layout, int rank, int64_t heads,
+gdncp_status_t gdncp_relay_schedule_create(const gdncp_layout_t *layout, int rank,
+                                           gdncp_relay_form_t form, int64_t heads,
                                            int64_t transition_elements, int64_t state_elements,
                                            gdncp_relay_schedule_t **schedule_p)
 {
@@ -389,6 +399,7 @@ gdncp_status_t gdncp_relay_schedule_create(const gdncp_layout_t *layout, int ran
         .schedule = schedule,
         .layout = layout,
         .segments = gdncp_layout_segments(layout),
+        .form = form,
         .rank = rank,
     };
     gdncp_status_t status;
@@ -401,7 +412,7 @@ gdncp_status_t gdncp_relay_schedule_create(const gdncp_layout_t *layout, int ran
         .transition_elements = transition_elements,
         .state_elements = state_elements,
     };
-    status = gdncp_relay_owners_create(layout, heads, &builder.owners);
+    status = gdncp_relay_items_create(layout, rank, form, heads, &builder.items);
     if (status != GDNCP_OK) {
         goto destroy_schedule;
     }
@@ -415,7 +426,7 @@ gdncp_status_t gdncp_relay_schedule_create(const gdncp_layout_t *layout, int ran
 destroy_schedule:
     gdncp_relay_schedule_destroy(schedule);
 free_builder:
-    gdncp_relay_owners_destroy(builder.owners);
+    gdncp_relay_items_destroy(builder.items);
     gdncp_memory_free(builder.forward_row);
     gdncp_memory_free(builder.backward_row);
     return status;
@@ -442,10 +453,13 @@ void gdncp_relay_schedule_destroy(gdncp_relay_schedule_t *schedule)
 int64_t gdncp_relay_bytes_sent(const gdncp_relay_schedule_t *schedule, bool backward)
 {
     const gdncp_relay_walk_t *const walk = backward ? &schedule->backward : &schedule->forward;
-    const int64_t handover =
-        walk->send_to >= 0 ? schedule->state_elements * (int64_t)sizeof(float) : 0;
+    int64_t bytes = gdncp_plan_bytes_sent(walk->gather) + gdncp_plan_bytes_sent(walk->scatter);
 
-    return gdncp_plan_bytes_sent(walk->gather) + gdncp_plan_bytes_sent(walk->scatter) + handover;
+    for (int64_t i = 0; i < walk->num_chains; i++) {
+        bytes +=
+            walk->chains[i].send_to >= 0 ? schedule->state_elements * (int64_t)sizeof(float) : 0;
+    }
+    return bytes;
 }
 
 int64_t gdncp_relay_incoming_elements(const gdncp_relay_schedule_t *schedule)

@@ -144,8 +144,9 @@ static inline gdncp_status_t make_relay(operation_t *operation, bool large)
 {
     const int rank = gdncp_comm_rank(operation->comm);
     const int64_t elements = large ? 200000 : 1;
-    gdncp_status_t status = gdncp_relay_schedule_create(operation->layouts[0], rank, 3, elements,
-                                                        elements, &operation->schedule);
+    gdncp_status_t status =
+        gdncp_relay_schedule_create(operation->layouts[0], rank, GDNCP_RELAY_OWNERS, 3, elements,
+                                    elements, &operation->schedule);
 
     if (status == GDNCP_OK) {
         operation->steps = (relay_steps_t){.schedule = operation->schedule, .step = add_states};

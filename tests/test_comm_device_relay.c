@@ -12,9 +12,9 @@ static void relay_on_a_device_equals_the_cpu(void **state)
     test_random_t random = test_random_start("relay on a device", 71);
 
     (void)state;
-    for (int round = 0; round < 16; round++) {
+    for (int round = 0; round < 24; round++) {
         const int ranks = (int)test_random_int(&random, 1, MAX_RANKS);
-        const gdncp_layout_kind_t kind = kinds[round % 2];
+        const gdncp_layout_kind_t kind = kinds[round / 3 % 2];
         const int64_t multiple = kind == GDNCP_LAYOUT_DUAL_CHUNK_SWAP ? 2 * ranks : 1;
         int64_t cu_seqlens[4] = {0};
         gdncp_layout_t *layout = NULL;
@@ -26,6 +26,7 @@ static void relay_on_a_device_equals_the_cpu(void **state)
         assert_int_equal(gdncp_layout_create(kind, cu_seqlens, 3, ranks, &layout), GDNCP_OK);
         test_run_ranks(gdncp_layout_kind_name(kind), ranks, run_relay_rank,
                        &(relay_case_t){.layout = layout,
+                                       .form = (gdncp_relay_form_t)(round % 3),
                                        .heads = test_random_int(&random, 1, 5),
                                        .seed = test_random_u64(&random)});
         gdncp_layout_destroy(layout);

@@ -112,6 +112,7 @@ static inline gdncp_status_t combine_on_device(void *context, const float *trans
 
 typedef struct relay_case {
     const gdncp_layout_t *layout;
+    gdncp_relay_form_t form;
     int64_t heads;
     uint64_t seed;
 } relay_case_t;
@@ -228,8 +229,8 @@ static inline void run_relay_rank(void *context, gdncp_comm_t *comm, char *probl
     gdncp_relay_schedule_t *schedule = NULL;
     float *results[2][2] = {{NULL}};
     gdncp_status_t status = gdncp_comm_agree(
-        comm, gdncp_relay_schedule_create(test->layout, gdncp_comm_rank(comm), test->heads,
-                                          WIDTH * WIDTH, WIDTH, &schedule));
+        comm, gdncp_relay_schedule_create(test->layout, gdncp_comm_rank(comm), test->form,
+                                          test->heads, WIDTH * WIDTH, WIDTH, &schedule));
 
     if (status != GDNCP_OK) {
         snprintf(problem, size, "%s", gdncp_last_error());

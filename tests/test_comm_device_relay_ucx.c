@@ -33,7 +33,10 @@ static void relay_runs_over_ucx(void **state)
     assert_int_equal(gdncp_layout_create(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, cu_seqlens, 1, 3, &layout),
                      GDNCP_OK);
     test.layout = layout;
-    assert_int_equal(run_forked(3, forked_body, &test), 0);
+    for (int form = GDNCP_RELAY_OWNERS; form <= GDNCP_RELAY_CHAIN; form++) {
+        test.form = (gdncp_relay_form_t)form;
+        assert_int_equal(run_forked(3, forked_body, &test), 0);
+    }
     gdncp_layout_destroy(layout);
 }
 

@@ -49,7 +49,8 @@ static void bytes_do_not_grow_with_ranks(void **state)
                     for (int rank = 0; rank < ranks; rank++) {
                         gdncp_relay_schedule_t *schedule = NULL;
 
-                        assert_int_equal(gdncp_relay_schedule_create(layout, rank, heads,
+                        assert_int_equal(gdncp_relay_schedule_create(layout, rank,
+                                                                     GDNCP_RELAY_OWNERS, heads,
                                                                      transition, states, &schedule),
                                          GDNCP_OK);
                         const int64_t forward = gdncp_relay_bytes_sent(schedule, false);
@@ -71,17 +72,78 @@ static void bytes_do_not_grow_with_ranks(void **state)
     }
 }
 
+/* Of one sequence on N ranks: everyone's summaries to everyone, or one state over each border that
+ * two ranks share. */
+static void other_forms_send_what_they_say(void **state)
+{
+    enum { HEADS = 3, TRANSITION = 16, STATE = 8, STATE_BYTES = HEADS * STATE * 4 };
+
+    (void)state;
+    for (int ranks = 2; ranks <= 9; ranks++) {
+        gdncp_layout_t *const layout = one_sequence(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, 4 * ranks, ranks);
+
+        for (int rank = 0; rank < ranks; rank++) {
+            const bool has_ends = rank == 0;
+            const bool has_one = rank == ranks - 1; /* segment: its two touch */
+            const int64_t middle_bytes = HEADS * TRANSITION * 4 + STATE_BYTES;
+            const int64_t borders = has_one || has_ends ? 1 : 2;
+            gdncp_relay_schedule_t *schedule = NULL;
+
+            assert_int_equal(gdncp_relay_schedule_create(layout, rank, GDNCP_RELAY_ALL_GATHER,
+                                                         HEADS, TRANSITION, STATE, &schedule),
+                             GDNCP_OK);
+            assert_int_equal(gdncp_relay_bytes_sent(schedule, false),
+                             (ranks - 1) *
+                                 (has_ends ? STATE_BYTES : (has_one ? 1 : 2) * middle_bytes));
+            assert_int_equal(gdncp_relay_bytes_sent(schedule, true),
+                             (ranks - 1) * borders * STATE_BYTES);
+            gdncp_relay_schedule_destroy(schedule);
+            assert_int_equal(gdncp_relay_schedule_create(layout, rank, GDNCP_RELAY_CHAIN, HEADS,
+                                                         TRANSITION, STATE, &schedule),
+                             GDNCP_OK);
+            assert_int_equal(gdncp_relay_bytes_sent(schedule, false), borders * STATE_BYTES);
+            assert_int_equal(gdncp_relay_bytes_sent(schedule, true), borders * STATE_BYTES);
+            gdncp_relay_schedule_destroy(schedule);
+        }
+        gdncp_layout_destroy(layout);
+    }
+}
+
+static void forms_have_names(void **state)
+{
+    gdncp_relay_form_t form = GDNCP_RELAY_OWNERS;
+
+    (void)state;
+    for (int i = GDNCP_RELAY_OWNERS; i <= GDNCP_RELAY_CHAIN; i++) {
+        assert_int_equal(
+            gdncp_relay_form_from_name(gdncp_relay_form_name((gdncp_relay_form_t)i), &form),
+            GDNCP_OK);
+        assert_int_equal(form, i);
+    }
+    assert_string_equal(gdncp_relay_form_name((gdncp_relay_form_t)3), "?");
+    assert_int_equal(gdncp_relay_form_from_name("ring", &form), GDNCP_ERR_INVALID_ARGUMENT);
+    assert_string_equal(gdncp_last_error(),
+                        "form: expected owners, all_gather or chain, got \"ring\"");
+    assert_int_equal(gdncp_relay_form_from_name(NULL, &form), GDNCP_ERR_INVALID_ARGUMENT);
+    assert_string_equal(gdncp_last_error(), "form: expected owners, all_gather or chain, got NULL");
+    assert_int_equal(form, GDNCP_RELAY_CHAIN);
+}
+
 static void one_rank_moves_nothing(void **state)
 {
     gdncp_layout_t *const layout = one_sequence(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, 8, 1);
     gdncp_relay_schedule_t *schedule = NULL;
 
     (void)state;
-    assert_int_equal(gdncp_relay_schedule_create(layout, 0, 3, 4, 4, &schedule), GDNCP_OK);
-    assert_int_equal(gdncp_relay_bytes_sent(schedule, false), 0);
-    assert_int_equal(gdncp_relay_bytes_sent(schedule, true), 0);
-    assert_int_equal(schedule->num_slots, 0);
-    gdncp_relay_schedule_destroy(schedule);
+    for (int form = GDNCP_RELAY_OWNERS; form <= GDNCP_RELAY_CHAIN; form++) {
+        assert_int_equal(
+            gdncp_relay_schedule_create(layout, 0, (gdncp_relay_form_t)form, 3, 4, 4, &schedule),
+            GDNCP_OK);
+        assert_int_equal(gdncp_relay_bytes_sent(schedule, false), 0);
+        assert_int_equal(gdncp_relay_bytes_sent(schedule, true), 0);
+        assert_int_equal(schedule->num_slots, 0);
+        gdncp_relay_schedule_destroy(schedule);
+    }
     gdncp_layout_destroy(layout);
 }
 
@@ -94,12 +156,13 @@ static void every_message_has_a_receiver(void **state)
     for (int round = 0; round < 60; round++) {
         const int ranks = (int)test_random_int(&random, 1, MAX_RANKS);
         const int64_t heads = test_random_int(&random, 1, 5);
+        const gdncp_relay_form_t form = (gdncp_relay_form_t)(round % 3);
         int64_t cu_seqlens[4] = {0};
         gdncp_layout_t *layout = NULL;
         int64_t sent[MAX_RANKS][MAX_RANKS][4] = {{{0}}};
         int64_t expected[MAX_RANKS][MAX_RANKS][4] = {{{0}}};
-        int handover_to[MAX_RANKS][2];
-        int handover_from[MAX_RANKS][2];
+        int64_t handed[MAX_RANKS][MAX_RANKS][2] = {{{0}}};
+        int64_t awaited[MAX_RANKS][MAX_RANKS][2] = {{{0}}};
 
         for (int i = 0; i < 3; i++) {
             cu_seqlens[i + 1] = cu_seqlens[i] + test_random_int(&random, i == 0 ? 8 : 0, 40);
@@ -110,8 +173,8 @@ static void every_message_has_a_receiver(void **state)
         for (int rank = 0; rank < ranks; rank++) {
             gdncp_relay_schedule_t *schedule = NULL;
 
-            assert_int_equal(gdncp_relay_schedule_create(layout, rank, heads, 4, 2, &schedule),
-                             GDNCP_OK);
+            assert_int_equal(
+                gdncp_relay_schedule_create(layout, rank, form, heads, 4, 2, &schedule), GDNCP_OK);
             const gdncp_plan_t *const plans[] = {
                 schedule->forward.gather, schedule->forward.scatter, schedule->backward.gather,
                 schedule->backward.scatter};
@@ -125,23 +188,25 @@ static void every_message_has_a_receiver(void **state)
                     expected[messages[i].peer][rank][p] = messages[i].recv_bytes;
                 }
             }
-            handover_to[rank][0] = schedule->forward.send_to;
-            handover_to[rank][1] = schedule->backward.send_to;
-            handover_from[rank][0] = schedule->forward.receive_from;
-            handover_from[rank][1] = schedule->backward.receive_from;
+            for (int way = 0; way < 2; way++) {
+                const gdncp_relay_walk_t *const walk =
+                    way == 0 ? &schedule->forward : &schedule->backward;
+
+                for (int64_t i = 0; i < walk->num_chains; i++) {
+                    const gdncp_relay_chain_t *const chain = &walk->chains[i];
+
+                    if (chain->send_to >= 0) {
+                        handed[rank][chain->send_to][way]++;
+                    }
+                    if (chain->receive_from >= 0) {
+                        awaited[chain->receive_from][rank][way]++;
+                    }
+                }
+            }
             gdncp_relay_schedule_destroy(schedule);
         }
         assert_memory_equal(sent, expected, sizeof sent);
-        for (int rank = 0; rank < ranks; rank++) {
-            for (int way = 0; way < 2; way++) {
-                if (handover_to[rank][way] >= 0) {
-                    assert_int_equal(handover_from[handover_to[rank][way]][way], rank);
-                }
-                if (handover_from[rank][way] >= 0) {
-                    assert_int_equal(handover_to[handover_from[rank][way]][way], rank);
-                }
-            }
-        }
+        assert_memory_equal(handed, awaited, sizeof handed);
         gdncp_layout_destroy(layout);
     }
 }
@@ -162,6 +227,7 @@ static gdncp_status_t combine_2x2(void *context, const float *transition, const 
 
 typedef struct case_data {
     gdncp_layout_t *layout;
+    gdncp_relay_form_t form;
     int64_t heads;
     float *transitions;   /* [all segments, heads, 4] */
     float *contributions; /* [all segments, heads, 2] U, and the state at the end of first ones */
@@ -230,7 +296,7 @@ static const char *check_rank(const case_data_t *data, gdncp_comm_t *comm)
                           gdncp_layout_segments(data->layout);
     const size_t row_bytes = (size_t)(count * data->heads * 2) * sizeof(float);
 
-    if (gdncp_relay_schedule_create(data->layout, rank, data->heads, 4, 2, &schedule) ||
+    if (gdncp_relay_schedule_create(data->layout, rank, data->form, data->heads, 4, 2, &schedule) ||
         gdncp_relay_create(comm, schedule, GDNCP_DEVICE_CPU, NULL, relay_steps_combine, &steps,
                            &relay)) {
         return gdncp_last_error();
@@ -321,7 +387,10 @@ static void relay_equals_a_plain_walk(void **state)
         data.states = calloc((size_t)rows, 2 * sizeof(float));
         data.adjoints = calloc((size_t)rows, 2 * sizeof(float));
         walk_plainly(&data);
-        test_run_ranks(gdncp_layout_kind_name(kind), ranks, run_rank, &data);
+        for (int form = GDNCP_RELAY_OWNERS; form <= GDNCP_RELAY_CHAIN; form++) {
+            data.form = (gdncp_relay_form_t)form;
+            test_run_ranks(gdncp_relay_form_name(data.form), ranks, run_rank, &data);
+        }
         free(data.transitions);
         free(data.contributions);
         free(data.gradients);
@@ -339,9 +408,9 @@ static int64_t layer_bytes_sent(const gdncp_layout_t *layout, int rank)
     gdncp_plan_t *halo = NULL;
     gdncp_plan_t *halo_back = NULL;
 
-    assert_int_equal(
-        gdncp_relay_schedule_create(layout, rank, HEADS, DIM * DIM, DIM * DIM, &schedule),
-        GDNCP_OK);
+    assert_int_equal(gdncp_relay_schedule_create(layout, rank, GDNCP_RELAY_OWNERS, HEADS, DIM * DIM,
+                                                 DIM * DIM, &schedule),
+                     GDNCP_OK);
     assert_int_equal(
         gdncp_plan_conv_halo(layout, rank, GDNCP_BF16, CHANNELS, CHANNELS, HALO, &halo), GDNCP_OK);
     assert_int_equal(gdncp_plan_transpose(halo, GDNCP_PLAN_ADD, &halo_back), GDNCP_OK);
@@ -386,6 +455,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_do_not_grow_with_ranks),
         cmocka_unit_test(a_large_model_on_many_ranks),
+        cmocka_unit_test(other_forms_send_what_they_say),
+        cmocka_unit_test(forms_have_names),
         cmocka_unit_test(one_rank_moves_nothing),
         cmocka_unit_test(every_message_has_a_receiver),
         cmocka_unit_test(relay_equals_a_plain_walk),

@@ -24,7 +24,7 @@ static inline gdncp_status_t relay_steps_along(const relay_steps_t *steps,
     const int64_t state_elements = steps->schedule->state_elements;
     const int64_t transition_elements = steps->schedule->transition_elements;
     const int64_t direction = run->backward ? -1 : 1;
-    const float *before = chain->waits ? run->handed_over : NULL;
+    const float *before = chain->receive_from >= 0 ? run->handed_over : NULL;
     int64_t transition = chain->transition;
     gdncp_status_t status = GDNCP_OK;
 
@@ -57,14 +57,18 @@ static inline gdncp_status_t relay_steps_combine(void *context, const gdncp_rela
     return status;
 }
 
-/* Chains that wait for nothing come in one run, or in two with the one that is sent on at the end
- * of the first; what waits is a run by itself. */
+/* Chains that wait for nothing come in one run; one more begins after each that is handed over, and
+ * with each that waits, and after it. */
 static inline int64_t relay_steps_most_runs(const gdncp_relay_walk_t *walk)
 {
-    const int64_t ready = walk->first_waiting > 0;
-    const int64_t behind = walk->send_to >= 0 && walk->send_chain + 1 < walk->first_waiting;
+    int64_t most = walk->num_chains > 0;
 
-    return ready + behind + (walk->num_chains > walk->first_waiting);
+    for (int64_t i = 0; i < walk->num_chains; i++) {
+        const gdncp_relay_chain_t *const chain = &walk->chains[i];
+
+        most += (chain->send_to >= 0) + 2 * (chain->receive_from >= 0);
+    }
+    return most < walk->num_chains ? most : walk->num_chains;
 }
 
 #endif

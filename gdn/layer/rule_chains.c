@@ -22,7 +22,7 @@ static gdncp_status_t list_chains(const gdncp_cp_rule_config_t *config,
             (gdncp_state_chain_t){.first = chain->slot,
                                   .transition = chain->transition,
                                   .count = chain->num_steps,
-                                  .continues = chain->waits};
+                                  .continues = chain->receive_from >= 0};
     }
     return gdncp_device_list_upload(list, config->stream);
 }

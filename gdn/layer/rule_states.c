@@ -136,9 +136,9 @@ static gdncp_status_t prepare(rule_states_t *states, const gdncp_layout_t *layou
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_relay_schedule_create(layout, states->rank, config->num_value_heads,
-                                         config->key_head_dim * config->key_head_dim,
-                                         states->state_elements, &states->schedule);
+    status = gdncp_relay_schedule_create(
+        layout, states->rank, GDNCP_RELAY_OWNERS, config->num_value_heads,
+        config->key_head_dim * config->key_head_dim, states->state_elements, &states->schedule);
     if (status != GDNCP_OK) {
         return status;
     }
