@@ -119,6 +119,8 @@ static void abort_ends_waits(conformance_t *c)
     }
     expect_error(c, gdncp_comm_group_wait(c->comm, group), GDNCP_ERR_PEER_LOST, "abort",
                  "a wait after an abort");
+    expect_error(c, c->comm->transport->ops->check_peer(c->comm->transport, 0), GDNCP_ERR_PEER_LOST,
+                 "abort", "a rank after an abort");
     expect_ok(c, gdncp_comm_group_begin(c->comm, group), "begin after an abort");
     expect_error(c, gdncp_comm_group_end(c->comm, group, NULL), GDNCP_ERR_PEER_LOST, "abort",
                  "a group after an abort");
@@ -162,6 +164,7 @@ static void arguments_are_checked(conformance_t *c)
                  GDNCP_ERR_INVALID_ARGUMENT, "peer", "lanes to nobody");
     expect_error(c, gdncp_comm_describe_lanes(c->comm, 0, text, 0), GDNCP_ERR_INVALID_ARGUMENT,
                  "text", "lanes to nowhere");
+    expect_ok(c, c->comm->transport->ops->check_peer(c->comm->transport, c->rank), "a rank here");
     for (int peer = 0; peer < c->size; peer++) {
         text[0] = '\0';
         expect_ok(c, gdncp_comm_describe_lanes(c->comm, peer, text, sizeof text), "lanes");

@@ -107,6 +107,8 @@ static void leaving_is_told_case(conformance_t *c)
     expect_ok(c, gdncp_comm_group_end(c->comm, group, NULL), "end");
     expect_error(c, gdncp_comm_group_wait(c->comm, group), GDNCP_ERR_PEER_LOST, "rank 0 destroyed",
                  "a wait for a rank that left");
+    expect_error(c, c->comm->transport->ops->check_peer(c->comm->transport, 0), GDNCP_ERR_PEER_LOST,
+                 "rank 0 destroyed", "a rank that left");
     gdncp_comm_group_destroy(c->comm, group);
 }
 
