@@ -160,8 +160,9 @@ static gdncp_status_t collect(const gdncp_star_t *star, char *out, size_t bytes,
 }
 
 /* Tell everyone how it went, and if it went well the data [size, bytes]. The first rank that
- * cannot be told is an error here, after all others have been told. */
-static gdncp_status_t distribute(const gdncp_star_t *star, const frame_t *frame, const char *data,
+ * cannot be told is an error here, after all others have been told; it is not told more, as its
+ * stream is out of step. */
+static gdncp_status_t distribute(gdncp_star_t *star, const frame_t *frame, const char *data,
                                  size_t bytes, int64_t deadline)
 {
     gdncp_status_t result = GDNCP_OK;
@@ -169,11 +170,18 @@ static gdncp_status_t distribute(const gdncp_star_t *star, const frame_t *frame,
     for (int rank = 1; rank < star->size; rank++) {
         char name[NAME_BYTES];
 
+        if (star->sockets[rank] < 0) {
+            continue;
+        }
         gdncp_status_t status = gdncp_socket_write(star->sockets[rank], frame, sizeof *frame,
                                                    deadline, name_rank(name, rank));
         if (status == GDNCP_OK && frame->status == GDNCP_OK) {
             status = gdncp_socket_write(star->sockets[rank], data, bytes * (size_t)star->size,
                                         deadline, name);
+        }
+        if (status != GDNCP_OK) {
+            close(star->sockets[rank]);
+            star->sockets[rank] = -1;
         }
         if (result == GDNCP_OK) {
             result = status;
@@ -182,16 +190,19 @@ static gdncp_status_t distribute(const gdncp_star_t *star, const frame_t *frame,
     return result;
 }
 
-static gdncp_status_t gather_as_centre(const gdncp_star_t *star, const void *in, char *out,
-                                       size_t bytes)
+static gdncp_status_t gather_as_centre(gdncp_star_t *star, const void *in, char *out, size_t bytes)
 {
     frame_t frame = {.magic = MAGIC, .bytes = bytes};
 
     memmove(out, in, bytes);
-    const gdncp_status_t status = collect(star, out, bytes, gdncp_deadline_after(star->timeout_ms));
+    gdncp_status_t status = collect(star, out, bytes, gdncp_deadline_after(star->timeout_ms));
     if (status == GDNCP_OK) {
-        return distribute(star, &frame, out, bytes, gdncp_deadline_after(star->timeout_ms));
+        status = distribute(star, &frame, out, bytes, gdncp_deadline_after(star->timeout_ms));
     }
+    if (status == GDNCP_OK) {
+        return GDNCP_OK;
+    }
+    /* Those for whom it went well find this in their next all-gather. */
     frame.status = (int32_t)status;
     snprintf(frame.sentence, sizeof frame.sentence, "%s", gdncp_last_error());
     /* A second, not the time-out: that one may just have passed. */

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include "deadline.h"
@@ -93,6 +94,44 @@ static void death_in_a_fork_group_is_told(void **state)
     for (int dying = 0; dying < 4; dying++) {
         assert_int_equal(run_forked(4, death_body, &dying), 1);
     }
+}
+
+static void die(int number)
+{
+    (void)number;
+    raise(SIGKILL);
+}
+
+/* Rank 1 has said its part and dies before it is answered, which rank 0 alone can see: it goes, and
+ * rank 2, for which all went well, is told why in its next all-gather. */
+static int death_before_the_answer_body(const gdncp_bootstrap_t *bootstrap, void *context)
+{
+    const struct itimerval timer = {.it_value = {.tv_usec = 50000}};
+    int64_t value = 1;
+    int64_t all[3];
+
+    (void)context;
+    if (bootstrap->rank == 1) {
+        signal(SIGALRM, die);
+        setitimer(ITIMER_REAL, &timer, NULL);
+    }
+    if (bootstrap->rank == 0) {
+        sleep_ms(400);
+    }
+    const int first = bootstrap->all_gather(bootstrap->context, &value, all, sizeof value);
+    if (bootstrap->rank == 0) {
+        return !is_error(first, GDNCP_ERR_PEER_LOST, "rank 1 closed");
+    }
+    sleep_ms(400);
+    return first != 0 ||
+           !is_error(bootstrap->all_gather(bootstrap->context, &value, all, sizeof value),
+                     GDNCP_ERR_PEER_LOST, "rank 1 closed");
+}
+
+static void death_before_the_answer_is_told(void **state)
+{
+    (void)state;
+    assert_int_equal(run_forked(3, death_before_the_answer_body, NULL), 1);
 }
 
 static int different_bytes_body(const gdncp_bootstrap_t *bootstrap, void *context)
@@ -572,6 +611,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fork_group_gathers),
         cmocka_unit_test(death_in_a_fork_group_is_told),
+        cmocka_unit_test(death_before_the_answer_is_told),
         cmocka_unit_test(different_sizes_are_told),
         cmocka_unit_test(absent_rank_is_told),
         cmocka_unit_test(arguments_of_fork_groups_are_checked),
