@@ -4,6 +4,8 @@
  */
 #include "test_ops_delta_rule_check.h"
 
+#include <string.h>
+
 #include "delta_rule_problem.h"
 
 /* Scratch that is enough for a few chunks of these cases, so that a window has so many. */
