@@ -84,7 +84,6 @@ static gdncp_status_t allocate_staging(gdncp_exchange_t *exchange)
     for (int64_t m = 0; m < plan->num_messages; m++) {
         const gdncp_message_t *const message = &plan->messages[m];
 
-        exchange->received_bytes += message->recv_bytes;
         if (gdncp_shared_exchange_moves(exchange->shared, message->peer)) {
             exchange->kept[message->peer] =
                 gdncp_shared_exchange_kept(exchange->shared, message->peer);

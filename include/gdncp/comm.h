@@ -123,8 +123,8 @@ GDNCP_API const char *gdncp_transport_name(gdncp_transport_kind_t kind);
 /**
  * What carries data to @p peer, in the transport's own words; for UCX the lanes, such as
  * "posix/memory cma/memory". "gdncp/rings" before them: exchanges on the CPU pass by the
- * transport, through memory that both processes have mapped. With NCCL also its version. Written to @p text, cut to @p size
- * bytes with the final NUL.
+ * transport, through memory that both processes have mapped. With NCCL also its version. Written to
+ * @p text, cut to @p size bytes with the final NUL.
  */
 GDNCP_API gdncp_status_t gdncp_comm_describe_lanes(gdncp_comm_t *comm, int peer, char *text,
                                                    size_t size);
