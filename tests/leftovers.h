@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -22,8 +24,9 @@ static inline int count_files(const char *folder)
     return count;
 }
 
-/* System V segments that a process of ours made and that are still there. */
-static inline int count_segments(const pid_t *pids, int num_pids)
+/* System V segments that a process of ours made and that are still there; where asked for they are
+ * removed. */
+static inline int find_segments(const pid_t *pids, int num_pids, bool removes)
 {
     FILE *const file = fopen("/proc/sysvipc/shm", "r");
     char line[512];
@@ -31,19 +34,30 @@ static inline int count_segments(const pid_t *pids, int num_pids)
 
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
         long creator = -1;
+        int segment = -1;
 
         /* key shmid perms size cpid */
-        if (sscanf(line, "%*s %*s %*s %*s %ld", &creator) != 1) {
+        if (sscanf(line, "%*s %d %*s %*s %ld", &segment, &creator) != 2) {
             continue;
         }
         for (int i = 0; i < num_pids; i++) {
-            count += pids[i] == creator;
+            if (pids[i] == creator) {
+                count++;
+                if (removes) {
+                    shmctl(segment, IPC_RMID, NULL);
+                }
+            }
         }
     }
     if (file != NULL) {
         fclose(file);
     }
     return count;
+}
+
+static inline int count_segments(const pid_t *pids, int num_pids)
+{
+    return find_segments(pids, num_pids, false);
 }
 
 /* Other programs of this machine come and go there too. */
