@@ -246,6 +246,8 @@ static int aborting_body(const gdncp_bootstrap_t *bootstrap, void *context)
             status = gdncp_exchange_wait(exchange);
         }
         expect_error(&c, status, GDNCP_ERR_PEER_LOST, "aborted", "a wait after an abort");
+    } else {
+        expect_error(&c, gdncp_comm_barrier(c.comm), GDNCP_ERR_PEER_LOST, "aborted", "a barrier");
     }
     gdncp_exchange_destroy(exchange);
     return end_rank(&c);
