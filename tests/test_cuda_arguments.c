@@ -19,6 +19,7 @@ typedef struct place {
     const int64_t *cu_seqlens_cuda;
     const int64_t *selected; /* sequences that summaries are of; NULL: all */
     const int64_t *selected_cuda;
+    int64_t key_dim; /* of the delta rule; 0: DIM */
     gdncp_workspace_t *workspace;
 } place_t;
 
@@ -28,7 +29,7 @@ static const int64_t selected[] = {1, 0};
 
 static gdncp_tensor_t tensor(const place_t *place, int ndim, int64_t a, int64_t b, int64_t c)
 {
-    const int64_t shape[] = {a, b, c, DIM};
+    const int64_t shape[] = {a, b, c};
     gdncp_tensor_t result = gdncp_tensor_contiguous(block, GDNCP_F32, ndim, shape);
 
     result.device = place->device;
@@ -127,20 +128,29 @@ static gdncp_status_t conv1d_backward(const place_t *place)
     return gdncp_conv1d_backward(&conv, &conv.x, &grads, place->workspace);
 }
 
-/* [sequences, HEADS, DIM, DIM] */
-static gdncp_tensor_t states(const place_t *place)
+static int64_t key_dim(const place_t *place)
 {
-    return tensor(place, 4, 2, HEADS, DIM);
+    return place->key_dim != 0 ? place->key_dim : DIM;
+}
+
+/* [sequences, HEADS, dk, columns] */
+static gdncp_tensor_t states(const place_t *place, int64_t columns)
+{
+    const int64_t shape[] = {2, HEADS, key_dim(place), columns};
+    gdncp_tensor_t result = gdncp_tensor_contiguous(block, GDNCP_F32, 4, shape);
+
+    result.device = place->device;
+    return result;
 }
 
 static gdncp_delta_rule_t rule_of(const place_t *place)
 {
-    const gdncp_tensor_t x = tensor(place, 3, TOKENS, HEADS, DIM);
+    const gdncp_tensor_t key = tensor(place, 3, TOKENS, HEADS, key_dim(place));
     const gdncp_tensor_t gate = tensor(place, 2, TOKENS, HEADS, 0);
 
-    return (gdncp_delta_rule_t){.q = x,
-                                .k = x,
-                                .v = x,
+    return (gdncp_delta_rule_t){.q = key,
+                                .k = key,
+                                .v = tensor(place, 3, TOKENS, HEADS, DIM),
                                 .g = gate,
                                 .beta = gate,
                                 .cu_seqlens = cu_seqlens,
@@ -167,16 +177,17 @@ static gdncp_status_t delta_rule_backward(const place_t *place)
 static gdncp_status_t delta_rule_summary(const place_t *place)
 {
     const gdncp_delta_rule_t rule = rule_of(place);
-    const gdncp_tensor_t map = states(place);
+    const gdncp_tensor_t transition = states(place, key_dim(place));
+    const gdncp_tensor_t contribution = states(place, DIM);
 
-    return gdncp_delta_rule_summary(&rule, place->selected, place->selected_cuda, 2, &map, &map,
-                                    place->workspace);
+    return gdncp_delta_rule_summary(&rule, place->selected, place->selected_cuda, 2, &transition,
+                                    &contribution, place->workspace);
 }
 
 static gdncp_status_t delta_rule_grad_summary(const place_t *place)
 {
     const gdncp_delta_rule_t rule = rule_of(place);
-    const gdncp_tensor_t grad = states(place);
+    const gdncp_tensor_t grad = states(place, DIM);
 
     return gdncp_delta_rule_grad_summary(&rule, place->selected, place->selected_cuda, 2, &rule.v,
                                          NULL, &grad, place->workspace);
@@ -271,74 +282,15 @@ static void selections_are_needed_in_both_places(void **state)
     gdncp_workspace_destroy(place.workspace);
 }
 
-/* Keys longer than kernels take; no q, k or state is read. */
-enum { KEY_DIM = 257 };
-
-static gdncp_tensor_t states_of(const place_t *place, int64_t count, int64_t columns)
-{
-    const int64_t shape[] = {count, HEADS, KEY_DIM, columns};
-    gdncp_tensor_t result = gdncp_tensor_contiguous(block, GDNCP_F32, 4, shape);
-
-    result.device = place->device;
-    return result;
-}
-
-static gdncp_delta_rule_t long_rule_of(const place_t *place)
-{
-    return (gdncp_delta_rule_t){.q = tensor(place, 3, TOKENS, HEADS, KEY_DIM),
-                                .k = tensor(place, 3, TOKENS, HEADS, KEY_DIM),
-                                .v = tensor(place, 3, TOKENS, HEADS, DIM),
-                                .g = tensor(place, 2, TOKENS, HEADS, 0),
-                                .beta = tensor(place, 2, TOKENS, HEADS, 0),
-                                .cu_seqlens = cu_seqlens,
-                                .cu_seqlens_cuda = place->cu_seqlens_cuda,
-                                .num_sequences = 2};
-}
-
-static gdncp_status_t rule_forward(const place_t *place)
-{
-    const gdncp_delta_rule_t rule = long_rule_of(place);
-
-    return gdncp_delta_rule_forward(&rule, &rule.v, NULL, place->workspace);
-}
-
-static gdncp_status_t rule_backward(const place_t *place)
-{
-    const gdncp_delta_rule_t rule = long_rule_of(place);
-    const gdncp_delta_rule_grads_t grads = {
-        .q = rule.q, .k = rule.k, .v = rule.v, .g = rule.g, .beta = rule.beta};
-
-    return gdncp_delta_rule_backward(&rule, &rule.v, NULL, &grads, place->workspace);
-}
-
-static gdncp_status_t rule_summary(const place_t *place)
-{
-    const gdncp_delta_rule_t rule = long_rule_of(place);
-    const gdncp_tensor_t transition = states_of(place, 2, KEY_DIM);
-    const gdncp_tensor_t contribution = states_of(place, 2, DIM);
-
-    return gdncp_delta_rule_summary(&rule, NULL, NULL, 2, &transition, &contribution,
-                                    place->workspace);
-}
-
-static gdncp_status_t rule_grad_summary(const place_t *place)
-{
-    const gdncp_delta_rule_t rule = long_rule_of(place);
-    const gdncp_tensor_t grad_initial = states_of(place, 2, DIM);
-
-    return gdncp_delta_rule_grad_summary(&rule, NULL, NULL, 2, &rule.v, NULL, &grad_initial,
-                                         place->workspace);
-}
-
 static gdncp_status_t recurrent_step(const place_t *place)
 {
-    const gdncp_delta_rule_t rule = long_rule_of(place);
+    const gdncp_delta_rule_t rule = rule_of(place);
     gdncp_recurrent_step_t step = {.q = rule.q,
                                    .k = rule.k,
                                    .v = rule.v,
                                    .g = rule.g,
                                    .beta = rule.beta,
-                                   .states = states_of(place, 3, DIM),
+                                   .states = states(place, DIM),
                                    .slots = tensor(place, 1, 2, 0, 0),
                                    .cu_seqlens = cu_seqlens,
                                    .cu_seqlens_cuda = place->cu_seqlens_cuda,
@@ -348,11 +300,13 @@ static gdncp_status_t recurrent_step(const place_t *place)
     return gdncp_recurrent_step(&step, &rule.v, place->workspace);
 }
 
+/* No q, k or state is read. */
 static void keys_have_at_most_256_elements(void **state)
 {
     static gdncp_status_t (*const long_keys[])(const place_t *place) = {
-        rule_forward, rule_backward, rule_summary, rule_grad_summary, recurrent_step};
-    place_t place = {.device = GDNCP_DEVICE_CUDA, .cu_seqlens_cuda = cu_seqlens};
+        delta_rule_forward, delta_rule_backward, delta_rule_summary, delta_rule_grad_summary,
+        recurrent_step};
+    place_t place = {.device = GDNCP_DEVICE_CUDA, .cu_seqlens_cuda = cu_seqlens, .key_dim = 257};
 
     (void)state;
     assert_int_equal(gdncp_workspace_create_on(GDNCP_DEVICE_CUDA, NULL, &place.workspace),

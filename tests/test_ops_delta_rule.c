@@ -94,7 +94,7 @@ static void shapes_in_each_dtype(void **state)
     } formats[] = {{GDNCP_F32, &tolerances_f32},
                    {GDNCP_BF16, &tolerances_bf16},
                    {GDNCP_F16, &tolerances_bf16}};
-    static const rule_dims_t dims[] = {{1, 1, 256, 40}, {1, 4, 16, 96}};
+    static const rule_dims_t dims[] = {{1, 1, 256, 40}, {1, 4, 16, 96}, {1, 2, 20, 33}};
     static const int64_t lengths[] = {150};
     test_random_t random = test_random_start(__func__, 19);
 
