@@ -44,6 +44,9 @@ fails() { # what it says, then as run
 
 passes sm_90a 'planted\.fast lean registers<=64 HMMA>=1 LDSM>=1 LDGSTS>=1'
 passes sm_90a '# nothing' ''
+passes sm_90a 'planted\.spilled spills<=100000 lean@sm_80 lean@sm_80,sm_100'
+fails 'planted\.spilled for sm_90a: expected spills<=3, got [0-9]+ of them' sm_90a 'planted\.spilled spills<=3'
+fails 'planted\.spilled for sm_90a: expected lean@sm_80,sm_90a, got' sm_90a 'planted\.spilled lean@sm_80,sm_90a'
 fails 'planted\.spilled for sm_90a: expected lean, got' sm_90a 'planted\.spilled lean'
 fails 'planted\.indexed for sm_90a: expected lean, got' sm_90a 'planted\.indexed lean'
 fails 'planted\.indexed for' sm_90a 'planted\..* lean'
@@ -54,6 +57,6 @@ fails 'expected LDSM>=2, got 1 of LDSM' sm_90a 'planted\.fast LDSM>=2'
 fails 'expected LDGSTS>=2, got 1 of LDGSTS' sm_90a 'planted\.fast LDGSTS>=2'
 fails 'no kernel for sm_90a is called planted\\\.gone' sm_90a 'planted\.gone lean'
 fails 'no kernel for sm_80 is called' sm_90a,sm_80 'planted\.fast lean'
-fails "expected lean, registers<=N or NAME>=N, got 'quick'" sm_90a 'planted\.fast quick'
+fails "expected lean, spills<=N, registers<=N or NAME>=N, got 'quick'" sm_90a 'planted\.fast quick'
 fails 'expected a pattern and what must hold' sm_90a 'planted\.fast'
 exit $failed

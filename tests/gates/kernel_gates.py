@@ -7,9 +7,12 @@ A kernel is called <source without ending>.<name><template arguments>. Each line
 pattern for whole names and what must hold for every kernel it matches:
 
     lean          no stack, no local memory, no load or store of it: nothing was spilled
+    spills<=N     at most N loads and stores of local memory
     registers<=N  of a thread
     NAME>=N       at least N instructions of that name: HMMA (tensor core), LDSM (ldmatrix),
                   LDGSTS (cp.async), ...
+
+What ends in @sm_80 (or @sm_80,sm_90a) must hold for these architectures alone.
 
 A rule that matches no kernel of some architecture is an error too: the kernel was renamed, or is
 not built any more. Kernels that no rule names are only shown.
@@ -87,8 +90,8 @@ def read_rules(path):
         if not words:
             continue
         for need in words[1:]:
-            if need != "lean" and not re.fullmatch(r"registers<=\d+|[A-Z0-9]+>=\d+", need):
-                sys.exit(f"{path}:{number}: expected lean, registers<=N or NAME>=N, got '{need}'")
+            if not re.fullmatch(r"(lean|(spills|registers)<=\d+|[A-Z0-9]+>=\d+)(@sm_\w+(,sm_\w+)*)?", need):
+                sys.exit(f"{path}:{number}: expected lean, spills<=N, registers<=N or NAME>=N, got '{need}'")
         if len(words) < 2:
             sys.exit(f"{path}:{number}: expected a pattern and what must hold, got '{line}'")
         rules.append((re.compile(words[0]), words[1:]))
@@ -99,12 +102,18 @@ def spills(kernel):
     return sum(kernel[name] for name in LOCAL_MEMORY)
 
 
-def broken(need, kernel):
+def broken(need, arch, kernel):
     """What is wrong, or None."""
+    need, _, architectures = need.partition("@")
+    if architectures and arch not in architectures.split(","):
+        return None
     if need == "lean":
         if kernel["stack"] or kernel["local"] or spills(kernel):
             return (f"{kernel['stack']} bytes of stack, {kernel['local']} of local memory, "
                     f"{spills(kernel)} loads and stores of it")
+    elif need.startswith("spills"):
+        if spills(kernel) > int(need.split("<=")[1]):
+            return f"{spills(kernel)} of them"
     elif need.startswith("registers"):
         if kernel["registers"] > int(need.split("<=")[1]):
             return f"{kernel['registers']} registers"
@@ -138,7 +147,7 @@ def main():
                 errors.append(f"no kernel for {arch} is called {pattern.pattern}")
             for name, kernel in matches:
                 errors += [f"{name} for {arch}: expected {need}, got {what}"
-                           for need in needs if (what := broken(need, kernel))]
+                           for need in needs if (what := broken(need, arch, kernel))]
     for error in errors:
         print(error)
     sys.exit(1 if errors else 0)
