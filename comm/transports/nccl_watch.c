@@ -84,6 +84,7 @@ static void look_at_nccl(gdncp_nccl_t *nccl)
 
 static void look_at_processes(gdncp_nccl_t *nccl)
 {
+    gdncp_liveness_look(&nccl->liveness);
     const int dead = gdncp_liveness_next_dead(&nccl->liveness);
 
     if (dead >= 0) {
