@@ -162,7 +162,8 @@ bool gdncp_link_adopt(gdncp_watch_t *watch, const gdncp_watch_greeting_t *greeti
         if (link->state == GDNCP_LINK_AWAITED && link->peer == greeting->rank &&
             is_greeting(greeting, watch->address.token)) {
             gdncp_watch_tune_socket(watch, fd);
-            if (!greet(watch, fd, watch->address.token)) {
+            /* Room for its news now, so that runs need no memory for them. */
+            if (!reserve(&link->in, READ_BYTES) || !greet(watch, fd, watch->address.token)) {
                 return false;
             }
             link->fd = fd;
