@@ -86,7 +86,7 @@ static void device_moves_what_plans_say(void **state)
 /* Also: what lies in the gaps of an output is left alone, whose rows are cleared one by one. */
 static void outputs_may_be_inputs(void **state)
 {
-    static const int sizes[] = {1, 2, 4, 8};
+    static const int sizes[] = {1, 2, 4, TEST_MOST_DEVICE_RANKS};
     test_random_t random = test_random_start("in place on a device", 64);
 
     (void)state;

@@ -7,6 +7,20 @@
 #include "gdncp/comm.h"
 #include "gdncp/tensor.h"
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TEST_HAS_THREAD_SANITIZER
+#endif
+#endif
+
+/* Ranks that run kernels in the emulator at once: the thread sanitizer maps memory for every
+ * emulated thread, and a process has only so many mappings. */
+#ifdef TEST_HAS_THREAD_SANITIZER
+enum { TEST_MOST_DEVICE_RANKS = 4 };
+#else
+enum { TEST_MOST_DEVICE_RANKS = 8 };
+#endif
+
 /* What one rank does. It writes a sentence to `problem` (of `size` bytes) if something is wrong. */
 typedef void (*test_rank_body_t)(void *context, gdncp_comm_t *comm, char *problem, size_t size);
 
