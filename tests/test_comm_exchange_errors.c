@@ -198,14 +198,11 @@ static void missing_place_fails_everywhere(void **state)
     end_jobs(jobs, plans);
 }
 
-/* More staging than there are addresses, on the ranks that receive it. */
-static void lack_of_memory_fails_everywhere(void **state)
+/* Rank 2 has more than there are addresses for. */
+static void make_large_jobs(rank_job_t *jobs, gdncp_plan_t **plans)
 {
     static const int64_t uneven[NUM_RANKS] = {1, 0, (int64_t)1 << 44};
-    rank_job_t jobs[NUM_RANKS];
-    gdncp_plan_t *plans[NUM_RANKS];
 
-    (void)state;
     make_jobs(jobs, plans, 20000);
     for (int rank = 0; rank < NUM_RANKS; rank++) {
         gdncp_plan_destroy(plans[rank]);
@@ -214,6 +211,16 @@ static void lack_of_memory_fails_everywhere(void **state)
             GDNCP_OK);
         jobs[rank].plan = plans[rank];
     }
+}
+
+/* More staging than there are addresses, on the ranks that receive it. */
+static void lack_of_memory_fails_everywhere(void **state)
+{
+    rank_job_t jobs[NUM_RANKS];
+    gdncp_plan_t *plans[NUM_RANKS];
+
+    (void)state;
+    make_large_jobs(jobs, plans);
     run_threads(jobs, create);
     for (int rank = 0; rank < NUM_RANKS; rank++) {
         assert_int_equal(jobs[rank].status, GDNCP_ERR_OUT_OF_MEMORY);
@@ -272,19 +279,11 @@ static void *create_in_place(void *argument)
 /* More memory for the input than there are addresses, on one rank. */
 static void lack_of_memory_for_the_input_fails_everywhere(void **state)
 {
-    static const int64_t uneven[NUM_RANKS] = {1, 0, (int64_t)1 << 44};
     rank_job_t jobs[NUM_RANKS];
     gdncp_plan_t *plans[NUM_RANKS];
 
     (void)state;
-    make_jobs(jobs, plans, 20000);
-    for (int rank = 0; rank < NUM_RANKS; rank++) {
-        gdncp_plan_destroy(plans[rank]);
-        assert_int_equal(
-            gdncp_plan_all_gather_concat(NUM_RANKS, rank, GDNCP_F32, 2, uneven, 1, &plans[rank]),
-            GDNCP_OK);
-        jobs[rank].plan = plans[rank];
-    }
+    make_large_jobs(jobs, plans);
     run_threads(jobs, create_in_place);
     for (int rank = 0; rank < NUM_RANKS; rank++) {
         assert_int_equal(jobs[rank].status,

@@ -1,25 +1,10 @@
 /* Exchanges between processes of one machine, through rings and without them. */
 #include "process_exchange.h"
 
-#include <dirent.h>
-
 #include "gdncp/memory.h"
+#include "leftovers.h"
 
 enum { NUM_RANDOM = 12, NUM_IN_FLIGHT = 4, NUM_RUNS = 30 };
-
-static int count_files(const char *folder)
-{
-    DIR *const directory = opendir(folder);
-    int count = 0;
-
-    while (directory != NULL && readdir(directory) != NULL) {
-        count++;
-    }
-    if (directory != NULL) {
-        closedir(directory);
-    }
-    return count;
-}
 
 static bool maps_rings(void)
 {

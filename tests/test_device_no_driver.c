@@ -69,9 +69,18 @@ static void streams_and_workspaces_are_refused(void **state)
     assert_null(workspace);
 }
 
+static void devices_have_names(void **state)
+{
+    (void)state;
+    assert_string_equal(gdncp_device_name(GDNCP_DEVICE_CPU), "cpu");
+    assert_string_equal(gdncp_device_name(GDNCP_DEVICE_CUDA), "cuda");
+    assert_string_equal(gdncp_device_name((gdncp_device_kind_t)7), "?");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(devices_have_names),
         cmocka_unit_test(the_device_is_refused),
         cmocka_unit_test(memory_is_refused),
         cmocka_unit_test(streams_and_workspaces_are_refused),
