@@ -6,6 +6,7 @@
  */
 #include "linear_cublaslt.h"
 
+#include <assert.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -37,7 +38,7 @@ typedef struct library {
     __typeof__(cublasLtMatmul) *matmul;
 } library_t;
 
-/* A kind of product. Zeroed before it is filled, to be compared as bytes. */
+/* A kind of product. It is hashed and compared as bytes, so it has none but its members'. */
 typedef struct kind {
     int64_t rows;
     int64_t columns;
@@ -47,14 +48,16 @@ typedef struct kind {
     int64_t ld_out;
     int32_t dtype;
     int32_t out_dtype;
-    int32_t device;
     uint32_t alignment_a;
     uint32_t alignment_b;
     uint32_t alignment_out;
-    bool a_is_transposed;
-    bool b_is_transposed;
-    bool accumulate;
+    int32_t a_is_transposed;
+    int32_t b_is_transposed;
+    int32_t accumulate;
+    int64_t device;
 } kind_t;
+
+static_assert(sizeof(kind_t) == 7 * sizeof(int64_t) + 8 * sizeof(int32_t), "padding");
 
 /* What was chosen for a kind. */
 typedef struct choice {
@@ -157,25 +160,23 @@ static uint32_t alignment_of(const void *data)
 
 static kind_t kind_of(const gdncp_product_t *product, int device)
 {
-    kind_t kind;
-
-    memset(&kind, 0, sizeof kind);
-    kind.rows = product->rows;
-    kind.columns = product->columns;
-    kind.depth = product->depth;
-    kind.ld_a = product->a.ld;
-    kind.ld_b = product->b.ld;
-    kind.ld_out = product->out.ld;
-    kind.dtype = (int32_t)product->a.dtype;
-    kind.out_dtype = (int32_t)product->out.dtype;
-    kind.device = device;
-    kind.alignment_a = alignment_of(product->a.data);
-    kind.alignment_b = alignment_of(product->b.data);
-    kind.alignment_out = alignment_of(product->out.data);
-    kind.a_is_transposed = product->a_is_transposed;
-    kind.b_is_transposed = product->b_is_transposed;
-    kind.accumulate = product->accumulate;
-    return kind;
+    return (kind_t){
+        .rows = product->rows,
+        .columns = product->columns,
+        .depth = product->depth,
+        .ld_a = product->a.ld,
+        .ld_b = product->b.ld,
+        .ld_out = product->out.ld,
+        .dtype = (int32_t)product->a.dtype,
+        .out_dtype = (int32_t)product->out.dtype,
+        .alignment_a = alignment_of(product->a.data),
+        .alignment_b = alignment_of(product->b.data),
+        .alignment_out = alignment_of(product->out.data),
+        .a_is_transposed = product->a_is_transposed,
+        .b_is_transposed = product->b_is_transposed,
+        .accumulate = product->accumulate,
+        .device = device,
+    };
 }
 
 /* FNV-1a. */
