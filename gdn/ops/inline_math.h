@@ -6,12 +6,13 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Put before a static function whose loops are worth a second copy for processors with AVX2 and
- * FMA. (One that is not static is exported by its resolver, hidden or not.) Sanitizers cannot
- * instrument the resolver that picks a copy. */
+/* Put before a static function whose loops are worth copies for processors with AVX2 and FMA, and
+ * with AVX-512. (One that is not static is exported by its resolver, hidden or not.) Sanitizers
+ * cannot instrument the resolver that picks a copy. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) &&   \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define GDNCP_VECTOR_CLONES __attribute__((target_clones("default", "arch=x86-64-v3")))
+#define GDNCP_VECTOR_CLONES                                                                        \
+    __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define GDNCP_VECTOR_CLONES
 #endif
@@ -70,6 +71,52 @@ GDNCP_ALWAYS_INLINE float gdncp_exp_f32(float x)
     p = p * r + 1.0f;
     return p * gdncp_f32_of_bits(
                    (int32_t)(((uint32_t)gdncp_bits_of_f32(shifted) << 23) + (127u << 23)));
+}
+
+/* x in [-104, 104], beyond which e^x is 0 or infinite; NaN stays NaN. On integers, as a
+ * comparison of floats keeps compilers from vectorising. */
+GDNCP_ALWAYS_INLINE float gdncp_exp_wide_argument_f32(float x)
+{
+    const int32_t limit = 0x42d00000; /* 104 */
+    const int32_t infinity = 0x7f800000;
+    const int32_t magnitude = gdncp_bits_of_f32(x) & INT32_MAX;
+    const int32_t sign = gdncp_bits_of_f32(x) ^ magnitude;
+    const int32_t limited = magnitude > limit ? limit : magnitude;
+
+    return gdncp_f32_of_bits(sign | (magnitude > infinity ? magnitude : limited));
+}
+
+/* 2^exponent for -126 <= exponent <= 127. */
+GDNCP_ALWAYS_INLINE float gdncp_power_of_two_f32(int32_t exponent)
+{
+    return gdncp_f32_of_bits((int32_t)(((uint32_t)exponent + 127u) << 23));
+}
+
+/*
+ * e^x to 2 ulp for any x; below the smallest float32: 0. e^x = 2^n e^r with |r| <= ln(2)/2. Adding
+ * and taking away 1.5 * 2^23 rounds x log2(e) to the integer n and leaves n in the low bits of the
+ * sum. 2^n is applied in two halves, as it may lie outside the normal range itself.
+ */
+GDNCP_ALWAYS_INLINE float gdncp_exp_wide_f32(float x)
+{
+    const float round_to_integer = 0x1.8p23f;
+    const float limited = gdncp_exp_wide_argument_f32(x);
+    const float shifted = limited * 0x1.715476p0f + round_to_integer;
+    const float n = shifted - round_to_integer;
+    /* ln(2) in two parts; n times the first is exact. */
+    const float r = (limited - n * 0.693359375f) + n * 2.12194440e-4f;
+    const int32_t exponent = (int32_t)((uint32_t)gdncp_bits_of_f32(shifted) -
+                                       (uint32_t)gdncp_bits_of_f32(round_to_integer));
+    const int32_t half = exponent >> 1;
+    float sum = 1.0f / 5040.0f;
+
+    sum = sum * r + 1.0f / 720.0f;
+    sum = sum * r + 1.0f / 120.0f;
+    sum = sum * r + 1.0f / 24.0f;
+    sum = sum * r + 1.0f / 6.0f;
+    sum = sum * r + 0.5f;
+    sum = (sum * r) * r + r;
+    return ((1.0f + sum) * gdncp_power_of_two_f32(half)) * gdncp_power_of_two_f32(exponent - half);
 }
 
 GDNCP_ALWAYS_INLINE float gdncp_sigmoid_f32(float x)

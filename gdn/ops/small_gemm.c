@@ -2,11 +2,19 @@
 #include "small_gemm.h"
 
 #include <limits.h>
+#include <string.h>
 
 #include <libxsmm.h>
 
-/* Side of the square blocks a transpose goes by: a block of each side stays in the first cache. */
-#define TRANSPOSE_BLOCK 16
+#include "inline_math.h"
+
+/* Rows of a triangle that are multiplied at once. */
+#define TRIANGLE_STEP 32
+
+static int64_t smaller(int64_t x, int64_t y)
+{
+    return x < y ? x : y;
+}
 
 static void clear(int64_t m, int64_t n, float *c, int64_t ldc)
 {
@@ -88,25 +96,90 @@ void gdncp_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
     multiply(true, m, n, k, a, lda, b, ldb, accumulate, c, ldc);
 }
 
-static int64_t smaller(int64_t x, int64_t y)
+void gdncp_gemm_lower(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
+                      int64_t ldb, bool accumulate, float *c, int64_t ldc)
 {
-    return x < y ? x : y;
+    for (int64_t i = 0; i < m; i += TRIANGLE_STEP) {
+        const int64_t end = smaller(i + TRIANGLE_STEP, m);
+
+        multiply(false, end - i, n, end, a + i * lda, lda, b, ldb, accumulate, c + i * ldc, ldc);
+    }
+}
+
+void gdncp_gemm_lower_tn(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
+                         int64_t ldb, bool accumulate, float *c, int64_t ldc)
+{
+    for (int64_t i = 0; i < m; i += TRIANGLE_STEP) {
+        const int64_t end = smaller(i + TRIANGLE_STEP, m);
+
+        multiply(true, end - i, n, m - i, a + i * lda + i, lda, b + i * ldb, ldb, accumulate,
+                 c + i * ldc, ldc);
+    }
+}
+
+void gdncp_gemm_pairs(int64_t m, int64_t k, const float *a, int64_t lda, const float *b,
+                      int64_t ldb, float *c, int64_t ldc)
+{
+    for (int64_t i = 0; i < m; i += TRIANGLE_STEP) {
+        const int64_t end = smaller(i + TRIANGLE_STEP, m);
+
+        multiply(false, end - i, end, k, a + i * lda, lda, b, ldb, false, c + i * ldc, ldc);
+    }
+}
+
+/* Eight floats of a row. */
+typedef float octet_t __attribute__((vector_size(32)));
+
+/* dst[j][i] = src[i][j] for an 8 by 8 block: neighbours are interleaved by ones, twos and fours. */
+GDNCP_ALWAYS_INLINE void transpose_octets(const float *src, int64_t src_ld, float *dst,
+                                          int64_t dst_ld)
+{
+    octet_t a[8];
+    octet_t b[8];
+
+    for (int i = 0; i < 8; i++) {
+        memcpy(&a[i], src + i * src_ld, sizeof a[i]);
+    }
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+        b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        for (int j = i; j < i + 2; j++) {
+            a[j] = __builtin_shufflevector(b[j], b[j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            a[j + 2] = __builtin_shufflevector(b[j], b[j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    }
+    for (int j = 0; j < 4; j++) {
+        b[j] = __builtin_shufflevector(a[j], a[j + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        b[j + 4] = __builtin_shufflevector(a[j], a[j + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+    for (int i = 0; i < 8; i++) {
+        memcpy(dst + i * dst_ld, &b[i], sizeof b[i]);
+    }
+}
+
+GDNCP_VECTOR_CLONES
+static void transpose(int64_t rows, int64_t columns, const float *src, int64_t src_ld, float *dst,
+                      int64_t dst_ld)
+{
+    const int64_t whole_rows = rows & ~(int64_t)7;
+    const int64_t whole_columns = columns & ~(int64_t)7;
+
+    for (int64_t j = 0; j < whole_columns; j += 8) {
+        for (int64_t i = 0; i < whole_rows; i += 8) {
+            transpose_octets(src + i * src_ld + j, src_ld, dst + j * dst_ld + i, dst_ld);
+        }
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = i < whole_rows ? whole_columns : 0; j < columns; j++) {
+            dst[j * dst_ld + i] = src[i * src_ld + j];
+        }
+    }
 }
 
 void gdncp_transpose(int64_t rows, int64_t columns, const float *src, int64_t src_ld, float *dst,
                      int64_t dst_ld)
 {
-    for (int64_t i = 0; i < rows; i += TRANSPOSE_BLOCK) {
-        const int64_t row_end = smaller(i + TRANSPOSE_BLOCK, rows);
-
-        for (int64_t j = 0; j < columns; j += TRANSPOSE_BLOCK) {
-            const int64_t column_end = smaller(j + TRANSPOSE_BLOCK, columns);
-
-            for (int64_t column = j; column < column_end; column++) {
-                for (int64_t row = i; row < row_end; row++) {
-                    dst[column * dst_ld + row] = src[row * src_ld + column];
-                }
-            }
-        }
-    }
+    transpose(rows, columns, src, src_ld, dst, dst_ld);
 }

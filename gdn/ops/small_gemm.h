@@ -18,6 +18,17 @@ void gdncp_gemm(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, co
 void gdncp_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
                    int64_t ldb, bool accumulate, float *c, int64_t ldc);
 
+/* C = A B or C += A B, and C = A' B or C += A' B, for a lower triangular A [m, m]: most of what is
+ * above its diagonal is not read, and must be zero where it is. B and C [m, n]. */
+void gdncp_gemm_lower(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
+                      int64_t ldb, bool accumulate, float *c, int64_t ldc);
+void gdncp_gemm_lower_tn(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
+                         int64_t ldb, bool accumulate, float *c, int64_t ldc);
+
+/* The lower triangle of C = A B: A [m, k], B [k, m], C [m, m], of which some above is set, too. */
+void gdncp_gemm_pairs(int64_t m, int64_t k, const float *a, int64_t lda, const float *b,
+                      int64_t ldb, float *c, int64_t ldc);
+
 /* dst [columns, rows] = the transpose of src [rows, columns]. */
 void gdncp_transpose(int64_t rows, int64_t columns, const float *src, int64_t src_ld, float *dst,
                      int64_t dst_ld);

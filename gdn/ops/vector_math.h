@@ -14,4 +14,10 @@ double gdncp_vector_dot(const float *x, const float *y, int64_t count);
 void gdncp_scale_rows(int64_t rows, int64_t width, const float *factors, const float *src,
                       float *dst, int64_t ld);
 
+/* x = factor x for rows of `width`, `ld` elements apart. */
+void gdncp_scale(int64_t rows, int64_t width, int64_t ld, float factor, float *x);
+
+/* dst += src. */
+void gdncp_add(int64_t count, const float *src, float *dst);
+
 #endif

@@ -7,6 +7,7 @@
 #include "error.h"
 #include "op_checks.h"
 #include "op_parallel.h"
+#include "small_gemm.h"
 
 /*
  * Chunks whose states and products are kept at once. A longer sequence is walked forward first
@@ -50,8 +51,7 @@ typedef struct backward_item {
 /* Floats of one chunk's record. */
 static int64_t record_size(const gdncp_rule_problem_t *problem)
 {
-    return problem->dk * problem->dv + 2 * GDNCP_CHUNK * problem->dv +
-           2 * GDNCP_CHUNK * GDNCP_CHUNK;
+    return problem->dk * problem->dv + 2 * GDNCP_CHUNK * problem->dv + GDNCP_CHUNK * GDNCP_CHUNK;
 }
 
 static gdncp_chunk_record_t record_at(const gdncp_rule_problem_t *problem,
@@ -61,10 +61,9 @@ static gdncp_chunk_record_t record_at(const gdncp_rule_problem_t *problem,
     gdncp_chunk_record_t record;
 
     record.t = scratch->records + slot * record_size(problem);
-    record.a = record.t + GDNCP_CHUNK * GDNCP_CHUNK;
-    record.y = record.a + GDNCP_CHUNK * GDNCP_CHUNK;
+    record.y = record.t + GDNCP_CHUNK * GDNCP_CHUNK;
     record.u = record.y + GDNCP_CHUNK * dv;
-    record.state = record.u + GDNCP_CHUNK * dv;
+    record.state_t = record.u + GDNCP_CHUNK * dv;
     return record;
 }
 
@@ -147,10 +146,10 @@ static void walk_forward(const backward_run_t *run, const backward_item_t *item,
         const gdncp_chunk_record_t record = record_at(problem, scratch, keep ? slot : 0);
 
         gdncp_chunk_gates_load(problem, &span, head, &scratch->gates);
-        gdncp_chunk_inverse(span.rows, &scratch->gates, keys.kk, record.a, record.t, scratch->work);
+        gdncp_chunk_inverse(span.rows, &scratch->gates, keys.kk, record.t, scratch->work);
         gdncp_load_head(&problem->rule->v, span.begin, span.count, head, span.rows, record.y);
         if (keep) {
-            memcpy(record.state, state, (size_t)(dk * dv) * sizeof(float));
+            gdncp_transpose(dk, dv, state, dv, record.state_t, dk);
         }
         gdncp_chunk_values(span.rows, dk, dv, dv, &scratch->gates, keys.k, record.t, state,
                            record.y, record.u, scratch->work);

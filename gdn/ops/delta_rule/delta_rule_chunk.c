@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "inline_math.h"
 #include "small_gemm.h"
 #include "vector_math.h"
 
@@ -60,11 +61,11 @@ void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chun
     gdncp_load_head(&problem->rule->k, span->begin, span->count, key_head, rows, keys->k);
     gdncp_normalise_rows(problem, rows, keys->k, keys->k_factors);
     gdncp_transpose(rows, dk, keys->k, dk, work, rows);
-    gdncp_gemm(rows, rows, dk, keys->k, dk, work, rows, false, keys->kk, rows);
+    gdncp_gemm_pairs(rows, dk, keys->k, dk, work, rows, keys->kk, rows);
     if (with_q) {
         gdncp_load_head(&problem->rule->q, span->begin, span->count, key_head, rows, keys->q);
         gdncp_normalise_rows(problem, rows, keys->q, keys->q_factors);
-        gdncp_gemm(rows, rows, dk, keys->q, dk, work, rows, false, keys->qk, rows);
+        gdncp_gemm_pairs(rows, dk, keys->q, dk, work, rows, keys->qk, rows);
     }
 }
 
@@ -80,10 +81,21 @@ gdncp_chunk_gates_t gdncp_chunk_gates_take(gdncp_arena_t *arena)
     return gates;
 }
 
-/*
- * Each decay is the exponential of one difference: e^G_i e^-G_j would overflow under strong decay.
- * The sums are in double, for a difference of two long sums keeps few of a float's digits.
- */
+/* decay[i, j] = e^(sums[i] - sums[j]) for i >= j. Each is the exponential of one difference:
+ * e^G_i e^-G_j would overflow under strong decay. */
+GDNCP_VECTOR_CLONES
+static void fill_decay(int64_t rows, const double *sums, float *decay)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        const double sum = sums[i];
+
+        for (int64_t j = 0; j <= i; j++) {
+            decay[i * rows + j] = gdncp_exp_wide_f32((float)(sum - sums[j]));
+        }
+    }
+}
+
+/* Sums are in double, for a difference of two long sums keeps few of a float's digits. */
 void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
                             int64_t value_head, const gdncp_chunk_gates_t *gates)
 {
@@ -102,14 +114,9 @@ void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chu
         gates->from_start[i] = (float)sum;
     }
     for (int64_t i = 0; i < rows; i++) {
-        float *const row = gates->decay + i * rows;
-
         gates->to_end[i] = (float)(sum - sums[i]);
-        for (int64_t j = 0; j <= i; j++) {
-            row[j] = (float)(sums[i] - sums[j]);
-        }
-        gdncp_vector_exp(row, i + 1);
     }
+    fill_decay(rows, sums, gates->decay);
     gates->total[0] = (float)sum;
     gdncp_vector_exp(gates->from_start, rows);
     gdncp_vector_exp(gates->to_end, rows);
@@ -117,38 +124,53 @@ void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chu
 }
 
 /* t = (I - n)^-1 for one [BLOCK, BLOCK] block n below the diagonal, in double. */
+GDNCP_VECTOR_CLONES
 static void invert_block(const float *n, float *t, int64_t ld)
 {
-    double inverse[BLOCK][BLOCK] = {{0.0}};
+    double inverse[BLOCK][BLOCK];
 
     for (int i = 0; i < BLOCK; i++) {
-        inverse[i][i] = 1.0;
+        double row[BLOCK] = {0.0};
+
+        row[i] = 1.0;
         for (int l = 0; l < i; l++) {
-            for (int j = 0; j <= l; j++) {
-                inverse[i][j] += (double)n[i * ld + l] * inverse[l][j];
+            const double factor = (double)n[i * ld + l];
+
+            for (int j = 0; j < BLOCK; j++) {
+                row[j] += factor * inverse[l][j];
             }
         }
+        memcpy(inverse[i], row, sizeof row);
         for (int j = 0; j < BLOCK; j++) {
-            t[i * ld + j] = (float)inverse[i][j];
+            t[i * ld + j] = (float)row[j];
+        }
+    }
+}
+
+/* n = -diag(beta) (D o KK') strictly below the diagonal. */
+GDNCP_VECTOR_CLONES
+static void couple_pairs(int64_t rows, const float *decay, const float *beta, const float *kk,
+                         float *n)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        const float factor = -beta[i];
+
+        for (int64_t j = 0; j < i; j++) {
+            n[i * rows + j] = factor * (decay[i * rows + j] * kk[i * rows + j]);
         }
     }
 }
 
 /*
- * Forward substitution by rows of blocks. With n = -diag(beta) a, the row of blocks I of
- * (I - n)^-1 is T_II (n_I T) left of the diagonal.
+ * Forward substitution by rows of blocks. The row of blocks I of (I - n)^-1 is T_II (n_I T) left
+ * of the diagonal.
  */
-void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const float *kk, float *a,
-                         float *t, float *work)
+void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const float *kk, float *t,
+                         float *work)
 {
     float left[BLOCK * GDNCP_CHUNK];
 
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < i; j++) {
-            a[i * rows + j] = gates->decay[i * rows + j] * kk[i * rows + j];
-            work[i * rows + j] = -gates->beta[i] * a[i * rows + j];
-        }
-    }
+    couple_pairs(rows, gates->decay, gates->beta, kk, work);
     for (int64_t i = 0; i < rows; i += BLOCK) {
         invert_block(work + i * rows + i, t + i * rows + i, rows);
         for (int64_t row = i; row < i + BLOCK; row++) {
@@ -159,46 +181,56 @@ void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const f
     }
 }
 
+/* y -= diag(from_start) x, then x = diag(beta) y; x [rows, width] packed. */
+GDNCP_VECTOR_CLONES
+static void subtract_rows(int64_t rows, int64_t width, int64_t ld, const float *from_start,
+                          const float *beta, float *y, float *x)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < width; j++) {
+            const float value = y[i * ld + j] - from_start[i] * x[i * width + j];
+
+            y[i * ld + j] = value;
+            x[i * width + j] = beta[i] * value;
+        }
+    }
+}
+
 void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
                         const gdncp_chunk_gates_t *gates, const float *k, const float *t,
                         const float *state, float *y, float *u, float *work)
 {
     gdncp_gemm(rows, width, dk, k, dk, state, ld, false, work, width);
-    for (int64_t i = 0; i < rows; i++) {
-        float *const row = work + i * width;
-
-        for (int64_t j = 0; j < width; j++) {
-            y[i * ld + j] -= gates->from_start[i] * row[j];
-            row[j] = gates->beta[i] * y[i * ld + j];
-        }
-    }
-    gdncp_gemm(rows, width, rows, t, rows, work, width, false, u, ld);
+    subtract_rows(rows, width, ld, gates->from_start, gates->beta, y, work);
+    gdncp_gemm_lower(rows, width, t, rows, work, width, false, u, ld);
 }
 
 void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
                          const gdncp_chunk_gates_t *gates, const float *k, const float *u,
                          float *state, float *work)
 {
-    const float total = gates->total[0];
-
     gdncp_scale_rows(rows, dk, gates->to_end, k, work, dk);
-    for (int64_t i = 0; i < dk; i++) {
-        for (int64_t j = 0; j < width; j++) {
-            state[i * ld + j] *= total;
+    gdncp_scale(dk, width, ld, gates->total[0], state);
+    gdncp_gemm_tn(dk, width, rows, work, dk, u, ld, true, state, ld);
+}
+
+GDNCP_VECTOR_CLONES
+static void fill_attention(int64_t rows, float scale, const float *decay, const float *qk, float *p)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j <= i; j++) {
+            p[i * rows + j] = scale * decay[i * rows + j] * qk[i * rows + j];
+        }
+        for (int64_t j = i + 1; j < rows; j++) {
+            p[i * rows + j] = 0.0f;
         }
     }
-    gdncp_gemm_tn(dk, width, rows, work, dk, u, ld, true, state, ld);
 }
 
 void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t *gates,
                            const float *qk, float *p)
 {
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j <= i; j++) {
-            p[i * rows + j] = scale * gates->decay[i * rows + j] * qk[i * rows + j];
-        }
-        memset(p + i * rows + i + 1, 0, (size_t)(rows - i - 1) * sizeof(float));
-    }
+    fill_attention(rows, scale, gates->decay, qk, p);
 }
 
 void gdncp_chunk_decay_rows(int64_t rows, int64_t dk, float factor, bool with_beta,

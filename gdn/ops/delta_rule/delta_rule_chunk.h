@@ -19,8 +19,8 @@ typedef struct gdncp_chunk_keys {
     float *q;         /* [rows, dk]; not used where the caller has none */
     float *k_factors; /* [rows] of the normalisation */
     float *q_factors;
-    float *kk; /* [rows, rows] k_i . k_j */
-    float *qk; /* [rows, rows] q_i . k_j */
+    float *kk; /* [rows, rows] k_i . k_j for i >= j */
+    float *qk; /* [rows, rows] q_i . k_j for i >= j */
 } gdncp_chunk_keys_t;
 
 /* Room for num_chunks of them laid end to end; gdncp_chunk_keys_at() gives one. */
@@ -57,13 +57,9 @@ gdncp_chunk_gates_t gdncp_chunk_gates_take(gdncp_arena_t *arena);
 void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
                             int64_t value_head, const gdncp_chunk_gates_t *gates);
 
-/*
- * a = D o KK' strictly below the diagonal (without beta), not set elsewhere;
- * t = (I + diag(beta) a)^-1.
- * work: [rows, rows].
- */
-void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const float *kk, float *a,
-                         float *t, float *work);
+/* t = (I + diag(beta) A)^-1 with A = D o KK' strictly below the diagonal. work: [rows, rows]. */
+void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const float *kk, float *t,
+                         float *work);
 
 /*
  * With y = v [rows, width] on entry and the state [dk, width] at the chunk's start:

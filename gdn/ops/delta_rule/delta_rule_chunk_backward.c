@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "inline_math.h"
 #include "small_gemm.h"
 #include "vector_math.h"
 
@@ -37,10 +38,10 @@ void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
 
     gdncp_chunk_attention(rows, problem->scale, gates, keys->qk, scratch->attention);
     gdncp_scale_rows(rows, dk, gates->to_end, keys->k, scratch->k_to_end, dk);
-    gdncp_gemm_tn(rows, dv, rows, scratch->attention, rows, scratch->grads, dv, false,
-                  scratch->grad_u, dv);
+    gdncp_gemm_lower_tn(rows, dv, scratch->attention, rows, scratch->grads, dv, false,
+                        scratch->grad_u, dv);
     gdncp_gemm(rows, dv, dk, scratch->k_to_end, dk, grad_state, dv, true, scratch->grad_u, dv);
-    gdncp_gemm_tn(rows, dv, rows, t, rows, scratch->grad_u, dv, false, grad_r, dv);
+    gdncp_gemm_lower_tn(rows, dv, t, rows, scratch->grad_u, dv, false, grad_r, dv);
     gdncp_chunk_decay_rows(rows, dk, problem->scale, false, gates, keys->q, scratch->factors);
     gdncp_chunk_decay_rows(rows, dk, -1.0f, true, gates, keys->k, scratch->factors + rows * dk);
 }
@@ -51,12 +52,25 @@ void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
 {
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
-    const float total = gates->total[0];
 
-    for (int64_t i = 0; i < dk * dv; i++) {
-        grad_state[i] *= total;
-    }
+    gdncp_scale(dk, dv, dv, gates->total[0], grad_state);
     gdncp_gemm_tn(dk, dv, 2 * rows, scratch->factors, dk, scratch->grads, dv, true, grad_state, dv);
+}
+
+/* Of one row of pairs, j < count: gradients of QK' and KK', what A's gradient is to be multiplied
+ * with by KK', and what D receives, times D. */
+GDNCP_VECTOR_CLONES
+static void grad_pair_row(int64_t count, float scale, float beta, const float *decay,
+                          const float *qk, const float *kk, const float *grad_p,
+                          const float *grad_a, float *grad_qk, float *grad_kk, float *decayed,
+                          double *received)
+{
+    for (int64_t j = 0; j < count; j++) {
+        decayed[j] = decay[j] * grad_a[j];
+        grad_qk[j] = scale * decay[j] * grad_p[j];
+        grad_kk[j] = -beta * decayed[j];
+        received[j] = (double)grad_qk[j] * (double)qk[j] + (double)grad_kk[j] * (double)kk[j];
+    }
 }
 
 /*
@@ -66,39 +80,42 @@ void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
  * difference of two running sums it would cancel.
  */
 static void grad_pairs(int64_t rows, float scale, const gdncp_chunk_keys_t *keys,
-                       const gdncp_chunk_gates_t *gates, const float *a,
+                       const gdncp_chunk_gates_t *gates,
                        const gdncp_chunk_backward_scratch_t *scratch, double *grad_beta,
                        double *above)
 {
     for (int64_t i = 0; i < rows; i++) {
-        const float beta = gates->beta[i];
-        const float *const decay = gates->decay + i * rows;
         const float *const grad_p = scratch->pairs + i * rows;
         const float *const grad_a = scratch->pairs + (rows + i) * rows; /* negated */
-        const float *const qk = keys->qk + i * rows;
         const float *const kk = keys->kk + i * rows;
         float *const grad_qk = scratch->grad_qk + i * rows;
         float *const grad_kk = scratch->grad_kk + i * rows;
+        float decayed[GDNCP_CHUNK];
+        double received[GDNCP_CHUNK];
         double row_sum = 0.0;
 
-        for (int64_t j = 0; j < i; j++) {
-            grad_qk[j] = scale * decay[j] * grad_p[j];
-            grad_kk[j] = -beta * decay[j] * grad_a[j];
-        }
+        grad_pair_row(i, scale, gates->beta[i], gates->decay + i * rows, keys->qk + i * rows, kk,
+                      grad_p, grad_a, grad_qk, grad_kk, decayed, received);
         grad_qk[i] = scale * grad_p[i];
-        grad_kk[i] = 0.0f;
         memset(grad_qk + i + 1, 0, (size_t)(rows - i - 1) * sizeof(float));
-        grad_beta[i] -= gdncp_vector_dot(grad_a, a + i * rows, i);
+        memset(grad_kk + i, 0, (size_t)(rows - i) * sizeof(float));
+        grad_beta[i] -= gdncp_vector_dot(decayed, kk, i);
         for (int64_t j = 0; j < i; j++) {
             above[j] += row_sum;
-            row_sum += (double)grad_qk[j] * qk[j] + (double)grad_kk[j] * kk[j];
+            row_sum += received[j];
         }
         above[i] += row_sum;
     }
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < i; j++) {
-            scratch->grad_kk[j * rows + i] = scratch->grad_kk[i * rows + j];
-        }
+    /* The strict lower triangle and its transpose. */
+    gdncp_transpose(rows, rows, scratch->grad_kk, rows, scratch->pairs, rows);
+    gdncp_add(rows * rows, scratch->pairs, scratch->grad_kk);
+}
+
+GDNCP_VECTOR_CLONES
+static void add_scaled_row(int64_t width, float factor, const float *src, float *dst)
+{
+    for (int64_t j = 0; j < width; j++) {
+        dst[j] += factor * src[j];
     }
 }
 
@@ -110,9 +127,7 @@ static void add_scaled_rows(int64_t rows, int64_t width, const float *factors, f
     for (int64_t i = 0; i < rows; i++) {
         const float row_factor = factor * factors[i];
 
-        for (int64_t j = 0; j < width; j++) {
-            dst[i * width + j] += row_factor * src[i * width + j];
-        }
+        add_scaled_row(width, row_factor, src + i * width, dst + i * width);
         dots[i] = (double)row_factor * gdncp_vector_dot(src + i * width, x + i * width, width);
     }
 }
@@ -159,15 +174,14 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
     gdncp_scale_rows(rows, dv, gates->beta, grad_r, grads->v, dv);
 
     gdncp_transpose(rows, dv, record->u, dv, scratch->u_t, rows);
-    gdncp_gemm(2 * rows, rows, dv, scratch->grads, dv, scratch->u_t, rows, false, scratch->pairs,
-               rows);
-    grad_pairs(rows, problem->scale, keys, gates, record->a, scratch, grads->beta, above);
-    gdncp_gemm(rows, dk, rows, scratch->grad_qk, rows, keys->k, dk, true, grads->q, dk);
-    gdncp_gemm_tn(rows, dk, rows, scratch->grad_qk, rows, keys->q, dk, true, grads->k, dk);
+    gdncp_gemm_pairs(rows, dv, scratch->grads, dv, scratch->u_t, rows, scratch->pairs, rows);
+    gdncp_gemm_pairs(rows, dv, grad_r, dv, scratch->u_t, rows, scratch->pairs + rows * rows, rows);
+    grad_pairs(rows, problem->scale, keys, gates, scratch, grads->beta, above);
+    gdncp_gemm_lower(rows, dk, scratch->grad_qk, rows, keys->k, dk, true, grads->q, dk);
+    gdncp_gemm_lower_tn(rows, dk, scratch->grad_qk, rows, keys->q, dk, true, grads->k, dk);
     gdncp_gemm(rows, dk, rows, scratch->grad_kk, rows, keys->k, dk, true, grads->k, dk);
 
-    gdncp_transpose(dk, dv, record->state, dv, scratch->state_t, dk);
-    gdncp_gemm(2 * rows, dk, dv, scratch->grads, dv, scratch->state_t, dk, false,
+    gdncp_gemm(2 * rows, dk, dv, scratch->grads, dv, record->state_t, dk, false,
                scratch->state_rows, dk);
     add_scaled_rows(rows, dk, gates->from_start, problem->scale, scratch->state_rows, keys->q,
                     grads->q, from_start);
@@ -182,5 +196,6 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
     add_scaled_rows(rows, dk, gates->to_end, 1.0f, scratch->state_rows, keys->k, grads->k, to_end);
 
     grad_gates(rows, above, from_start, to_end,
-               gates->total[0] * gdncp_vector_dot(grad_state, record->state, dk * dv), grads->g);
+               gates->total[0] * gdncp_vector_dot(scratch->state_t, record->state_t, dk * dv),
+               grads->g);
 }

@@ -12,8 +12,8 @@ typedef struct gdncp_chunk_backward_scratch {
     float *grad_u;     /* [rows, dv] */
     float *attention;  /* [rows, rows] */
     float *u_t;        /* [dv, rows] */
-    float *pairs;      /* [2 rows, rows] dO U' over dR U' */
-    float *state_t;    /* [dv, dk] */
+    float *pairs;      /* [2 rows, rows] dO U' over dR U', for i >= j */
+    float *state_t;    /* [dv, dk] dS' */
     float *state_rows; /* [2 rows, dk] dO S0' over dR S0'; then U dS' */
     float *grad_qk;    /* [rows, rows] */
     float *grad_kk;    /* [rows, rows] of KK', symmetric */
@@ -24,11 +24,10 @@ gdncp_chunk_backward_scratch_t gdncp_chunk_backward_scratch_take(gdncp_arena_t *
 
 /* What the forward walk leaves of a chunk. */
 typedef struct gdncp_chunk_record {
-    float *state; /* [dk, dv] at the chunk's start */
-    float *y;     /* [rows, dv] */
-    float *u;     /* [rows, dv] */
-    float *a;     /* [rows, rows] */
-    float *t;     /* [rows, rows] */
+    float *state_t; /* [dv, dk] at the chunk's start */
+    float *y;       /* [rows, dv] */
+    float *u;       /* [rows, dv] */
+    float *t;       /* [rows, rows] */
 } gdncp_chunk_record_t;
 
 /*

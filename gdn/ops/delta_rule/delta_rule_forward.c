@@ -13,7 +13,6 @@ typedef struct forward_scratch {
     float *values; /* [rows, dv] v, then y */
     float *u;      /* [rows, dv] */
     float *o;      /* [rows, dv] */
-    float *a;      /* [rows, rows] */
     float *t;      /* [rows, rows] */
     float *work;   /* [rows, max(rows, dk, dv)] */
 } forward_scratch_t;
@@ -42,7 +41,6 @@ static forward_scratch_t take_scratch(const forward_run_t *run, gdncp_arena_t *a
     scratch.values = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
     scratch.u = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
     scratch.o = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
-    scratch.a = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     scratch.t = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     scratch.work =
         gdncp_arena_floats(arena, GDNCP_CHUNK * (widest > GDNCP_CHUNK ? widest : GDNCP_CHUNK));
@@ -62,7 +60,7 @@ static void write_output(const forward_run_t *run, const gdncp_chunk_span_t *spa
                            scratch->work);
     gdncp_gemm(rows, dv, dk, scratch->work, dk, state, dv, false, scratch->o, dv);
     gdncp_chunk_attention(rows, problem->scale, &scratch->gates, scratch->keys.qk, scratch->work);
-    gdncp_gemm(rows, dv, rows, scratch->work, rows, scratch->u, dv, true, scratch->o, dv);
+    gdncp_gemm_lower(rows, dv, scratch->work, rows, scratch->u, dv, true, scratch->o, dv);
     gdncp_store_head(scratch->o, span->begin, span->count, head, run->o);
 }
 
@@ -75,8 +73,7 @@ static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *spa
     const int64_t dv = problem->dv;
 
     gdncp_chunk_gates_load(problem, span, head, &scratch->gates);
-    gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->a, scratch->t,
-                        scratch->work);
+    gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->t, scratch->work);
     gdncp_load_head(&problem->rule->v, span->begin, span->count, head, rows, scratch->values);
     gdncp_chunk_values(rows, dk, dv, dv, &scratch->gates, scratch->keys.k, scratch->t, state,
                        scratch->values, scratch->u, scratch->work);

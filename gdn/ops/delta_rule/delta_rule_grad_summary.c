@@ -10,7 +10,6 @@ typedef struct grad_summary_scratch {
     gdncp_chunk_gates_t gates;
     gdncp_chunk_backward_scratch_t chunk;
     float *grad_state; /* [dk, dv] */
-    float *a;          /* [rows, rows] */
     float *t;          /* [rows, rows] */
     float *work;       /* [rows, max(rows, dk)] */
 } grad_summary_scratch_t;
@@ -35,7 +34,6 @@ static grad_summary_scratch_t take_scratch(const gdncp_rule_problem_t *problem,
     scratch.gates = gdncp_chunk_gates_take(arena);
     scratch.chunk = gdncp_chunk_backward_scratch_take(arena, dk, dv);
     scratch.grad_state = gdncp_arena_floats(arena, dk * dv);
-    scratch.a = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     scratch.t = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     scratch.work = gdncp_arena_floats(arena, GDNCP_CHUNK * (dk > GDNCP_CHUNK ? dk : GDNCP_CHUNK));
     return scratch;
@@ -60,8 +58,7 @@ static void grad_summary_item(void *context, int64_t item, int thread)
 
         gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, scratch.work);
         gdncp_chunk_gates_load(problem, &span, head, &scratch.gates);
-        gdncp_chunk_inverse(span.rows, &scratch.gates, scratch.keys.kk, scratch.a, scratch.t,
-                            scratch.work);
+        gdncp_chunk_inverse(span.rows, &scratch.gates, scratch.keys.kk, scratch.t, scratch.work);
         gdncp_load_head(run->grad_o, span.begin, span.count, head, span.rows, scratch.chunk.grads);
         gdncp_chunk_grad_values(problem, span.rows, &scratch.keys, &scratch.gates, scratch.t,
                                 scratch.grad_state, &scratch.chunk);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "inline_math.h"
 #include "op_checks.h"
 #include "vector_math.h"
 
@@ -219,6 +220,17 @@ int64_t gdncp_padded_rows(int64_t count)
     return (count + GDNCP_ROW_GRAIN - 1) / GDNCP_ROW_GRAIN * GDNCP_ROW_GRAIN;
 }
 
+/* Rows of a head lie a token apart, often a page, where the processor does not look ahead. */
+#define ROWS_AHEAD 4
+#define CACHE_LINE 64
+
+static void prefetch_row(const char *row, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += CACHE_LINE) {
+        __builtin_prefetch(row + i);
+    }
+}
+
 /* Its dtype was checked before any work began, so these conversions cannot fail. */
 static const char *row_of(const gdncp_tensor_t *tensor, int64_t token, int64_t head)
 {
@@ -231,8 +243,12 @@ void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count,
                      int64_t rows, float *dst)
 {
     const int64_t d = tensor->shape[2];
+    const size_t row_bytes = (size_t)d * gdncp_dtype_size(tensor->dtype);
 
     for (int64_t i = 0; i < count; i++) {
+        if (i + ROWS_AHEAD < count) {
+            prefetch_row(row_of(tensor, begin + i + ROWS_AHEAD, head), row_bytes);
+        }
         gdncp_convert_to_f32(tensor->dtype, row_of(tensor, begin + i, head), d, dst + i * d);
     }
     memset(dst + count * d, 0, (size_t)((rows - count) * d) * sizeof(float));
@@ -265,6 +281,15 @@ void gdncp_normalise_rows(const gdncp_rule_problem_t *problem, int64_t rows, flo
     gdncp_scale_rows(rows, dk, factors, x, x, dk);
 }
 
+/* grad <- factor (grad - along y) */
+GDNCP_VECTOR_CLONES
+static void project_row(int64_t dk, float factor, float along, const float *y, float *grad)
+{
+    for (int64_t j = 0; j < dk; j++) {
+        grad[j] = factor * (grad[j] - along * y[j]);
+    }
+}
+
 void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t rows,
                                    const float *y, const float *factors, float *grad)
 {
@@ -278,9 +303,7 @@ void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t 
         float *const grad_row = grad + i * dk;
         const float along = (float)gdncp_vector_dot(y_row, grad_row, dk);
 
-        for (int64_t j = 0; j < dk; j++) {
-            grad_row[j] = factors[i] * (grad_row[j] - along * y_row[j]);
-        }
+        project_row(dk, factors[i], along, y_row, grad_row);
     }
 }
 

@@ -20,7 +20,6 @@ typedef struct summary_scratch {
     float *v;       /* [rows, dv] */
     float *values;  /* [rows, dk + dv] */
     float *u;       /* [rows, dk + dv] */
-    float *a;       /* [rows, rows] */
     float *t;       /* [rows, rows] */
     float *work;    /* [rows, max(rows, dk + dv)] */
 } summary_scratch_t;
@@ -46,7 +45,6 @@ static summary_scratch_t take_scratch(const gdncp_rule_problem_t *problem, gdncp
     scratch.v = gdncp_arena_floats(arena, GDNCP_CHUNK * problem->dv);
     scratch.values = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
     scratch.u = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
-    scratch.a = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     scratch.t = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     scratch.work =
         gdncp_arena_floats(arena, GDNCP_CHUNK * (width > GDNCP_CHUNK ? width : GDNCP_CHUNK));
@@ -92,8 +90,7 @@ static void advance_columns(const gdncp_rule_problem_t *problem, const gdncp_chu
     const int64_t width = ld - first_column;
 
     gdncp_chunk_gates_load(problem, span, head, &scratch->gates);
-    gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->a, scratch->t,
-                        scratch->work);
+    gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->t, scratch->work);
     gdncp_load_head(&problem->rule->v, span->begin, span->count, head, rows, scratch->v);
     memset(scratch->values, 0, (size_t)(rows * ld) * sizeof(float));
     copy_rows(rows, problem->dv, scratch->v, problem->dv, scratch->values + dk, ld);
