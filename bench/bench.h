@@ -95,9 +95,10 @@ typedef struct bench_benchmark {
     const char *name;
     const char *group;
     bench_sweep_t sweep;
-    void (*setup)(bench_case_t *c);         /* sets op */
-    gdncp_status_t (*run)(bench_case_t *c); /* queues it in the case's stream */
-    void (*check)(bench_case_t *c);         /* runs it once, and compares every output */
+    void (*setup)(bench_case_t *c);             /* sets op */
+    gdncp_status_t (*run)(bench_case_t *c);     /* queues it in the case's stream */
+    gdncp_status_t (*forward)(bench_case_t *c); /* optional: a first part of run, timed apart too */
+    void (*check)(bench_case_t *c);             /* runs it once, and compares every output */
     double (*flop)(const bench_shape_t *shape);
 } bench_benchmark_t;
 

@@ -38,6 +38,11 @@ static double backward_flop(const bench_shape_t *s)
     return pair_products(s, 2.0) + per_value_head(s, 8.0, 3.0, 5.0);
 }
 
+static double training_flop(const bench_shape_t *s)
+{
+    return forward_flop(s) + backward_flop(s);
+}
+
 /* The state [M | U] has dk + dv columns: K S, K'U; T Y. */
 static double summary_flop(const bench_shape_t *s)
 {
@@ -87,12 +92,17 @@ static rule_op_t *make_rule(bench_case_t *c)
     return op;
 }
 
+static void make_outputs(bench_case_t *c)
+{
+    rule_op_t *const op = c->op;
+
+    op->o = bench_output(c, "o", bench_tolerance(c->dtype), c->dtype, 3, op->rule.v.shape);
+}
+
 static void setup_forward(bench_case_t *c)
 {
-    rule_op_t *const op = make_rule(c);
-
-    if (op != NULL) {
-        op->o = bench_output(c, "o", bench_tolerance(c->dtype), c->dtype, 3, op->rule.v.shape);
+    if (make_rule(c) != NULL) {
+        make_outputs(c);
     }
 }
 
@@ -136,17 +146,14 @@ static void check_forward(bench_case_t *c)
     bench_compare(c, (const double *[]){o});
 }
 
-static void setup_backward(bench_case_t *c)
+static void make_grads(bench_case_t *c)
 {
-    rule_op_t *const op = make_rule(c);
+    rule_op_t *const op = c->op;
     const double tolerance = bench_tolerance_gradient(c->dtype);
     const bool exact = c->dtype == GDNCP_F32;
     const double of_gates =
         exact ? GDNCP_TOLERANCE_F32_CANCELLING : GDNCP_TOLERANCE_BF16_GATE_GRADIENT;
 
-    if (op == NULL) {
-        return;
-    }
     const int64_t *const keys = op->rule.q.shape;
     const int64_t *const values = op->rule.v.shape;
 
@@ -156,6 +163,13 @@ static void setup_backward(bench_case_t *c)
     op->grads.v = bench_output(c, "grad_v", tolerance, c->dtype, 3, values);
     op->grads.g = bench_output(c, "grad_g", of_gates, GDNCP_F32, 2, values);
     op->grads.beta = bench_output(c, "grad_beta", of_gates, GDNCP_F32, 2, values);
+}
+
+static void setup_backward(bench_case_t *c)
+{
+    if (make_rule(c) != NULL) {
+        make_grads(c);
+    }
 }
 
 static gdncp_status_t run_backward(bench_case_t *c)
@@ -177,12 +191,45 @@ static void check_backward(bench_case_t *c)
         .g = bench_like(c, &op->rule.g),
         .beta = bench_like(c, &op->rule.beta),
     };
+    double *const o = bench_like(c, &op->rule.v);
+    const double *const all[] = {o, grads.q, grads.k, grads.v, grads.g, grads.beta};
 
     if (c->status == GDNCP_OK) {
         c->status = gdncp_delta_rule_reference_backward(&reference, grad_o, NULL, &grads);
     }
+    if (c->status == GDNCP_OK) {
+        c->status = gdncp_delta_rule_reference_forward(&reference, o, NULL);
+    }
     bench_run(c);
-    bench_compare(c, (const double *[]){grads.q, grads.k, grads.v, grads.g, grads.beta});
+    bench_compare(c, op->o.data != NULL ? all : all + 1);
+}
+
+/* A step of training: what the forward leaves for the backward is used, where the device has it. */
+static void setup_training(bench_case_t *c)
+{
+    rule_op_t *const op = make_rule(c);
+    const bench_shape_t *const s = &c->shape;
+    const int64_t saved[4] = {s->tokens / GDNCP_SAVED_STATE_TOKENS, s->value_heads, s->key_dim,
+                              s->value_dim};
+
+    if (op == NULL) {
+        return;
+    }
+    make_outputs(c);
+    make_grads(c);
+    if (c->device == GDNCP_DEVICE_CPU) {
+        const int64_t count = saved[0] * saved[1] * saved[2] * saved[3];
+        float *const states = bench_alloc(c, count > 0 ? count : 1, (int64_t)sizeof *states);
+
+        op->rule.saved_states = gdncp_tensor_contiguous(states, GDNCP_F32, 4, saved);
+    }
+}
+
+static gdncp_status_t run_training(bench_case_t *c)
+{
+    const gdncp_status_t status = run_forward(c);
+
+    return status == GDNCP_OK ? run_backward(c) : status;
 }
 
 static void setup_summary(bench_case_t *c)
@@ -321,6 +368,17 @@ static void check_merge(bench_case_t *c)
     bench_run(c);
     bench_compare(c, (const double *[]){states});
 }
+
+const bench_benchmark_t bench_rule_training = {
+    .name = "rule_training",
+    .group = "rule",
+    .sweep = BENCH_TOKENS,
+    .setup = setup_training,
+    .run = run_training,
+    .forward = run_forward,
+    .check = check_backward,
+    .flop = training_flop,
+};
 
 const bench_benchmark_t bench_rule_forward = {
     .name = "rule_forward",

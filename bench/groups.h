@@ -5,6 +5,7 @@
 #include "bench.h"
 
 /* bench_rule.c */
+extern const bench_benchmark_t bench_rule_training;
 extern const bench_benchmark_t bench_rule_forward;
 extern const bench_benchmark_t bench_rule_backward;
 extern const bench_benchmark_t bench_summary;

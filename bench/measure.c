@@ -48,10 +48,10 @@ bench_times_t bench_times_of(double *milliseconds, int count)
     };
 }
 
-static gdncp_status_t time_by_clock(bench_case_t *c, double *ms_p)
+static gdncp_status_t time_by_clock(bench_case_t *c, bench_run_t run, double *ms_p)
 {
     const double begin = now_ms();
-    gdncp_status_t status = c->benchmark->run(c);
+    gdncp_status_t status = run(c);
 
     if (status == GDNCP_OK) {
         status = gdncp_stream_synchronize(c->device, c->stream);
@@ -95,7 +95,8 @@ static void destroy_timer(event_timer_t *timer)
     }
 }
 
-static gdncp_status_t time_by_events(bench_case_t *c, const event_timer_t *timer, double *ms_p)
+static gdncp_status_t time_by_events(bench_case_t *c, bench_run_t run, const event_timer_t *timer,
+                                     double *ms_p)
 {
     float ms = 0.0f;
     gdncp_status_t status = gdncp_device_clear(c->device, timer->flush, FLUSH_BYTES, c->stream);
@@ -104,7 +105,7 @@ static gdncp_status_t time_by_events(bench_case_t *c, const event_timer_t *timer
         status = timer->backend->event_record(timer->begin, c->stream);
     }
     if (status == GDNCP_OK) {
-        status = c->benchmark->run(c);
+        status = run(c);
     }
     if (status == GDNCP_OK) {
         status = timer->backend->event_record(timer->end, c->stream);
@@ -119,7 +120,8 @@ static gdncp_status_t time_by_events(bench_case_t *c, const event_timer_t *timer
     return status;
 }
 
-void bench_time(bench_case_t *c, int warm_up, int iterations, bool emulated, bench_times_t *times)
+void bench_time(bench_case_t *c, bench_run_t run, int warm_up, int iterations, bool emulated,
+                bench_times_t *times)
 {
     const bool by_events = c->device != GDNCP_DEVICE_CPU && !emulated;
     double *const ms = bench_alloc(c, iterations, (int64_t)sizeof *ms);
@@ -131,7 +133,8 @@ void bench_time(bench_case_t *c, int warm_up, int iterations, bool emulated, ben
     for (int i = -warm_up; i < iterations && c->status == GDNCP_OK; i++) {
         double *const place = i < 0 ? &ms[0] : &ms[i];
 
-        c->status = by_events ? time_by_events(c, &timer, place) : time_by_clock(c, place);
+        c->status =
+            by_events ? time_by_events(c, run, &timer, place) : time_by_clock(c, run, place);
     }
     if (by_events) {
         destroy_timer(&timer);
@@ -212,7 +215,7 @@ static gdncp_status_t time_peak(const bench_benchmark_t *benchmark, int64_t size
     bench_case_t c;
 
     (void)bench_case_start(benchmark, &shape, dtype, device, &c);
-    bench_time(&c, PEAK_WARM_UP, PEAK_RUNS, false, &times);
+    bench_time(&c, c.benchmark->run, PEAK_WARM_UP, PEAK_RUNS, false, &times);
     bench_case_end(&c);
     *ms_p = times.min;
     return c.status;

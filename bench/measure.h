@@ -4,6 +4,9 @@
 
 #include "bench.h"
 
+/* A part of a benchmark, or all of it. */
+typedef gdncp_status_t (*bench_run_t)(bench_case_t *c);
+
 /* Milliseconds of single runs. */
 typedef struct bench_times {
     double min;
@@ -13,7 +16,8 @@ typedef struct bench_times {
 
 /* Warm up, then time so many runs, each by itself. On a GPU by events, after its caches were
  * emptied; elsewhere by the clock. Leaves an error in the case's status. */
-void bench_time(bench_case_t *c, int warm_up, int iterations, bool emulated, bench_times_t *times);
+void bench_time(bench_case_t *c, bench_run_t run, int warm_up, int iterations, bool emulated,
+                bench_times_t *times);
 
 /* Sorts what it is given. */
 bench_times_t bench_times_of(double *milliseconds, int count);

@@ -145,6 +145,10 @@ void bench_json_add(json_t *object, const bench_result_t *result)
     json_object_set_new(row, "min_ms", number(result->times.min));
     json_object_set_new(row, "p50", number(result->times.median));
     json_object_set_new(row, "p99", number(result->times.p99));
+    if (result->benchmark->forward != NULL) {
+        json_object_set_new(row, "median_forward_ms", number(result->forward.median));
+        json_object_set_new(row, "median_forward_backward_ms", number(result->times.median));
+    }
     json_object_set_new(row, "bytes", number(result->bytes));
     json_object_set_new(row, "flop", number(result->flop));
     json_object_set_new(row, "peak_gbs",

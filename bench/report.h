@@ -12,6 +12,7 @@ typedef struct bench_result {
     bench_shape_t shape;
     gdncp_dtype_t dtype;
     bench_times_t times;
+    bench_times_t forward; /* of the benchmark's forward, if it has one */
     double bytes;
     double flop;
     bench_peaks_t peaks; /* 0: not known */

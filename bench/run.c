@@ -21,7 +21,12 @@ static gdncp_status_t measure(const bench_options_t *options, bench_result_t *re
     bench_case_t c;
 
     (void)bench_case_start(result->benchmark, &result->shape, result->dtype, options->device, &c);
-    bench_time(&c, options->warm_up, options->iterations, options->emulated, &result->times);
+    if (result->benchmark->forward != NULL) {
+        bench_time(&c, result->benchmark->forward, options->warm_up, options->iterations,
+                   options->emulated, &result->forward);
+    }
+    bench_time(&c, result->benchmark->run, options->warm_up, options->iterations, options->emulated,
+               &result->times);
     /* What a small shape cannot show: whether all of a large output is written. */
     if (options->check) {
         result->wrong += bench_count_not_finite(&c);

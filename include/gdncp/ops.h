@@ -140,6 +140,9 @@ GDNCP_API gdncp_status_t gdncp_conv1d_backward(const gdncp_conv1d_t *conv,
 
 /* ------------------------------------------------------ gated delta rule */
 
+/** Tokens of a sequence from one saved state to the next. */
+#define GDNCP_SAVED_STATE_TOKENS 512
+
 /**
  * The gated delta rule, per value head with state S [dk, dv]:
  *
@@ -151,12 +154,20 @@ GDNCP_API gdncp_status_t gdncp_conv1d_backward(const gdncp_conv1d_t *conv,
  * On a CUDA device dk is 256 at most, else GDNCP_ERR_NOT_SUPPORTED; dv is free.
  */
 typedef struct gdncp_delta_rule {
-    gdncp_tensor_t q;               /**< [T, Hk, dk] */
-    gdncp_tensor_t k;               /**< [T, Hk, dk] */
-    gdncp_tensor_t v;               /**< [T, Hv, dv] */
-    gdncp_tensor_t g;               /**< [T, Hv] F32, contiguous, <= 0 as a rule */
-    gdncp_tensor_t beta;            /**< [T, Hv] F32, contiguous */
-    gdncp_tensor_t initial_state;   /**< [N, Hv, dk, dv] F32, contiguous; optional: zeros */
+    gdncp_tensor_t q;             /**< [T, Hk, dk] */
+    gdncp_tensor_t k;             /**< [T, Hk, dk] */
+    gdncp_tensor_t v;             /**< [T, Hv, dv] */
+    gdncp_tensor_t g;             /**< [T, Hv] F32, contiguous, <= 0 as a rule */
+    gdncp_tensor_t beta;          /**< [T, Hv] F32, contiguous */
+    gdncp_tensor_t initial_state; /**< [N, Hv, dk, dv] F32, contiguous; optional: zeros */
+    /**
+     * [T / GDNCP_SAVED_STATE_TOKENS, Hv, dk, dv] F32, contiguous, optional:
+     * gdncp_delta_rule_forward() writes states here that gdncp_delta_rule_backward() then reads
+     * instead of walking forward for them; 256 bytes a token and value head at 128 x 128, half of
+     * what its v takes in F32. Only what a sequence of more than GDNCP_SAVED_STATE_TOKENS tokens
+     * needs is written. Must be absent on a CUDA device, else GDNCP_ERR_NOT_SUPPORTED.
+     */
+    gdncp_tensor_t saved_states;
     const int64_t *cu_seqlens;      /**< [N + 1] */
     const int64_t *cu_seqlens_cuda; /**< [N + 1] in device memory; NULL on the CPU */
     int64_t num_sequences;
@@ -186,7 +197,9 @@ typedef struct gdncp_delta_rule_grads {
 } gdncp_delta_rule_grads_t;
 
 /**
- * Gradients, recomputing the states from initial_state.
+ * Gradients, recomputing the states from initial_state, and from saved_states where those are given
+ * as the forward of the same rule left them. Without them, sequences of more than 4096 tokens cost
+ * one more walk over their tokens, about a third of a forward, and the bits are the same.
  * @param grad_o            [T, Hv, dv]
  * @param grad_final_state  [N, Hv, dk, dv] F32, contiguous; optional: zeros
  */

@@ -10,9 +10,10 @@
 #include "small_gemm.h"
 
 /*
- * Chunks whose states and products are kept at once. A longer sequence is walked forward first
- * for the states at the borders of its blocks, then again block by block from the last: scratch
- * grows by one state a block, not by one a chunk.
+ * Chunks of a block, whose states and products are kept at once. From saved states blocks are
+ * short, so that all this stays in a core's cache. Without any, a sequence of more than one block
+ * is walked forward first for the states at the borders of its blocks, then again block by block
+ * from the last: scratch grows by one state a block, not by one a chunk.
  */
 #define BLOCK_CHUNKS 64
 
@@ -20,10 +21,11 @@ typedef struct backward_scratch {
     gdncp_chunk_keys_t keys;   /* of a block */
     gdncp_chunk_gates_t gates; /* of a chunk */
     gdncp_chunk_backward_scratch_t chunk;
-    float *grad_q;      /* [BLOCK_CHUNKS * rows, dk] summed over a group */
-    float *grad_k;      /* [BLOCK_CHUNKS * rows, dk] */
-    float *records;     /* [BLOCK_CHUNKS, record] */
-    float *borders;     /* [blocks, group, dk, dv] states at the start of each block */
+    float *grad_q;  /* [block_chunks * rows, dk] summed over a group */
+    float *grad_k;  /* [block_chunks * rows, dk] */
+    float *records; /* [block_chunks, record] */
+    float *borders; /* [blocks, group, dk, dv] states at the start of each block, if not saved */
+    float *state;   /* [dk, dv] */
     float *grad_states; /* [group, dk, dv] */
     float *grad_v;      /* [rows, dv] */
     float *work;        /* [rows, max(rows, dk, dv)] */
@@ -34,7 +36,8 @@ typedef struct backward_run {
     const gdncp_tensor_t *grad_o;
     const gdncp_tensor_t *grad_final_state; /* NULL: zeros */
     const gdncp_delta_rule_grads_t *grads;
-    int64_t block_chunks; /* BLOCK_CHUNKS, or fewer where no sequence has as many */
+    bool has_saved;
+    int64_t block_chunks; /* of a block; fewer than could be where no sequence has as many */
     gdncp_scratch_t scratch;
 } backward_run_t;
 
@@ -89,7 +92,8 @@ static backward_scratch_t take_scratch(const backward_run_t *run, gdncp_arena_t 
     scratch.grad_q = gdncp_arena_floats(arena, block_rows * dk);
     scratch.grad_k = gdncp_arena_floats(arena, block_rows * dk);
     scratch.records = gdncp_arena_floats(arena, run->block_chunks * record_size(problem));
-    scratch.borders = gdncp_arena_floats(arena, (num_blocks + 1) * group_states);
+    scratch.borders = gdncp_arena_floats(arena, run->has_saved ? 0 : num_blocks * group_states);
+    scratch.state = gdncp_arena_floats(arena, dk * dv);
     scratch.grad_states = gdncp_arena_floats(arena, group_states);
     scratch.grad_v = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
     scratch.work =
@@ -97,13 +101,31 @@ static backward_scratch_t take_scratch(const backward_run_t *run, gdncp_arena_t 
     return scratch;
 }
 
-static float *border_state(const backward_run_t *run, const backward_scratch_t *scratch,
-                           int64_t block, int64_t head_in_group)
+/* Where the state at the start of a block, > 0, of a head is kept. */
+static float *border_state(const backward_run_t *run, const backward_item_t *item,
+                           const backward_scratch_t *scratch, int64_t block, int64_t head)
+{
+    const gdncp_rule_problem_t *const problem = &run->problem;
+    const int64_t place = block * problem->group_size + head - item->heads.first;
+
+    return run->has_saved
+               ? gdncp_rule_saved_state(problem, item->sequence, block * run->block_chunks, head)
+               : scratch->borders + place * problem->dk * problem->dv;
+}
+
+/* The state at the start of a block, in scratch->state. */
+static void load_border(const backward_run_t *run, const backward_item_t *item,
+                        const backward_scratch_t *scratch, int64_t block, int64_t head)
 {
     const gdncp_rule_problem_t *const problem = &run->problem;
 
-    return scratch->borders +
-           (block * problem->group_size + head_in_group) * problem->dk * problem->dv;
+    if (block == 0) {
+        gdncp_load_state(problem, &problem->rule->initial_state, item->sequence, head,
+                         scratch->state);
+    } else {
+        memcpy(scratch->state, border_state(run, item, scratch, block, head),
+               (size_t)(problem->dk * problem->dv) * sizeof(float));
+    }
 }
 
 static int64_t chunks_of_block(const backward_run_t *run, const backward_item_t *item,
@@ -128,12 +150,13 @@ static void load_block_keys(const backward_run_t *run, const backward_item_t *it
     }
 }
 
-/* Walk one head forward through a block from the state at its start. Records are kept in the
- * chunks' own slots if keep, else each overwrites the one before. state: that at the end. */
+/* Walk one head forward through a block, from the state at its start to that at its end, in
+ * scratch->state. Records are kept in the chunks' own slots if keep, else each overwrites the one
+ * before. */
 static void walk_forward(const backward_run_t *run, const backward_item_t *item,
-                         const backward_scratch_t *scratch, int64_t block, int64_t head, bool keep,
-                         float *state)
+                         const backward_scratch_t *scratch, int64_t block, int64_t head, bool keep)
 {
+    float *const state = scratch->state;
     const gdncp_rule_problem_t *const problem = &run->problem;
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
@@ -165,19 +188,13 @@ static void fill_borders(const backward_run_t *run, const backward_item_t *item,
     const gdncp_rule_problem_t *const problem = &run->problem;
     const int64_t num_blocks = num_blocks_of(run, item->num_chunks);
 
-    for (int64_t head = item->heads.first; head < item->heads.end; head++) {
-        gdncp_load_state(problem, &problem->rule->initial_state, item->sequence, head,
-                         border_state(run, scratch, 0, head - item->heads.first));
-    }
     for (int64_t block = 0; block + 1 < num_blocks; block++) {
         load_block_keys(run, item, scratch, block, false);
         for (int64_t head = item->heads.first; head < item->heads.end; head++) {
-            const int64_t index = head - item->heads.first;
-            float *const next = border_state(run, scratch, block + 1, index);
-
-            memcpy(next, border_state(run, scratch, block, index),
+            load_border(run, item, scratch, block, head);
+            walk_forward(run, item, scratch, block, head, false);
+            memcpy(border_state(run, item, scratch, block + 1, head), scratch->state,
                    (size_t)(problem->dk * problem->dv) * sizeof(float));
-            walk_forward(run, item, scratch, block, head, false, next);
         }
     }
 }
@@ -260,7 +277,9 @@ static void backward_item(void *context, int64_t index, int thread)
     item.end = problem->rule->cu_seqlens[item.sequence + 1];
     item.num_chunks = gdncp_num_chunks(item.end - item.begin);
 
-    fill_borders(run, &item, &scratch);
+    if (!run->has_saved) {
+        fill_borders(run, &item, &scratch);
+    }
     for (int64_t head = item.heads.first; head < item.heads.end; head++) {
         gdncp_load_state(problem, run->grad_final_state, item.sequence, head,
                          scratch.grad_states + (head - item.heads.first) * size);
@@ -274,8 +293,8 @@ static void backward_item(void *context, int64_t index, int thread)
         for (int64_t head = item.heads.first; head < item.heads.end; head++) {
             const int64_t in_group = head - item.heads.first;
 
-            walk_forward(run, &item, &scratch, block, head, true,
-                         border_state(run, &scratch, block, in_group));
+            load_border(run, &item, &scratch, block, head);
+            walk_forward(run, &item, &scratch, block, head, true);
             walk_back(run, &item, &scratch, block, head, scratch.grad_states + in_group * size);
         }
         store_key_grads(run, &item, &scratch, block);
@@ -352,8 +371,11 @@ gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
     const int64_t most_chunks = gdncp_num_chunks(problem->longest);
     gdncp_arena_t measure = {.block = NULL};
 
-    run.block_chunks =
-        most_chunks < BLOCK_CHUNKS ? (most_chunks > 0 ? most_chunks : 1) : BLOCK_CHUNKS;
+    run.has_saved = !gdncp_op_is_absent(&rule->saved_states);
+    run.block_chunks = run.has_saved ? GDNCP_SAVED_STATE_CHUNKS : BLOCK_CHUNKS;
+    if (most_chunks < run.block_chunks) {
+        run.block_chunks = most_chunks > 0 ? most_chunks : 1;
+    }
     take_scratch(&run, &measure);
     return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
                                       backward_item, &run);

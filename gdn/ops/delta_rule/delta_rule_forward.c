@@ -1,6 +1,8 @@
 /* The gated delta rule over whole sequences, forward. */
 #include "gdncp/ops.h"
 
+#include <string.h>
+
 #include "delta_rule_chunk.h"
 #include "op_checks.h"
 #include "op_parallel.h"
@@ -82,6 +84,17 @@ static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *spa
                         scratch->work);
 }
 
+/* Keep the state at the start of a chunk, where it is one of those to be saved. */
+static void save_state(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t chunk,
+                       int64_t head, const float *state)
+{
+    if (chunk > 0 && chunk % GDNCP_SAVED_STATE_CHUNKS == 0 &&
+        !gdncp_op_is_absent(&problem->rule->saved_states)) {
+        memcpy(gdncp_rule_saved_state(problem, sequence, chunk, head), state,
+               (size_t)(problem->dk * problem->dv) * sizeof(float));
+    }
+}
+
 static void forward_item(void *context, int64_t item, int thread)
 {
     const forward_run_t *const run = context;
@@ -108,7 +121,10 @@ static void forward_item(void *context, int64_t item, int thread)
 
         gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, scratch.work);
         for (int64_t head = heads.first; head < heads.end; head++) {
-            advance_head(run, &span, head, &scratch, scratch.states + (head - heads.first) * size);
+            float *const state = scratch.states + (head - heads.first) * size;
+
+            save_state(problem, sequence, chunk, head, state);
+            advance_head(run, &span, head, &scratch, state);
         }
     }
     for (int64_t head = heads.first; head < heads.end; head++) {

@@ -107,6 +107,18 @@ static gdncp_status_t check_qkv(gdncp_rule_problem_t *problem, bool needs_q,
                                        GDNCP_OP_TOKEN_STRIDE, 3, value_shape);
 }
 
+static gdncp_status_t check_saved_states(const gdncp_rule_problem_t *problem)
+{
+    const gdncp_tensor_t *const saved = &problem->rule->saved_states;
+
+    if (!gdncp_op_is_absent(saved) && problem->device != GDNCP_DEVICE_CPU) {
+        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
+                          "saved_states: expected none on a CUDA device, got a tensor");
+    }
+    return gdncp_rule_check_states(problem, "saved_states", saved, true,
+                                   problem->num_tokens / GDNCP_SAVED_STATE_TOKENS, problem->dv);
+}
+
 gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool needs_q,
                                        bool needs_initial_state, const gdncp_workspace_t *workspace,
                                        gdncp_rule_problem_t *problem)
@@ -130,6 +142,9 @@ gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool need
     if (status == GDNCP_OK && needs_initial_state) {
         status = gdncp_rule_check_states(problem, "initial_state", &rule->initial_state, true,
                                          rule->num_sequences, problem->dv);
+    }
+    if (status == GDNCP_OK) {
+        status = check_saved_states(problem);
     }
     if (status != GDNCP_OK) {
         return status;
@@ -331,4 +346,13 @@ void gdncp_store_state(const gdncp_rule_problem_t *problem, const float *state, 
         memcpy((float *)states->data + state_offset(problem, sequence, head), state,
                (size_t)(problem->dk * problem->dv) * sizeof(float));
     }
+}
+
+float *gdncp_rule_saved_state(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t chunk,
+                              int64_t head)
+{
+    const int64_t place = problem->rule->cu_seqlens[sequence] / GDNCP_SAVED_STATE_TOKENS +
+                          chunk / GDNCP_SAVED_STATE_CHUNKS - 1;
+
+    return (float *)problem->rule->saved_states.data + state_offset(problem, place, head);
 }

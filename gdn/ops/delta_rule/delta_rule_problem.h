@@ -12,6 +12,9 @@
 /* Tokens of a chunk. */
 #define GDNCP_CHUNK 64
 
+/* Chunks from one saved state to the next. */
+#define GDNCP_SAVED_STATE_CHUNKS (GDNCP_SAVED_STATE_TOKENS / GDNCP_CHUNK)
+
 /*
  * A chunk's rows are padded to a multiple of this, so that few shapes of kernels are needed.
  * Padding rows have q = k = v = 0, g = 0 and beta = 0: tokens that change no state.
@@ -89,6 +92,12 @@ void gdncp_load_state(const gdncp_rule_problem_t *problem, const gdncp_tensor_t 
                       int64_t sequence, int64_t head, float *state);
 
 /* Back again; nothing if the tensor is absent. */
+/* The saved state at the start of a chunk whose number in the sequence is a multiple, > 0, of
+ * GDNCP_SAVED_STATE_CHUNKS. Sequences keep apart: each begins at the place of its first token, and
+ * has as many places as its length, less one, has whole steps. */
+float *gdncp_rule_saved_state(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t chunk,
+                              int64_t head);
+
 void gdncp_store_state(const gdncp_rule_problem_t *problem, const float *state, int64_t sequence,
                        int64_t head, const gdncp_tensor_t *states);
 
