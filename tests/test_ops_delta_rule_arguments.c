@@ -236,6 +236,51 @@ static void selections(void **state)
     end_call(&c);
 }
 
+/* What a forward may leave for a backward. Six tokens leave no state. */
+static void saved_states(void **state)
+{
+    const call_t both[] = {forward, backward};
+    const int64_t shape[] = {1, 4, 8, 4};
+    call_context_t c = start_call();
+
+    (void)state;
+    c.rule.saved_states = gdncp_tensor_contiguous(c.transition, GDNCP_F32, 4, shape);
+    for (int i = 0; i < 2; i++) {
+        if (test_device() != GDNCP_DEVICE_CPU) {
+            assert_argument_error(both[i](&c), GDNCP_ERR_NOT_SUPPORTED, "saved_states");
+            continue;
+        }
+        assert_argument_error(both[i](&c), GDNCP_ERR_INVALID_ARGUMENT, "saved_states");
+        c.rule.saved_states.shape[0] = 0;
+        c.rule.saved_states.dtype = GDNCP_BF16;
+        assert_argument_error(both[i](&c), GDNCP_ERR_INVALID_ARGUMENT, "saved_states");
+        c.rule.saved_states.dtype = GDNCP_F32;
+        assert_int_equal(both[i](&c), GDNCP_OK);
+        c.rule.saved_states.shape[0] = 1;
+    }
+    end_call(&c);
+}
+
+static void layouts_of_states(void **state)
+{
+    call_context_t c = start_call();
+
+    (void)state;
+    for (size_t i = 0; i < NUM_CALLS; i++) {
+        c.rule.state_layout = (gdncp_state_layout_t)2;
+        assert_argument_error(calls[i].call(&c), GDNCP_ERR_INVALID_ARGUMENT, "state_layout");
+        c.rule.state_layout = GDNCP_STATE_DV_DK;
+        if (calls[i].call == summary || calls[i].call == grad_summary ||
+            test_device() != GDNCP_DEVICE_CPU) {
+            assert_argument_error(calls[i].call(&c), GDNCP_ERR_NOT_SUPPORTED, "state_layout");
+        } else {
+            /* States of the other layout's shape. */
+            assert_argument_error(calls[i].call(&c), GDNCP_ERR_INVALID_ARGUMENT, "initial_state");
+        }
+    }
+    end_call(&c);
+}
+
 static void null_arguments(void **state)
 {
     call_context_t c = start_call();
@@ -300,6 +345,8 @@ int main(void)
         cmocka_unit_test(states_and_outputs),
         cmocka_unit_test(sequences_and_numbers),
         cmocka_unit_test(selections),
+        cmocka_unit_test(saved_states),
+        cmocka_unit_test(layouts_of_states),
         cmocka_unit_test(null_arguments),
         cmocka_unit_test(summary_without_a_transition),
         cmocka_unit_test(nothing_is_written_on_an_error),

@@ -140,6 +140,12 @@ GDNCP_API gdncp_status_t gdncp_conv1d_backward(const gdncp_conv1d_t *conv,
 
 /* ------------------------------------------------------ gated delta rule */
 
+/** How the states of a delta rule lie in memory. */
+typedef enum gdncp_state_layout {
+    GDNCP_STATE_DK_DV = 0, /**< [.., dk, dv]: keys are rows */
+    GDNCP_STATE_DV_DK      /**< [.., dv, dk] */
+} gdncp_state_layout_t;
+
 /** Tokens of a sequence from one saved state to the next. */
 #define GDNCP_SAVED_STATE_TOKENS 512
 
@@ -168,6 +174,12 @@ typedef struct gdncp_delta_rule {
      * needs is written. Must be absent on a CUDA device, else GDNCP_ERR_NOT_SUPPORTED.
      */
     gdncp_tensor_t saved_states;
+    /**
+     * Of initial and final states and their gradients in gdncp_delta_rule_forward() and
+     * gdncp_delta_rule_backward(); the shapes given for them here are those of GDNCP_STATE_DK_DV.
+     * On a CUDA device, and in summaries, no other one is taken: GDNCP_ERR_NOT_SUPPORTED.
+     */
+    gdncp_state_layout_t state_layout;
     const int64_t *cu_seqlens;      /**< [N + 1] */
     const int64_t *cu_seqlens_cuda; /**< [N + 1] in device memory; NULL on the CPU */
     int64_t num_sequences;

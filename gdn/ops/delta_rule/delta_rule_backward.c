@@ -121,7 +121,7 @@ static void load_border(const backward_run_t *run, const backward_item_t *item,
 
     if (block == 0) {
         gdncp_load_state(problem, &problem->rule->initial_state, item->sequence, head,
-                         scratch->state);
+                         &(gdncp_columns_t){0, problem->dv}, scratch->state);
     } else {
         memcpy(scratch->state, border_state(run, item, scratch, block, head),
                (size_t)(problem->dk * problem->dv) * sizeof(float));
@@ -267,6 +267,7 @@ static void backward_item(void *context, int64_t index, int thread)
     const backward_run_t *const run = context;
     const gdncp_rule_problem_t *const problem = &run->problem;
     const int64_t size = problem->dk * problem->dv;
+    const gdncp_columns_t all = {0, problem->dv};
     backward_item_t item = {.sequence = index / problem->num_key_heads,
                             .key_head = index % problem->num_key_heads};
     gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
@@ -281,7 +282,7 @@ static void backward_item(void *context, int64_t index, int thread)
         fill_borders(run, &item, &scratch);
     }
     for (int64_t head = item.heads.first; head < item.heads.end; head++) {
-        gdncp_load_state(problem, run->grad_final_state, item.sequence, head,
+        gdncp_load_state(problem, run->grad_final_state, item.sequence, head, &all,
                          scratch.grad_states + (head - item.heads.first) * size);
     }
     for (int64_t block = num_blocks_of(run, item.num_chunks) - 1; block >= 0; block--) {
@@ -301,7 +302,7 @@ static void backward_item(void *context, int64_t index, int thread)
     }
     for (int64_t head = item.heads.first; head < item.heads.end; head++) {
         gdncp_store_state(problem, scratch.grad_states + (head - item.heads.first) * size,
-                          item.sequence, head, &run->grads->initial_state);
+                          item.sequence, head, &all, &run->grads->initial_state);
     }
 }
 
@@ -346,7 +347,8 @@ gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
 {
     backward_run_t run = {.grad_o = grad_o, .grad_final_state = grad_final_state, .grads = grads};
     gdncp_rule_problem_t *const problem = &run.problem;
-    gdncp_status_t status = gdncp_rule_problem_make(rule, true, true, workspace, problem);
+    gdncp_status_t status = gdncp_rule_problem_make(
+        rule, GDNCP_RULE_Q | GDNCP_RULE_INITIAL_STATE | GDNCP_RULE_ANY_LAYOUT, workspace, problem);
 
     if (status == GDNCP_OK) {
         status = gdncp_rule_check_values(problem, "grad_o", grad_o);

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "delta_rule_problem.h"
+#include "delta_rule_rows.h"
 #include "op_scratch.h"
 
 /* What value heads of one group share. */

@@ -8,13 +8,17 @@
 #include "op_parallel.h"
 #include "small_gemm.h"
 
+/* Columns of v go by this many where a head is shared by threads, if their number is a multiple:
+ * libxsmm's kernels sum over k in another way where columns are left over. */
+#define PANEL_COLUMNS 64
+
 typedef struct forward_scratch {
     gdncp_chunk_keys_t keys;
     gdncp_chunk_gates_t gates;
-    float *states; /* [heads of an item, dk, dv] */
-    float *values; /* [rows, dv] v, then y */
-    float *u;      /* [rows, dv] */
-    float *o;      /* [rows, dv] */
+    float *states; /* [heads of an item, dk, width] */
+    float *values; /* [rows, width] v, then y */
+    float *u;      /* [rows, width] */
+    float *o;      /* [rows, width] */
     float *t;      /* [rows, rows] */
     float *work;   /* [rows, max(rows, dk, dv)] */
 } forward_scratch_t;
@@ -24,6 +28,8 @@ typedef struct forward_run {
     const gdncp_tensor_t *o;
     const gdncp_tensor_t *final_state; /* NULL: none */
     bool by_group;                     /* an item is a group of value heads, else one value head */
+    int64_t width;                     /* columns of an item, but where fewer are left */
+    int64_t panels_per_head;
     int64_t items_per_sequence;
     gdncp_scratch_t scratch;
 } forward_run_t;
@@ -32,17 +38,17 @@ static forward_scratch_t take_scratch(const forward_run_t *run, gdncp_arena_t *a
 {
     const gdncp_rule_problem_t *const problem = &run->problem;
     const int64_t dk = problem->dk;
-    const int64_t dv = problem->dv;
-    const int64_t widest = dk > dv ? dk : dv;
+    const int64_t width = run->width;
+    const int64_t widest = dk > width ? dk : width;
     const int64_t heads = run->by_group ? problem->group_size : 1;
     forward_scratch_t scratch;
 
     scratch.keys = gdncp_chunk_keys_take(arena, 1, dk);
     scratch.gates = gdncp_chunk_gates_take(arena);
-    scratch.states = gdncp_arena_floats(arena, heads * dk * dv);
-    scratch.values = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
-    scratch.u = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
-    scratch.o = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
+    scratch.states = gdncp_arena_floats(arena, heads * dk * width);
+    scratch.values = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
+    scratch.u = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
+    scratch.o = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
     scratch.t = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     scratch.work =
         gdncp_arena_floats(arena, GDNCP_CHUNK * (widest > GDNCP_CHUNK ? widest : GDNCP_CHUNK));
@@ -51,48 +57,61 @@ static forward_scratch_t take_scratch(const forward_run_t *run, gdncp_arena_t *a
 
 /* o = scale diag(e^G) Q S + P u of a chunk, from the state at its start. */
 static void write_output(const forward_run_t *run, const gdncp_chunk_span_t *span, int64_t head,
-                         const forward_scratch_t *scratch, const float *state)
+                         const gdncp_columns_t *columns, const forward_scratch_t *scratch,
+                         const float *state)
 {
     const gdncp_rule_problem_t *const problem = &run->problem;
     const int64_t rows = span->rows;
     const int64_t dk = problem->dk;
-    const int64_t dv = problem->dv;
+    const int64_t width = columns->width;
 
     gdncp_chunk_decay_rows(rows, dk, problem->scale, false, &scratch->gates, scratch->keys.q,
                            scratch->work);
-    gdncp_gemm(rows, dv, dk, scratch->work, dk, state, dv, false, scratch->o, dv);
+    gdncp_gemm(rows, width, dk, scratch->work, dk, state, width, false, scratch->o, width);
     gdncp_chunk_attention(rows, problem->scale, &scratch->gates, scratch->keys.qk, scratch->work);
-    gdncp_gemm_lower(rows, dv, scratch->work, rows, scratch->u, dv, true, scratch->o, dv);
-    gdncp_store_head(scratch->o, span->begin, span->count, head, run->o);
+    gdncp_gemm_lower(rows, width, scratch->work, rows, scratch->u, width, true, scratch->o, width);
+    gdncp_store_columns(scratch->o, span->begin, span->count, head, columns, run->o);
 }
 
 static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *span, int64_t head,
-                         const forward_scratch_t *scratch, float *state)
+                         const gdncp_columns_t *columns, const forward_scratch_t *scratch,
+                         float *state)
 {
     const gdncp_rule_problem_t *const problem = &run->problem;
     const int64_t rows = span->rows;
     const int64_t dk = problem->dk;
-    const int64_t dv = problem->dv;
+    const int64_t width = columns->width;
 
     gdncp_chunk_gates_load(problem, span, head, &scratch->gates);
     gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->t, scratch->work);
-    gdncp_load_head(&problem->rule->v, span->begin, span->count, head, rows, scratch->values);
-    gdncp_chunk_values(rows, dk, dv, dv, &scratch->gates, scratch->keys.k, scratch->t, state,
+    gdncp_load_columns(&problem->rule->v, span->begin, span->count, head, columns, rows,
+                       scratch->values);
+    gdncp_chunk_values(rows, dk, width, width, &scratch->gates, scratch->keys.k, scratch->t, state,
                        scratch->values, scratch->u, scratch->work);
-    write_output(run, span, head, scratch, state);
-    gdncp_chunk_advance(rows, dk, dv, dv, &scratch->gates, scratch->keys.k, scratch->u, state,
+    write_output(run, span, head, columns, scratch, state);
+    gdncp_chunk_advance(rows, dk, width, width, &scratch->gates, scratch->keys.k, scratch->u, state,
                         scratch->work);
 }
 
 /* Keep the state at the start of a chunk, where it is one of those to be saved. */
 static void save_state(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t chunk,
-                       int64_t head, const float *state)
+                       int64_t head, const gdncp_columns_t *columns, const float *state)
 {
     if (chunk > 0 && chunk % GDNCP_SAVED_STATE_CHUNKS == 0 &&
         !gdncp_op_is_absent(&problem->rule->saved_states)) {
-        memcpy(gdncp_rule_saved_state(problem, sequence, chunk, head), state,
-               (size_t)(problem->dk * problem->dv) * sizeof(float));
+        float *const saved = gdncp_rule_saved_state(problem, sequence, chunk, head);
+
+        gdncp_copy_columns(problem->dk, columns->width, state, columns->width,
+                           saved + columns->first, problem->dv);
     }
+}
+
+static gdncp_columns_t columns_of_panel(const forward_run_t *run, int64_t panel)
+{
+    const int64_t first = panel * run->width;
+    const int64_t left = run->problem.dv - first;
+
+    return (gdncp_columns_t){.first = first, .width = left < run->width ? left : run->width};
 }
 
 static void forward_item(void *context, int64_t item, int thread)
@@ -100,9 +119,10 @@ static void forward_item(void *context, int64_t item, int thread)
     const forward_run_t *const run = context;
     const gdncp_rule_problem_t *const problem = &run->problem;
     const gdncp_delta_rule_t *const rule = problem->rule;
-    const int64_t size = problem->dk * problem->dv;
+    const gdncp_columns_t columns = columns_of_panel(run, item % run->panels_per_head);
+    const int64_t size = problem->dk * columns.width;
     const int64_t sequence = item / run->items_per_sequence;
-    const int64_t part = item % run->items_per_sequence;
+    const int64_t part = item % run->items_per_sequence / run->panels_per_head;
     const int64_t key_head = run->by_group ? part : gdncp_rule_key_head(problem, part);
     const gdncp_head_group_t heads =
         run->by_group ? gdncp_rule_group(problem, key_head) : (gdncp_head_group_t){part, part + 1};
@@ -113,7 +133,7 @@ static void forward_item(void *context, int64_t item, int thread)
     const forward_scratch_t scratch = take_scratch(run, &arena);
 
     for (int64_t head = heads.first; head < heads.end; head++) {
-        gdncp_load_state(problem, &rule->initial_state, sequence, head,
+        gdncp_load_state(problem, &rule->initial_state, sequence, head, &columns,
                          scratch.states + (head - heads.first) * size);
     }
     for (int64_t chunk = 0; chunk < num_chunks && heads.first < heads.end; chunk++) {
@@ -123,14 +143,40 @@ static void forward_item(void *context, int64_t item, int thread)
         for (int64_t head = heads.first; head < heads.end; head++) {
             float *const state = scratch.states + (head - heads.first) * size;
 
-            save_state(problem, sequence, chunk, head, state);
-            advance_head(run, &span, head, &scratch, state);
+            save_state(problem, sequence, chunk, head, &columns, state);
+            advance_head(run, &span, head, &columns, &scratch, state);
         }
     }
     for (int64_t head = heads.first; head < heads.end; head++) {
         gdncp_store_state(problem, scratch.states + (head - heads.first) * size, sequence, head,
-                          run->final_state);
+                          &columns, run->final_state);
     }
+}
+
+/*
+ * Groups of value heads share the products of their keys; single heads keep more threads busy, and
+ * panels of their columns still more, at the price of the products of keys, and of the inverse,
+ * once for each. No choice changes a bit: columns of a state have nothing to do with each other.
+ */
+static void choose_items(forward_run_t *run)
+{
+    const gdncp_rule_problem_t *const problem = &run->problem;
+    const int64_t num_sequences = problem->rule->num_sequences;
+    const int64_t num_groups = num_sequences * problem->num_key_heads;
+    const int64_t num_heads = num_sequences * problem->num_value_heads;
+    const int64_t most_panels = problem->dv % PANEL_COLUMNS == 0 ? problem->dv / PANEL_COLUMNS : 1;
+    const int64_t num_threads = gdncp_parallel_num_threads(num_heads * most_panels);
+
+    run->by_group = gdncp_parallel_num_threads(num_groups) < num_groups;
+    run->width = problem->dv;
+    if (num_heads > 0 && num_heads < num_threads) {
+        const int64_t panels = (num_threads + num_heads - 1) / num_heads;
+
+        run->width = (most_panels + panels - 1) / panels * PANEL_COLUMNS;
+    }
+    run->panels_per_head = (problem->dv + run->width - 1) / run->width;
+    run->items_per_sequence =
+        run->panels_per_head * (run->by_group ? problem->num_key_heads : problem->num_value_heads);
 }
 
 gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gdncp_tensor_t *o,
@@ -139,7 +185,8 @@ gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gd
 {
     forward_run_t run = {.o = o, .final_state = final_state};
     gdncp_rule_problem_t *const problem = &run.problem;
-    gdncp_status_t status = gdncp_rule_problem_make(rule, true, true, workspace, problem);
+    gdncp_status_t status = gdncp_rule_problem_make(
+        rule, GDNCP_RULE_Q | GDNCP_RULE_INITIAL_STATE | GDNCP_RULE_ANY_LAYOUT, workspace, problem);
 
     if (status == GDNCP_OK) {
         status = gdncp_rule_check_values(problem, "o", o);
@@ -155,11 +202,7 @@ gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gd
         return problem->kernels->delta_rule_forward(
             problem, o, gdncp_op_is_absent(final_state) ? NULL : final_state, workspace);
     }
-    /* Groups share the products of their keys; single heads keep more threads busy. */
-    const int64_t num_groups = rule->num_sequences * problem->num_key_heads;
-
-    run.by_group = gdncp_parallel_num_threads(num_groups) < num_groups;
-    run.items_per_sequence = run.by_group ? problem->num_key_heads : problem->num_value_heads;
+    choose_items(&run);
 
     const int64_t num_items = rule->num_sequences * run.items_per_sequence;
     gdncp_arena_t measure = {.block = NULL};

@@ -43,6 +43,7 @@ static void grad_summary_item(void *context, int64_t item, int thread)
 {
     const grad_summary_run_t *const run = context;
     const gdncp_rule_problem_t *const problem = &run->problem;
+    const gdncp_columns_t all = {0, problem->dv};
     const int64_t head = item % problem->num_value_heads;
     const int64_t key_head = gdncp_rule_key_head(problem, head);
     const int64_t selected = item / problem->num_value_heads;
@@ -52,7 +53,7 @@ static void grad_summary_item(void *context, int64_t item, int thread)
     gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
     const grad_summary_scratch_t scratch = take_scratch(problem, &arena);
 
-    gdncp_load_state(problem, run->grad_final_state, selected, head, scratch.grad_state);
+    gdncp_load_state(problem, run->grad_final_state, selected, head, &all, scratch.grad_state);
     for (int64_t chunk = gdncp_num_chunks(end - begin) - 1; chunk >= 0; chunk--) {
         const gdncp_chunk_span_t span = gdncp_chunk_span(begin, end, chunk);
 
@@ -65,7 +66,7 @@ static void grad_summary_item(void *context, int64_t item, int thread)
         gdncp_chunk_grad_state(problem, span.rows, &scratch.gates, scratch.grad_state,
                                &scratch.chunk);
     }
-    gdncp_store_state(problem, scratch.grad_state, selected, head, run->grad_initial);
+    gdncp_store_state(problem, scratch.grad_state, selected, head, &all, run->grad_initial);
 }
 
 gdncp_status_t
@@ -79,7 +80,7 @@ gdncp_delta_rule_grad_summary(const gdncp_delta_rule_t *rule, const int64_t *seq
                               .grad_final_state = grad_final_state,
                               .grad_initial = grad_initial};
     gdncp_rule_problem_t *const problem = &run.problem;
-    gdncp_status_t status = gdncp_rule_problem_make(rule, true, false, workspace, problem);
+    gdncp_status_t status = gdncp_rule_problem_make(rule, GDNCP_RULE_Q, workspace, problem);
 
     if (status == GDNCP_OK) {
         status = gdncp_rule_check_selection(problem, sequences, sequences_cuda, num_selected);

@@ -1,16 +1,11 @@
-/* A checked delta rule: dimensions resolved, rows of a head read and written as float32. */
+/* A checked delta rule: dimensions and grouping resolved. */
 #include "delta_rule_problem.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
 #include "error.h"
-#include "inline_math.h"
 #include "op_checks.h"
-#include "vector_math.h"
-
-#define L2NORM_EPS 1e-6
 
 size_t gdncp_rule_scratch_bytes = (size_t)1 << 30;
 
@@ -107,6 +102,23 @@ static gdncp_status_t check_qkv(gdncp_rule_problem_t *problem, bool needs_q,
                                        GDNCP_OP_TOKEN_STRIDE, 3, value_shape);
 }
 
+static gdncp_status_t check_layout(const gdncp_rule_problem_t *problem, bool any_layout)
+{
+    const gdncp_state_layout_t layout = problem->rule->state_layout;
+
+    if (layout != GDNCP_STATE_DK_DV && layout != GDNCP_STATE_DV_DK) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "state_layout: expected GDNCP_STATE_DK_DV or GDNCP_STATE_DV_DK, got %d",
+                          (int)layout);
+    }
+    if (layout != GDNCP_STATE_DK_DV && (!any_layout || problem->device != GDNCP_DEVICE_CPU)) {
+        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
+                          "state_layout: expected GDNCP_STATE_DK_DV %s, got GDNCP_STATE_DV_DK",
+                          any_layout ? "on a CUDA device" : "in a summary");
+    }
+    return GDNCP_OK;
+}
+
 static gdncp_status_t check_saved_states(const gdncp_rule_problem_t *problem)
 {
     const gdncp_tensor_t *const saved = &problem->rule->saved_states;
@@ -115,19 +127,22 @@ static gdncp_status_t check_saved_states(const gdncp_rule_problem_t *problem)
         return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
                           "saved_states: expected none on a CUDA device, got a tensor");
     }
-    return gdncp_rule_check_states(problem, "saved_states", saved, true,
-                                   problem->num_tokens / GDNCP_SAVED_STATE_TOKENS, problem->dv);
+    const int64_t shape[] = {problem->num_tokens / GDNCP_SAVED_STATE_TOKENS,
+                             problem->num_value_heads, problem->dk, problem->dv};
+
+    return gdncp_op_check_optional("saved_states", saved, problem->device, GDNCP_F32,
+                                   GDNCP_OP_CONTIGUOUS, 4, shape);
 }
 
-gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool needs_q,
-                                       bool needs_initial_state, const gdncp_workspace_t *workspace,
+gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, unsigned needs,
+                                       const gdncp_workspace_t *workspace,
                                        gdncp_rule_problem_t *problem)
 {
     if (rule == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "rule: expected a delta rule, got NULL");
     }
     *problem = (gdncp_rule_problem_t){.rule = rule};
-    gdncp_status_t status = check_qkv(problem, needs_q, workspace);
+    gdncp_status_t status = check_qkv(problem, (needs & GDNCP_RULE_Q) != 0, workspace);
 
     if (status == GDNCP_OK) {
         status = resolve_group(problem);
@@ -139,7 +154,10 @@ gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool need
         status = gdncp_op_check_cu_seqlens(problem->device, rule->cu_seqlens, rule->cu_seqlens_cuda,
                                            rule->num_sequences, problem->num_tokens);
     }
-    if (status == GDNCP_OK && needs_initial_state) {
+    if (status == GDNCP_OK) {
+        status = check_layout(problem, (needs & GDNCP_RULE_ANY_LAYOUT) != 0);
+    }
+    if (status == GDNCP_OK && (needs & GDNCP_RULE_INITIAL_STATE) != 0) {
         status = gdncp_rule_check_states(problem, "initial_state", &rule->initial_state, true,
                                          rule->num_sequences, problem->dv);
     }
@@ -207,7 +225,9 @@ gdncp_status_t gdncp_rule_check_states(const gdncp_rule_problem_t *problem, cons
                                        const gdncp_tensor_t *tensor, bool optional, int64_t count,
                                        int64_t columns)
 {
-    const int64_t shape[] = {count, problem->num_value_heads, problem->dk, columns};
+    const bool columns_first = problem->rule->state_layout == GDNCP_STATE_DV_DK;
+    const int64_t shape[] = {count, problem->num_value_heads, columns_first ? columns : problem->dk,
+                             columns_first ? problem->dk : columns};
 
     return optional ? gdncp_op_check_optional(name, tensor, problem->device, GDNCP_F32,
                                               GDNCP_OP_CONTIGUOUS, 4, shape)
@@ -233,126 +253,4 @@ int64_t gdncp_rule_key_head(const gdncp_rule_problem_t *problem, int64_t value_h
 int64_t gdncp_padded_rows(int64_t count)
 {
     return (count + GDNCP_ROW_GRAIN - 1) / GDNCP_ROW_GRAIN * GDNCP_ROW_GRAIN;
-}
-
-/* Rows of a head lie a token apart, often a page, where the processor does not look ahead. */
-#define ROWS_AHEAD 4
-#define CACHE_LINE 64
-
-static void prefetch_row(const char *row, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += CACHE_LINE) {
-        __builtin_prefetch(row + i);
-    }
-}
-
-/* Its dtype was checked before any work began, so these conversions cannot fail. */
-static const char *row_of(const gdncp_tensor_t *tensor, int64_t token, int64_t head)
-{
-    const int64_t offset = token * tensor->strides[0] + head * tensor->shape[2];
-
-    return (const char *)tensor->data + (size_t)offset * gdncp_dtype_size(tensor->dtype);
-}
-
-void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
-                     int64_t rows, float *dst)
-{
-    const int64_t d = tensor->shape[2];
-    const size_t row_bytes = (size_t)d * gdncp_dtype_size(tensor->dtype);
-
-    for (int64_t i = 0; i < count; i++) {
-        if (i + ROWS_AHEAD < count) {
-            prefetch_row(row_of(tensor, begin + i + ROWS_AHEAD, head), row_bytes);
-        }
-        gdncp_convert_to_f32(tensor->dtype, row_of(tensor, begin + i, head), d, dst + i * d);
-    }
-    memset(dst + count * d, 0, (size_t)((rows - count) * d) * sizeof(float));
-}
-
-void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,
-                      const gdncp_tensor_t *tensor)
-{
-    const int64_t d = tensor->shape[2];
-
-    for (int64_t i = 0; i < count; i++) {
-        gdncp_convert_from_f32(src + i * d, d, tensor->dtype,
-                               (char *)(uintptr_t)row_of(tensor, begin + i, head));
-    }
-}
-
-void gdncp_normalise_rows(const gdncp_rule_problem_t *problem, int64_t rows, float *x,
-                          float *factors)
-{
-    const int64_t dk = problem->dk;
-
-    if (!problem->rule->qk_l2norm) {
-        return;
-    }
-    for (int64_t i = 0; i < rows; i++) {
-        const double square = gdncp_vector_dot(x + i * dk, x + i * dk, dk);
-
-        factors[i] = (float)(1.0 / sqrt(square + L2NORM_EPS));
-    }
-    gdncp_scale_rows(rows, dk, factors, x, x, dk);
-}
-
-/* grad <- factor (grad - along y) */
-GDNCP_VECTOR_CLONES
-static void project_row(int64_t dk, float factor, float along, const float *y, float *grad)
-{
-    for (int64_t j = 0; j < dk; j++) {
-        grad[j] = factor * (grad[j] - along * y[j]);
-    }
-}
-
-void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t rows,
-                                   const float *y, const float *factors, float *grad)
-{
-    const int64_t dk = problem->dk;
-
-    if (!problem->rule->qk_l2norm) {
-        return;
-    }
-    for (int64_t i = 0; i < rows; i++) {
-        const float *const y_row = y + i * dk;
-        float *const grad_row = grad + i * dk;
-        const float along = (float)gdncp_vector_dot(y_row, grad_row, dk);
-
-        project_row(dk, factors[i], along, y_row, grad_row);
-    }
-}
-
-static size_t state_offset(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t head)
-{
-    return (size_t)((sequence * problem->num_value_heads + head) * problem->dk * problem->dv);
-}
-
-void gdncp_load_state(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *states,
-                      int64_t sequence, int64_t head, float *state)
-{
-    const size_t bytes = (size_t)(problem->dk * problem->dv) * sizeof(float);
-
-    if (gdncp_op_is_absent(states)) {
-        memset(state, 0, bytes);
-    } else {
-        memcpy(state, (const float *)states->data + state_offset(problem, sequence, head), bytes);
-    }
-}
-
-void gdncp_store_state(const gdncp_rule_problem_t *problem, const float *state, int64_t sequence,
-                       int64_t head, const gdncp_tensor_t *states)
-{
-    if (!gdncp_op_is_absent(states)) {
-        memcpy((float *)states->data + state_offset(problem, sequence, head), state,
-               (size_t)(problem->dk * problem->dv) * sizeof(float));
-    }
-}
-
-float *gdncp_rule_saved_state(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t chunk,
-                              int64_t head)
-{
-    const int64_t place = problem->rule->cu_seqlens[sequence] / GDNCP_SAVED_STATE_TOKENS +
-                          chunk / GDNCP_SAVED_STATE_CHUNKS - 1;
-
-    return (float *)problem->rule->saved_states.data + state_offset(problem, place, head);
 }

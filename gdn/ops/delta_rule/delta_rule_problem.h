@@ -1,4 +1,4 @@
-/* A checked delta rule: dimensions resolved, rows of a head read and written as float32. */
+/* A checked delta rule: dimensions and grouping resolved. */
 #ifndef GDNCP_DELTA_RULE_PROBLEM_H
 #define GDNCP_DELTA_RULE_PROBLEM_H
 
@@ -40,9 +40,16 @@ typedef struct gdncp_rule_problem {
  * set less. */
 extern size_t gdncp_rule_scratch_bytes;
 
-/* Check a rule and resolve its defaults. */
-gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, bool needs_q,
-                                       bool needs_initial_state, const gdncp_workspace_t *workspace,
+/* What a call has to do with a rule. */
+typedef enum gdncp_rule_needs {
+    GDNCP_RULE_Q = 1,
+    GDNCP_RULE_INITIAL_STATE = 2, /* reads it, if it is there */
+    GDNCP_RULE_ANY_LAYOUT = 4     /* of states */
+} gdncp_rule_needs_t;
+
+/* Check a rule and resolve its defaults. needs: of gdncp_rule_needs_t, or'ed. */
+gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, unsigned needs,
+                                       const gdncp_workspace_t *workspace,
                                        gdncp_rule_problem_t *problem);
 
 /* sequences is NULL (then num_selected must be the number of sequences) or lists valid ones, on a
@@ -51,7 +58,8 @@ gdncp_status_t gdncp_rule_check_selection(const gdncp_rule_problem_t *problem,
                                           const int64_t *sequences, const int64_t *sequences_cuda,
                                           int64_t num_selected);
 
-/* Checks of tensors shaped by the rule: [T, Hv, dv], and [count, Hv, dk, columns] states. */
+/* Checks of tensors shaped by the rule: [T, Hv, dv], and states [count, Hv, dk, columns] in the
+ * rule's layout. */
 gdncp_status_t gdncp_rule_check_values(const gdncp_rule_problem_t *problem, const char *name,
                                        const gdncp_tensor_t *tensor);
 gdncp_status_t gdncp_rule_check_states(const gdncp_rule_problem_t *problem, const char *name,
@@ -69,36 +77,5 @@ int64_t gdncp_rule_key_head(const gdncp_rule_problem_t *problem, int64_t value_h
 
 /* Rows that `count` tokens are padded to. */
 int64_t gdncp_padded_rows(int64_t count);
-
-/* dst [rows, d] = tokens [begin, begin + count) of one head of a [T, H, d] tensor, then zeros. */
-void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
-                     int64_t rows, float *dst);
-
-/* The first `count` rows of src [.., d] to tokens [begin, begin + count) of one head. */
-void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,
-                      const gdncp_tensor_t *tensor);
-
-/* x [rows, d] <- each row divided by its norm, where the rule asks for that; factors [rows] are
- * what rows were multiplied by. */
-void gdncp_normalise_rows(const gdncp_rule_problem_t *problem, int64_t rows, float *x,
-                          float *factors);
-
-/* grad [rows, d] of the normalised y [rows, d] becomes that of the rows as given. */
-void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t rows,
-                                   const float *y, const float *factors, float *grad);
-
-/* state [dk * dv] = one head of one sequence of a [N, Hv, dk, dv] tensor; zeros if absent. */
-void gdncp_load_state(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *states,
-                      int64_t sequence, int64_t head, float *state);
-
-/* Back again; nothing if the tensor is absent. */
-/* The saved state at the start of a chunk whose number in the sequence is a multiple, > 0, of
- * GDNCP_SAVED_STATE_CHUNKS. Sequences keep apart: each begins at the place of its first token, and
- * has as many places as its length, less one, has whole steps. */
-float *gdncp_rule_saved_state(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t chunk,
-                              int64_t head);
-
-void gdncp_store_state(const gdncp_rule_problem_t *problem, const float *state, int64_t sequence,
-                       int64_t head, const gdncp_tensor_t *states);
 
 #endif

@@ -51,15 +51,6 @@ static summary_scratch_t take_scratch(const gdncp_rule_problem_t *problem, gdncp
     return scratch;
 }
 
-/* dst [rows, dst_ld] = src [rows, width], rows src_ld apart. */
-static void copy_rows(int64_t rows, int64_t width, const float *src, int64_t src_ld, float *dst,
-                      int64_t dst_ld)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        memcpy(dst + i * dst_ld, src + i * src_ld, (size_t)width * sizeof(float));
-    }
-}
-
 static bool is_zero(const float *state, int64_t rows, int64_t width, int64_t ld)
 {
     for (int64_t i = 0; i < rows; i++) {
@@ -93,7 +84,7 @@ static void advance_columns(const gdncp_rule_problem_t *problem, const gdncp_chu
     gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->t, scratch->work);
     gdncp_load_head(&problem->rule->v, span->begin, span->count, head, rows, scratch->v);
     memset(scratch->values, 0, (size_t)(rows * ld) * sizeof(float));
-    copy_rows(rows, problem->dv, scratch->v, problem->dv, scratch->values + dk, ld);
+    gdncp_copy_columns(rows, problem->dv, scratch->v, problem->dv, scratch->values + dk, ld);
     gdncp_chunk_values(rows, dk, width, ld, &scratch->gates, scratch->keys.k, scratch->t,
                        scratch->state + first_column, scratch->values + first_column,
                        scratch->u + first_column, scratch->work);
@@ -121,8 +112,9 @@ static void summary_item(void *context, int64_t item, int thread)
     start_state(dk, dk + dv, scratch.state);
     if (run->transition == NULL) {
         first_column = dk;
-        gdncp_load_state(problem, &problem->rule->initial_state, sequence, head, scratch.initial);
-        copy_rows(dk, dv, scratch.initial, dv, scratch.state + dk, dk + dv);
+        gdncp_load_state(problem, &problem->rule->initial_state, sequence, head,
+                         &(gdncp_columns_t){0, dv}, scratch.initial);
+        gdncp_copy_columns(dk, dv, scratch.initial, dv, scratch.state + dk, dk + dv);
     }
     for (int64_t chunk = 0; chunk < num_chunks; chunk++) {
         const gdncp_chunk_span_t span = gdncp_chunk_span(begin, end, chunk);
@@ -136,9 +128,9 @@ static void summary_item(void *context, int64_t item, int thread)
         }
     }
     if (run->transition != NULL) {
-        copy_rows(dk, dk, scratch.state, dk + dv, run->transition + item * dk * dk, dk);
+        gdncp_copy_columns(dk, dk, scratch.state, dk + dv, run->transition + item * dk * dk, dk);
     }
-    copy_rows(dk, dv, scratch.state + dk, dk + dv, run->contribution + item * dk * dv, dv);
+    gdncp_copy_columns(dk, dv, scratch.state + dk, dk + dv, run->contribution + item * dk * dv, dv);
 }
 
 gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule, const int64_t *sequences,
@@ -150,8 +142,8 @@ gdncp_status_t gdncp_delta_rule_summary(const gdncp_delta_rule_t *rule, const in
     summary_run_t run = {.sequences = sequences};
     gdncp_rule_problem_t *const problem = &run.problem;
     const bool has_transition = !gdncp_op_is_absent(transition);
-    gdncp_status_t status =
-        gdncp_rule_problem_make(rule, false, !has_transition, workspace, problem);
+    gdncp_status_t status = gdncp_rule_problem_make(
+        rule, has_transition ? 0 : GDNCP_RULE_INITIAL_STATE, workspace, problem);
 
     if (status == GDNCP_OK) {
         status = gdncp_rule_check_selection(problem, sequences, sequences_cuda, num_selected);

@@ -27,7 +27,7 @@ static gdncp_status_t check_tokens(const gdncp_recurrent_step_t *step,
                                          .group_phase = step->group_phase,
                                          .scale = step->scale,
                                          .qk_l2norm = step->qk_l2norm};
-    return gdncp_rule_problem_make(&problem->rule, true, false, workspace, &problem->dims);
+    return gdncp_rule_problem_make(&problem->rule, GDNCP_RULE_Q, workspace, &problem->dims);
 }
 
 static gdncp_status_t check_states(gdncp_step_problem_t *problem)

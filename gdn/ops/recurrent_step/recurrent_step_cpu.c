@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "delta_rule_rows.h"
 #include "inline_math.h"
 #include "token_rows.h"
 

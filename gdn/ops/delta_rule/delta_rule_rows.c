@@ -1,0 +1,175 @@
+/* Rows and states of a head, read and written as float32. */
+#include "delta_rule_rows.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "inline_math.h"
+#include "op_checks.h"
+#include "small_gemm.h"
+#include "vector_math.h"
+
+#define L2NORM_EPS 1e-6
+
+/* Rows of a head lie a token apart, often a page, where the processor does not look ahead. */
+#define ROWS_AHEAD 4
+#define CACHE_LINE 64
+
+static void prefetch_row(const char *row, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += CACHE_LINE) {
+        __builtin_prefetch(row + i);
+    }
+}
+
+/* Its dtype was checked before any work began, so these conversions cannot fail. */
+static const char *row_of(const gdncp_tensor_t *tensor, int64_t token, int64_t head)
+{
+    const int64_t offset = token * tensor->strides[0] + head * tensor->shape[2];
+
+    return (const char *)tensor->data + (size_t)offset * gdncp_dtype_size(tensor->dtype);
+}
+
+void gdncp_load_columns(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
+                        const gdncp_columns_t *columns, int64_t rows, float *dst)
+{
+    const int64_t width = columns->width;
+    const size_t size = gdncp_dtype_size(tensor->dtype);
+    const size_t offset = (size_t)columns->first * size;
+
+    for (int64_t i = 0; i < count; i++) {
+        if (i + ROWS_AHEAD < count) {
+            prefetch_row(row_of(tensor, begin + i + ROWS_AHEAD, head) + offset,
+                         (size_t)width * size);
+        }
+        gdncp_convert_to_f32(tensor->dtype, row_of(tensor, begin + i, head) + offset, width,
+                             dst + i * width);
+    }
+    memset(dst + count * width, 0, (size_t)((rows - count) * width) * sizeof(float));
+}
+
+void gdncp_store_columns(const float *src, int64_t begin, int64_t count, int64_t head,
+                         const gdncp_columns_t *columns, const gdncp_tensor_t *tensor)
+{
+    const int64_t width = columns->width;
+    const size_t offset = (size_t)columns->first * gdncp_dtype_size(tensor->dtype);
+
+    for (int64_t i = 0; i < count; i++) {
+        gdncp_convert_from_f32(src + i * width, width, tensor->dtype,
+                               (char *)(uintptr_t)row_of(tensor, begin + i, head) + offset);
+    }
+}
+
+void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
+                     int64_t rows, float *dst)
+{
+    gdncp_load_columns(tensor, begin, count, head, &(gdncp_columns_t){0, tensor->shape[2]}, rows,
+                       dst);
+}
+
+void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,
+                      const gdncp_tensor_t *tensor)
+{
+    gdncp_store_columns(src, begin, count, head, &(gdncp_columns_t){0, tensor->shape[2]}, tensor);
+}
+
+void gdncp_normalise_rows(const gdncp_rule_problem_t *problem, int64_t rows, float *x,
+                          float *factors)
+{
+    const int64_t dk = problem->dk;
+
+    if (!problem->rule->qk_l2norm) {
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const double square = gdncp_vector_dot(x + i * dk, x + i * dk, dk);
+
+        factors[i] = (float)(1.0 / sqrt(square + L2NORM_EPS));
+    }
+    gdncp_scale_rows(rows, dk, factors, x, x, dk);
+}
+
+/* grad <- factor (grad - along y) */
+GDNCP_VECTOR_CLONES
+static void project_row(int64_t dk, float factor, float along, const float *y, float *grad)
+{
+    for (int64_t j = 0; j < dk; j++) {
+        grad[j] = factor * (grad[j] - along * y[j]);
+    }
+}
+
+void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t rows,
+                                   const float *y, const float *factors, float *grad)
+{
+    const int64_t dk = problem->dk;
+
+    if (!problem->rule->qk_l2norm) {
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const float *const y_row = y + i * dk;
+        float *const grad_row = grad + i * dk;
+        const float along = (float)gdncp_vector_dot(y_row, grad_row, dk);
+
+        project_row(dk, factors[i], along, y_row, grad_row);
+    }
+}
+
+static size_t state_offset(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t head)
+{
+    return (size_t)((sequence * problem->num_value_heads + head) * problem->dk * problem->dv);
+}
+
+void gdncp_copy_columns(int64_t rows, int64_t width, const float *src, int64_t src_ld, float *dst,
+                        int64_t dst_ld)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(dst + i * dst_ld, src + i * src_ld, (size_t)width * sizeof(float));
+    }
+}
+
+void gdncp_load_state(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *states,
+                      int64_t sequence, int64_t head, const gdncp_columns_t *columns, float *state)
+{
+    const int64_t dk = problem->dk;
+    const int64_t width = columns->width;
+
+    if (gdncp_op_is_absent(states)) {
+        memset(state, 0, (size_t)(dk * width) * sizeof(float));
+        return;
+    }
+    const float *const src = (const float *)states->data + state_offset(problem, sequence, head);
+
+    if (problem->rule->state_layout == GDNCP_STATE_DV_DK) {
+        gdncp_transpose(width, dk, src + columns->first * dk, dk, state, width);
+    } else {
+        gdncp_copy_columns(dk, width, src + columns->first, problem->dv, state, width);
+    }
+}
+
+void gdncp_store_state(const gdncp_rule_problem_t *problem, const float *state, int64_t sequence,
+                       int64_t head, const gdncp_columns_t *columns, const gdncp_tensor_t *states)
+{
+    const int64_t dk = problem->dk;
+    const int64_t width = columns->width;
+
+    if (gdncp_op_is_absent(states)) {
+        return;
+    }
+    float *const dst = (float *)states->data + state_offset(problem, sequence, head);
+
+    if (problem->rule->state_layout == GDNCP_STATE_DV_DK) {
+        gdncp_transpose(dk, width, state, width, dst + columns->first * dk, dk);
+    } else {
+        gdncp_copy_columns(dk, width, state, width, dst + columns->first, problem->dv);
+    }
+}
+
+float *gdncp_rule_saved_state(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t chunk,
+                              int64_t head)
+{
+    const int64_t place = problem->rule->cu_seqlens[sequence] / GDNCP_SAVED_STATE_TOKENS +
+                          chunk / GDNCP_SAVED_STATE_CHUNKS - 1;
+
+    return (float *)problem->rule->saved_states.data + state_offset(problem, place, head);
+}

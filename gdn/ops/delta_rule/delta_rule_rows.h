@@ -1,0 +1,58 @@
+/* Rows and states of a head, read and written as float32. */
+#ifndef GDNCP_DELTA_RULE_ROWS_H
+#define GDNCP_DELTA_RULE_ROWS_H
+
+#include "delta_rule_problem.h"
+
+/* Some of the columns of v, and so of a state. */
+typedef struct gdncp_columns {
+    int64_t first;
+    int64_t width;
+} gdncp_columns_t;
+
+/* dst [rows, width] = columns of tokens [begin, begin + count) of one head of a [T, H, d] tensor,
+ * then zeros. */
+void gdncp_load_columns(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
+                        const gdncp_columns_t *columns, int64_t rows, float *dst);
+
+/* The first `count` rows of src [.., width] to columns of tokens [begin, begin + count). */
+void gdncp_store_columns(const float *src, int64_t begin, int64_t count, int64_t head,
+                         const gdncp_columns_t *columns, const gdncp_tensor_t *tensor);
+
+/* The same for all columns: dst [rows, d] = tokens [begin, begin + count) of one head of a [T, H,
+ * d] tensor, then zeros. */
+void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
+                     int64_t rows, float *dst);
+
+void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,
+                      const gdncp_tensor_t *tensor);
+
+/* x [rows, d] <- each row divided by its norm, where the rule asks for that; factors [rows] are
+ * what rows were multiplied by. */
+void gdncp_normalise_rows(const gdncp_rule_problem_t *problem, int64_t rows, float *x,
+                          float *factors);
+
+/* grad [rows, d] of the normalised y [rows, d] becomes that of the rows as given. */
+void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t rows,
+                                   const float *y, const float *factors, float *grad);
+
+/* dst [rows, width] = src [rows, width], with rows that lie so far apart. */
+void gdncp_copy_columns(int64_t rows, int64_t width, const float *src, int64_t src_ld, float *dst,
+                        int64_t dst_ld);
+
+/* state [dk, width] = columns of one head of one sequence of a tensor of states in the rule's
+ * layout; zeros if absent. */
+void gdncp_load_state(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *states,
+                      int64_t sequence, int64_t head, const gdncp_columns_t *columns, float *state);
+
+/* Back again; nothing if the tensor is absent. */
+void gdncp_store_state(const gdncp_rule_problem_t *problem, const float *state, int64_t sequence,
+                       int64_t head, const gdncp_columns_t *columns, const gdncp_tensor_t *states);
+
+/* The saved state [dk, dv] at the start of a chunk whose number in the sequence is a multiple, > 0,
+ * of GDNCP_SAVED_STATE_CHUNKS. Sequences keep apart: each begins at the place of its first token,
+ * and has as many places as its length, less one, has whole steps. */
+float *gdncp_rule_saved_state(const gdncp_rule_problem_t *problem, int64_t sequence, int64_t chunk,
+                              int64_t head);
+
+#endif

@@ -1,0 +1,232 @@
+/* What a caller may choose of a delta rule on the CPU: saved states, the states' layout, threads.
+ * No choice changes a bit. */
+#include "test_ops_delta_rule_check.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "op_case.h"
+#include "threads.h"
+
+/* Both sides of every number of saved states from none to two, and of a backward's block. */
+static const int64_t lengths[] = {
+    GDNCP_SAVED_STATE_TOKENS - 1, 0, GDNCP_SAVED_STATE_TOKENS,
+    GDNCP_SAVED_STATE_TOKENS + 1, 1, 2 * GDNCP_SAVED_STATE_TOKENS + 65};
+
+#define NUM_LENGTHS ((int64_t)(sizeof lengths / sizeof lengths[0]))
+
+/* A call's arguments over the arrays of a case and of a result. */
+typedef struct options_call {
+    gdncp_delta_rule_t rule;
+    gdncp_tensor_t o;
+    gdncp_tensor_t final_state;
+    gdncp_tensor_t grad_o;
+    gdncp_tensor_t grad_final_state;
+    gdncp_delta_rule_grads_t grads;
+} options_call_t;
+
+static gdncp_tensor_t with_data(gdncp_tensor_t tensor, float *data)
+{
+    tensor.data = data;
+    return tensor;
+}
+
+static options_call_t call_of(const rule_case_t *rule_case, const rule_result_t *result)
+{
+    const gdncp_delta_rule_t rule = rule_case_f32(rule_case);
+
+    return (options_call_t){
+        .rule = rule,
+        .o = with_data(rule.v, result->o),
+        .final_state = with_data(rule.initial_state, result->final_state),
+        .grad_o = with_data(rule.v, rule_case->grad_o),
+        .grad_final_state = with_data(rule.initial_state, rule_case->grad_final_state),
+        .grads = {.q = with_data(rule.q, result->grad_q),
+                  .k = with_data(rule.k, result->grad_k),
+                  .v = with_data(rule.v, result->grad_v),
+                  .g = with_data(rule.g, result->grad_g),
+                  .beta = with_data(rule.beta, result->grad_beta),
+                  .initial_state = with_data(rule.initial_state, result->grad_initial_state)}};
+}
+
+static void run(const options_call_t *c)
+{
+    assert_int_equal(gdncp_delta_rule_forward(&c->rule, &c->o, &c->final_state, NULL), GDNCP_OK);
+    assert_int_equal(
+        gdncp_delta_rule_backward(&c->rule, &c->grad_o, &c->grad_final_state, &c->grads, NULL),
+        GDNCP_OK);
+}
+
+/* Poisoned places for saved states. */
+static gdncp_tensor_t make_saved_states(test_arena_t *arena, const rule_case_t *rule_case)
+{
+    const int64_t shape[] = {rule_case->num_tokens / GDNCP_SAVED_STATE_TOKENS,
+                             rule_case->num_value_heads, rule_case->key_dim, rule_case->value_dim};
+
+    return test_tensor(arena, GDNCP_F32, 4, shape, 0);
+}
+
+static void saved_states_change_no_bit(void **state)
+{
+    static const rule_dims_t dims[] = {{1, 2, 20, 12}, {2, 2, 16, 40}};
+    test_random_t random = test_random_start(__func__, 101);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        rule_case_t rule_case = rule_case_make(&dims[i], lengths, NUM_LENGTHS);
+        rule_result_t expected = rule_result_make(&rule_case);
+        rule_result_t result = rule_result_make(&rule_case);
+        test_arena_t arena = {0};
+
+        rule_case_fill(&rule_case, &random, -0.01);
+        const options_call_t without = call_of(&rule_case, &expected);
+        options_call_t with = call_of(&rule_case, &result);
+
+        with.rule.saved_states = make_saved_states(&arena, &rule_case);
+        run(&without);
+        run(&with);
+        rule_result_check_equal(&rule_case, &expected, &result);
+        test_arena_free(&arena);
+        rule_result_free(&expected);
+        rule_result_free(&result);
+        rule_case_free(&rule_case);
+    }
+}
+
+/* A backward does use them: from states of another forward, gradients are others. */
+static void the_backward_reads_saved_states(void **state)
+{
+    static const rule_dims_t dims = {1, 1, 16, 16};
+    static const int64_t long_one[] = {GDNCP_SAVED_STATE_TOKENS + 70};
+    test_random_t random = test_random_start(__func__, 102);
+    rule_case_t rule_case = rule_case_make(&dims, long_one, 1);
+    rule_result_t expected = rule_result_make(&rule_case);
+    rule_result_t result = rule_result_make(&rule_case);
+    test_arena_t arena = {0};
+
+    (void)state;
+    rule_case_fill(&rule_case, &random, -0.01);
+    options_call_t c = call_of(&rule_case, &expected);
+
+    c.rule.saved_states = make_saved_states(&arena, &rule_case);
+    run(&c);
+    ((float *)c.rule.saved_states.data)[17] += 1.0f;
+
+    const options_call_t other = call_of(&rule_case, &result);
+
+    c.grads = other.grads;
+    assert_int_equal(
+        gdncp_delta_rule_backward(&c.rule, &c.grad_o, &c.grad_final_state, &c.grads, NULL),
+        GDNCP_OK);
+    assert_memory_not_equal(expected.grad_q, result.grad_q,
+                            (size_t)rule_case_num_q(&rule_case) * sizeof(float));
+    test_arena_free(&arena);
+    rule_result_free(&expected);
+    rule_result_free(&result);
+    rule_case_free(&rule_case);
+}
+
+/* dst [count, columns, rows] = the transposes of src [count, rows, columns]. */
+static void transpose_all(int64_t count, int64_t rows, int64_t columns, const float *src,
+                          float *dst)
+{
+    for (int64_t i = 0; i < count; i++) {
+        for (int64_t j = 0; j < rows; j++) {
+            for (int64_t l = 0; l < columns; l++) {
+                dst[(i * columns + l) * rows + j] = src[(i * rows + j) * columns + l];
+            }
+        }
+    }
+}
+
+static void transposed_states_change_no_bit(void **state)
+{
+    static const rule_dims_t dims[] = {{1, 2, 20, 33}, {1, 1, 16, 8}};
+    static const int64_t some[] = {70, 0, 9};
+    test_random_t random = test_random_start(__func__, 103);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const int64_t dk = dims[i].key_dim;
+        const int64_t dv = dims[i].value_dim;
+        const int64_t count = 3 * dims[i].num_value_heads;
+        rule_case_t rule_case = rule_case_make(&dims[i], some, 3);
+        rule_result_t expected = rule_result_make(&rule_case);
+        rule_result_t result = rule_result_make(&rule_case);
+        test_arena_t arena = {0};
+        const int64_t shape[] = {3, dims[i].num_value_heads, dv, dk};
+        gdncp_tensor_t states[4]; /* initial, final, and their gradients */
+
+        rule_case_fill(&rule_case, &random, -0.05);
+        for (int j = 0; j < 4; j++) {
+            states[j] = test_tensor(&arena, GDNCP_F32, 4, shape, 0);
+        }
+        transpose_all(count, dk, dv, rule_case.initial_state, states[0].data);
+        transpose_all(count, dk, dv, rule_case.grad_final_state, states[2].data);
+
+        const options_call_t plain = call_of(&rule_case, &expected);
+        options_call_t transposed = call_of(&rule_case, &result);
+
+        transposed.rule.state_layout = GDNCP_STATE_DV_DK;
+        transposed.rule.initial_state = states[0];
+        transposed.final_state = states[1];
+        transposed.grad_final_state = states[2];
+        transposed.grads.initial_state = states[3];
+        run(&plain);
+        run(&transposed);
+        transpose_all(count, dv, dk, states[1].data, result.final_state);
+        transpose_all(count, dv, dk, states[3].data, result.grad_initial_state);
+        rule_result_check_equal(&rule_case, &expected, &result);
+        test_arena_free(&arena);
+        rule_result_free(&expected);
+        rule_result_free(&result);
+        rule_case_free(&rule_case);
+    }
+}
+
+/* From one thread for all to several for the columns of one head. */
+static void threads_change_no_bit(void **state)
+{
+    static const rule_dims_t dims[] = {
+        {1, 1, 24, 128}, {1, 2, 16, 192}, {2, 6, 12, 10}, {1, 1, 16, 72}};
+    static const int64_t some[] = {200, GDNCP_SAVED_STATE_TOKENS + 9};
+    test_random_t random = test_random_start(__func__, 104);
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        rule_case_t rule_case = rule_case_make(&dims[i], some, 2);
+        rule_result_t expected = rule_result_make(&rule_case);
+        test_arena_t arena = {0};
+
+        rule_case_fill(&rule_case, &random, -0.02);
+        test_set_num_threads(1);
+        const options_call_t alone = call_of(&rule_case, &expected);
+
+        run(&alone);
+        for (int num_threads = 2; num_threads <= 9; num_threads++) {
+            rule_result_t result = rule_result_make(&rule_case);
+            options_call_t shared = call_of(&rule_case, &result);
+
+            shared.rule.saved_states = make_saved_states(&arena, &rule_case);
+            test_set_num_threads(num_threads);
+            run(&shared);
+            rule_result_check_equal(&rule_case, &expected, &result);
+            rule_result_free(&result);
+        }
+        test_arena_free(&arena);
+        rule_result_free(&expected);
+        rule_case_free(&rule_case);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(saved_states_change_no_bit),
+        cmocka_unit_test(the_backward_reads_saved_states),
+        cmocka_unit_test(transposed_states_change_no_bit),
+        cmocka_unit_test(threads_change_no_bit),
+    };
+
+    return cmocka_run_group_tests_name("delta_rule_options", tests, NULL, NULL);
+}
