@@ -2,6 +2,7 @@
 #ifndef GDNCP_LAYER_VIEWS_H
 #define GDNCP_LAYER_VIEWS_H
 
+#include "gdncp/ops.h"
 #include "gdncp/tensor.h"
 #include "op_scratch.h"
 
@@ -62,6 +63,12 @@ static inline gdncp_tensor_t gdncp_view_vector(gdncp_device_kind_t device, void 
 }
 
 /* [count, heads, rows, columns] float32 */
+/* States that a forward of the rule leaves for a backward. */
+static inline int64_t gdncp_num_saved_states(gdncp_device_kind_t device, int64_t num_tokens)
+{
+    return device == GDNCP_DEVICE_CPU ? num_tokens / GDNCP_SAVED_STATE_TOKENS : 0;
+}
+
 static inline gdncp_tensor_t gdncp_view_states(gdncp_device_kind_t device, float *data,
                                                int64_t count, int64_t heads, int64_t rows,
                                                int64_t columns)

@@ -37,6 +37,7 @@ typedef struct gathered_view {
     void *inputs[NUM_INPUTS]; /* in the order of the exchanges */
     void *o;
     float *initial; /* [sequences, my heads, dk, dv] */
+    float *steps;   /* what the rule saves */
     float *final;   /* [sequences, my heads, dk, dv] */
 } gathered_view_t;
 
@@ -47,8 +48,8 @@ static gathered_view_t view_gathered(const rule_heads_t *heads, void *memory, bo
     const int64_t tokens = heads->num_tokens;
     const int64_t keys = tokens * heads->keys.count * config->key_head_dim;
     const int64_t values = tokens * heads->values.count * config->value_head_dim;
-    const int64_t states =
-        heads->num_sequences * heads->values.count * config->key_head_dim * config->value_head_dim;
+    const int64_t state = heads->values.count * config->key_head_dim * config->value_head_dim;
+    const int64_t states = heads->num_sequences * state;
     gdncp_arena_t arena = {.block = memory};
     gathered_view_t view = {.o = NULL};
 
@@ -59,6 +60,8 @@ static gathered_view_t view_gathered(const rule_heads_t *heads, void *memory, bo
     view.inputs[EXCHANGE_BETA] =
         gdncp_arena_elements(&arena, GDNCP_F32, tokens * heads->values.count);
     view.initial = gdncp_arena_elements(&arena, GDNCP_F32, states);
+    view.steps = gdncp_arena_elements(&arena, GDNCP_F32,
+                                      gdncp_num_saved_states(config->device, tokens) * state);
     if (with_outputs) {
         view.o = gdncp_arena_elements(&arena, config->dtype, values);
         view.final = gdncp_arena_elements(&arena, GDNCP_F32, states);
@@ -229,6 +232,7 @@ static gdncp_delta_rule_t local_rule(const rule_heads_t *heads, const gathered_v
 {
     const gdncp_cp_rule_config_t *const config = &heads->config;
     const int64_t group = config->num_value_heads / config->num_key_heads;
+    const int64_t num_saved = gdncp_num_saved_states(config->device, heads->num_tokens);
     gdncp_delta_rule_t rule = {
         .q = view_mine(heads, EXCHANGE_Q, view->inputs[EXCHANGE_Q]),
         .k = view_mine(heads, EXCHANGE_K, view->inputs[EXCHANGE_K]),
@@ -246,6 +250,11 @@ static gdncp_delta_rule_t local_rule(const rule_heads_t *heads, const gathered_v
 
     if (has_initial) {
         rule.initial_state = view_my_states(heads, view->initial);
+    }
+    if (num_saved > 0) {
+        rule.saved_states =
+            gdncp_view_states(config->device, view->steps, num_saved, heads->values.count,
+                              config->key_head_dim, config->value_head_dim);
     }
     return rule;
 }

@@ -42,14 +42,25 @@ typedef struct rule_states {
 typedef struct saved_view {
     float *initial; /* [num_segments, Hv, dk, dv] the state before each segment */
     float *kept;    /* the relay's */
+    float *steps;   /* what the rule saves */
 } saved_view_t;
+
+static int64_t num_saved_states(const rule_states_t *states)
+{
+    return gdncp_num_saved_states(states->config.device,
+                                  states->segments.cu_seqlens.host[states->segments.num_segments]);
+}
 
 static saved_view_t view_saved(const rule_states_t *states, void *saved, size_t *bytes_p)
 {
+    const gdncp_cp_rule_config_t *const config = &states->config;
+    const int64_t steps = num_saved_states(states) * config->num_value_heads *
+                          config->key_head_dim * config->value_head_dim;
     gdncp_arena_t arena = {.block = saved};
     const saved_view_t view = {
         .initial = gdncp_arena_floats(&arena, gdncp_relay_incoming_elements(states->schedule)),
         .kept = gdncp_arena_floats(&arena, gdncp_relay_kept_elements(states->schedule)),
+        .steps = gdncp_arena_floats(&arena, steps),
     };
 
     if (bytes_p != NULL) {
@@ -220,25 +231,30 @@ static gdncp_tensor_t view_states(const rule_states_t *states, float *data, int6
                              config->key_head_dim, config->value_head_dim);
 }
 
-/* The operator's view of the local segments, each starting from its row of `initial`. */
+/* The operator's view of the local segments, each starting from its row of the initial states. */
 static gdncp_delta_rule_t local_rule(const rule_states_t *states,
-                                     const gdncp_cp_rule_inputs_t *inputs, float *initial)
+                                     const gdncp_cp_rule_inputs_t *inputs, const saved_view_t *view)
 {
     const gdncp_cp_rule_config_t *const config = &states->config;
-
-    return (gdncp_delta_rule_t){
+    const int64_t num_saved = num_saved_states(states);
+    gdncp_delta_rule_t rule = {
         .q = inputs->q,
         .k = inputs->k,
         .v = inputs->v,
         .g = inputs->g,
         .beta = inputs->beta,
-        .initial_state = view_states(states, initial, states->segments.num_segments),
+        .initial_state = view_states(states, view->initial, states->segments.num_segments),
         .cu_seqlens = states->segments.cu_seqlens.host,
         .cu_seqlens_cuda = states->segments.cu_seqlens.cuda,
         .num_sequences = states->segments.num_segments,
         .scale = config->scale,
         .qk_l2norm = config->qk_l2norm,
     };
+
+    if (num_saved > 0) {
+        rule.saved_states = view_states(states, view->steps, num_saved);
+    }
+    return rule;
 }
 
 static float *row(const rule_states_t *states, const float *data, int64_t index)
@@ -336,7 +352,7 @@ static gdncp_status_t forward(gdncp_rule_strategy_t *strategy, const gdncp_cp_ru
 {
     rule_states_t *const states = (rule_states_t *)strategy;
     const saved_view_t view = view_saved(states, saved, NULL);
-    const gdncp_delta_rule_t rule = local_rule(states, inputs, view.initial);
+    const gdncp_delta_rule_t rule = local_rule(states, inputs, &view);
     const gdncp_tensor_t ends = view_states(states, states->states, states->segments.num_segments);
     const bool wants_final = !gdncp_op_is_absent(final_state);
     const gdncp_sequence_ends_t *const first_ends = &states->segments.first;
@@ -406,7 +422,7 @@ static gdncp_status_t backward(gdncp_rule_strategy_t *strategy,
 {
     rule_states_t *const states = (rule_states_t *)strategy;
     const saved_view_t view = view_saved(states, (void *)saved, NULL);
-    const gdncp_delta_rule_t rule = local_rule(states, inputs, view.initial);
+    const gdncp_delta_rule_t rule = local_rule(states, inputs, &view);
     const bool wants_initial = !gdncp_op_is_absent(&grads->initial_state);
     const gdncp_tensor_t ends = view_states(states, states->states, states->segments.num_segments);
     gdncp_status_t status;
