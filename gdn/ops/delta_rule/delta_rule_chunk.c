@@ -7,8 +7,6 @@
 #include "small_gemm.h"
 #include "vector_math.h"
 
-#define CHUNK_SQUARE ((int64_t)GDNCP_CHUNK * GDNCP_CHUNK)
-
 /* Diagonal blocks of the triangular matrix that are inverted element by element. */
 #define BLOCK GDNCP_ROW_GRAIN
 
@@ -69,16 +67,28 @@ void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chun
     }
 }
 
-gdncp_chunk_gates_t gdncp_chunk_gates_take(gdncp_arena_t *arena)
+gdncp_chunk_gates_t gdncp_chunk_gates_take(gdncp_arena_t *arena, int64_t num_chunks)
 {
+    const int64_t rows = num_chunks * GDNCP_CHUNK;
     gdncp_chunk_gates_t gates;
 
-    gates.decay = gdncp_arena_floats(arena, CHUNK_SQUARE);
-    gates.beta = gdncp_arena_floats(arena, GDNCP_CHUNK);
-    gates.from_start = gdncp_arena_floats(arena, GDNCP_CHUNK);
-    gates.to_end = gdncp_arena_floats(arena, GDNCP_CHUNK);
-    gates.total = gdncp_arena_floats(arena, 1);
+    gates.decay = gdncp_arena_floats(arena, rows * GDNCP_CHUNK);
+    gates.beta = gdncp_arena_floats(arena, rows);
+    gates.from_start = gdncp_arena_floats(arena, rows);
+    gates.to_end = gdncp_arena_floats(arena, rows);
+    gates.total = gdncp_arena_floats(arena, num_chunks);
     return gates;
+}
+
+gdncp_chunk_gates_t gdncp_chunk_gates_at(const gdncp_chunk_gates_t *gates, int64_t chunk)
+{
+    const int64_t row = chunk * GDNCP_CHUNK;
+
+    return (gdncp_chunk_gates_t){.decay = gates->decay + row * GDNCP_CHUNK,
+                                 .beta = gates->beta + row,
+                                 .from_start = gates->from_start + row,
+                                 .to_end = gates->to_end + row,
+                                 .total = gates->total + chunk};
 }
 
 /* decay[i, j] = e^(sums[i] - sums[j]) for i >= j. Each is the exponential of one difference:

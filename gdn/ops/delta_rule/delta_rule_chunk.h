@@ -52,7 +52,9 @@ typedef struct gdncp_chunk_gates {
     float *total;      /* [1] e^G_C */
 } gdncp_chunk_gates_t;
 
-gdncp_chunk_gates_t gdncp_chunk_gates_take(gdncp_arena_t *arena);
+/* Room for num_chunks of them laid end to end; gdncp_chunk_gates_at() gives one. */
+gdncp_chunk_gates_t gdncp_chunk_gates_take(gdncp_arena_t *arena, int64_t num_chunks);
+gdncp_chunk_gates_t gdncp_chunk_gates_at(const gdncp_chunk_gates_t *gates, int64_t chunk);
 
 void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
                             int64_t value_head, const gdncp_chunk_gates_t *gates);

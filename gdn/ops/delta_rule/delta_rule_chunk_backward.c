@@ -13,14 +13,12 @@ gdncp_chunk_backward_scratch_t gdncp_chunk_backward_scratch_take(gdncp_arena_t *
     const int64_t rows = GDNCP_CHUNK;
     gdncp_chunk_backward_scratch_t scratch;
 
-    scratch.grads = gdncp_arena_floats(arena, 2 * rows * dv);
     scratch.factors = gdncp_arena_floats(arena, 2 * rows * dk);
     scratch.k_to_end = gdncp_arena_floats(arena, rows * dk);
     scratch.grad_u = gdncp_arena_floats(arena, rows * dv);
     scratch.attention = gdncp_arena_floats(arena, rows * rows);
     scratch.u_t = gdncp_arena_floats(arena, dv * rows);
     scratch.pairs = gdncp_arena_floats(arena, 2 * rows * rows);
-    scratch.state_t = gdncp_arena_floats(arena, dv * dk);
     scratch.state_rows = gdncp_arena_floats(arena, 2 * rows * dk);
     scratch.grad_qk = gdncp_arena_floats(arena, rows * rows);
     scratch.grad_kk = gdncp_arena_floats(arena, rows * rows);
@@ -28,33 +26,40 @@ gdncp_chunk_backward_scratch_t gdncp_chunk_backward_scratch_take(gdncp_arena_t *
 }
 
 void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
-                             const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
-                             const float *t, const float *grad_state,
+                             const gdncp_columns_t *columns, const gdncp_chunk_keys_t *keys,
+                             const gdncp_chunk_gates_t *gates, const float *t,
+                             const float *grad_state, float *grads,
                              const gdncp_chunk_backward_scratch_t *scratch)
 {
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
-    float *const grad_r = scratch->grads + rows * dv;
+    const int64_t width = columns->width;
+    const float *const grad_o = grads + columns->first;
+    float *const grad_r = grads + rows * dv + columns->first;
 
     gdncp_chunk_attention(rows, problem->scale, gates, keys->qk, scratch->attention);
     gdncp_scale_rows(rows, dk, gates->to_end, keys->k, scratch->k_to_end, dk);
-    gdncp_gemm_lower_tn(rows, dv, scratch->attention, rows, scratch->grads, dv, false,
-                        scratch->grad_u, dv);
-    gdncp_gemm(rows, dv, dk, scratch->k_to_end, dk, grad_state, dv, true, scratch->grad_u, dv);
-    gdncp_gemm_lower_tn(rows, dv, t, rows, scratch->grad_u, dv, false, grad_r, dv);
+    gdncp_gemm_lower_tn(rows, width, scratch->attention, rows, grad_o, dv, false, scratch->grad_u,
+                        width);
+    gdncp_gemm(rows, width, dk, scratch->k_to_end, dk, grad_state + columns->first, dv, true,
+               scratch->grad_u, width);
+    gdncp_gemm_lower_tn(rows, width, t, rows, scratch->grad_u, width, false, grad_r, dv);
     gdncp_chunk_decay_rows(rows, dk, problem->scale, false, gates, keys->q, scratch->factors);
     gdncp_chunk_decay_rows(rows, dk, -1.0f, true, gates, keys->k, scratch->factors + rows * dk);
 }
 
 void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
-                            const gdncp_chunk_gates_t *gates, float *grad_state,
+                            const gdncp_columns_t *columns, const gdncp_chunk_gates_t *gates,
+                            const float *grads, float *grad_state,
                             const gdncp_chunk_backward_scratch_t *scratch)
 {
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
+    float *const state = grad_state + columns->first;
 
-    gdncp_scale(dk, dv, dv, gates->total[0], grad_state);
-    gdncp_gemm_tn(dk, dv, 2 * rows, scratch->factors, dk, scratch->grads, dv, true, grad_state, dv);
+    gdncp_scale(dk, columns->width, dv, gates->total[0], state);
+    gdncp_gemm_tn(dk, columns->width, 2 * rows, scratch->factors, dk, grads + columns->first, dv,
+                  true, state, dv);
 }
 
 /* Of one row of pairs, j < count: gradients of QK' and KK', what A's gradient is to be multiplied
@@ -154,13 +159,14 @@ static void grad_gates(int64_t rows, const double *above, const double *from_sta
 
 void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
-                             const gdncp_chunk_record_t *record, const float *grad_state,
+                             const gdncp_chunk_record_t *record,
+                             const gdncp_chunk_back_record_t *back,
                              const gdncp_chunk_backward_scratch_t *scratch,
                              gdncp_chunk_grads_t *grads)
 {
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
-    const float *const grad_r = scratch->grads + rows * dv;
+    const float *const grad_r = back->grads + rows * dv;
     double above[GDNCP_CHUNK] = {0.0};
     double from_start[GDNCP_CHUNK];
     double from_start_k[GDNCP_CHUNK];
@@ -174,15 +180,15 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
     gdncp_scale_rows(rows, dv, gates->beta, grad_r, grads->v, dv);
 
     gdncp_transpose(rows, dv, record->u, dv, scratch->u_t, rows);
-    gdncp_gemm_pairs(rows, dv, scratch->grads, dv, scratch->u_t, rows, scratch->pairs, rows);
+    gdncp_gemm_pairs(rows, dv, back->grads, dv, scratch->u_t, rows, scratch->pairs, rows);
     gdncp_gemm_pairs(rows, dv, grad_r, dv, scratch->u_t, rows, scratch->pairs + rows * rows, rows);
     grad_pairs(rows, problem->scale, keys, gates, scratch, grads->beta, above);
     gdncp_gemm_lower(rows, dk, scratch->grad_qk, rows, keys->k, dk, true, grads->q, dk);
     gdncp_gemm_lower_tn(rows, dk, scratch->grad_qk, rows, keys->q, dk, true, grads->k, dk);
     gdncp_gemm(rows, dk, rows, scratch->grad_kk, rows, keys->k, dk, true, grads->k, dk);
 
-    gdncp_gemm(2 * rows, dk, dv, scratch->grads, dv, record->state_t, dk, false,
-               scratch->state_rows, dk);
+    gdncp_gemm(2 * rows, dk, dv, back->grads, dv, record->state_t, dk, false, scratch->state_rows,
+               dk);
     add_scaled_rows(rows, dk, gates->from_start, problem->scale, scratch->state_rows, keys->q,
                     grads->q, from_start);
     add_scaled_rows(rows, dk, start_beta, -1.0f, scratch->state_rows + rows * dk, keys->k, grads->k,
@@ -191,11 +197,10 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
         from_start[i] += from_start_k[i];
     }
 
-    gdncp_transpose(dk, dv, grad_state, dv, scratch->state_t, dk);
-    gdncp_gemm(rows, dk, dv, record->u, dv, scratch->state_t, dk, false, scratch->state_rows, dk);
+    gdncp_gemm(rows, dk, dv, record->u, dv, back->grad_state_t, dk, false, scratch->state_rows, dk);
     add_scaled_rows(rows, dk, gates->to_end, 1.0f, scratch->state_rows, keys->k, grads->k, to_end);
 
     grad_gates(rows, above, from_start, to_end,
-               gates->total[0] * gdncp_vector_dot(scratch->state_t, record->state_t, dk * dv),
+               gates->total[0] * gdncp_vector_dot(back->grad_state_t, record->state_t, dk * dv),
                grads->g);
 }

@@ -6,14 +6,12 @@
 
 /* Scratch of the backward chunk functions. */
 typedef struct gdncp_chunk_backward_scratch {
-    float *grads;      /* [2 rows, dv] dO over dR */
     float *factors;    /* [2 rows, dk] scale diag(e^G) Q over -diag(e^G beta) K */
     float *k_to_end;   /* [rows, dk] diag(e^(G_C - G)) K */
     float *grad_u;     /* [rows, dv] */
     float *attention;  /* [rows, rows] */
     float *u_t;        /* [dv, rows] */
     float *pairs;      /* [2 rows, rows] dO U' over dR U', for i >= j */
-    float *state_t;    /* [dv, dk] dS' */
     float *state_rows; /* [2 rows, dk] dO S0' over dR S0'; then U dS' */
     float *grad_qk;    /* [rows, rows] */
     float *grad_kk;    /* [rows, rows] of KK', symmetric */
@@ -30,18 +28,27 @@ typedef struct gdncp_chunk_record {
     float *t;       /* [rows, rows] */
 } gdncp_chunk_record_t;
 
+/* What the walk back leaves of a chunk. */
+typedef struct gdncp_chunk_back_record {
+    float *grads;        /* [2 rows, dv] dO over dR */
+    float *grad_state_t; /* [dv, dk] dS' of the chunk's end */
+} gdncp_chunk_back_record_t;
+
 /*
- * The walk back that needs no states. On entry dO [rows, dv] lies in scratch->grads; on return
- * dR lies below it, and scratch->factors is filled.
+ * The walk back that needs no states, for some of v's columns. On entry dO [rows, dv] lies in
+ * grads; on return dR lies below it, and scratch->factors is filled.
  */
 void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
-                             const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
-                             const float *t, const float *grad_state,
+                             const gdncp_columns_t *columns, const gdncp_chunk_keys_t *keys,
+                             const gdncp_chunk_gates_t *gates, const float *t,
+                             const float *grad_state, float *grads,
                              const gdncp_chunk_backward_scratch_t *scratch);
 
-/* grad_state, of the chunk's end on entry, of its start on return; after the call above. */
+/* grad_state [dk, dv], of the chunk's end on entry, of its start on return, in the same columns;
+ * after the call above. */
 void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
-                            const gdncp_chunk_gates_t *gates, float *grad_state,
+                            const gdncp_columns_t *columns, const gdncp_chunk_gates_t *gates,
+                            const float *grads, float *grad_state,
                             const gdncp_chunk_backward_scratch_t *scratch);
 
 /* Gradients of one chunk of one head. */
@@ -53,10 +60,11 @@ typedef struct gdncp_chunk_grads {
     double beta[GDNCP_CHUNK];
 } gdncp_chunk_grads_t;
 
-/* Between the two calls above: grad_state is that of the chunk's end. */
+/* The rest, from what the walks left. */
 void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
-                             const gdncp_chunk_record_t *record, const float *grad_state,
+                             const gdncp_chunk_record_t *record,
+                             const gdncp_chunk_back_record_t *back,
                              const gdncp_chunk_backward_scratch_t *scratch,
                              gdncp_chunk_grads_t *grads);
 

@@ -8,10 +8,6 @@
 #include "op_parallel.h"
 #include "small_gemm.h"
 
-/* Columns of v go by this many where a head is shared by threads, if their number is a multiple:
- * libxsmm's kernels sum over k in another way where columns are left over. */
-#define PANEL_COLUMNS 64
-
 typedef struct forward_scratch {
     gdncp_chunk_keys_t keys;
     gdncp_chunk_gates_t gates;
@@ -44,7 +40,7 @@ static forward_scratch_t take_scratch(const forward_run_t *run, gdncp_arena_t *a
     forward_scratch_t scratch;
 
     scratch.keys = gdncp_chunk_keys_take(arena, 1, dk);
-    scratch.gates = gdncp_chunk_gates_take(arena);
+    scratch.gates = gdncp_chunk_gates_take(arena, 1);
     scratch.states = gdncp_arena_floats(arena, heads * dk * width);
     scratch.values = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
     scratch.u = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
@@ -85,7 +81,7 @@ static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *spa
     gdncp_chunk_gates_load(problem, span, head, &scratch->gates);
     gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->t, scratch->work);
     gdncp_load_columns(&problem->rule->v, span->begin, span->count, head, columns, rows,
-                       scratch->values);
+                       scratch->values, width);
     gdncp_chunk_values(rows, dk, width, width, &scratch->gates, scratch->keys.k, scratch->t, state,
                        scratch->values, scratch->u, scratch->work);
     write_output(run, span, head, columns, scratch, state);
@@ -164,7 +160,8 @@ static void choose_items(forward_run_t *run)
     const int64_t num_sequences = problem->rule->num_sequences;
     const int64_t num_groups = num_sequences * problem->num_key_heads;
     const int64_t num_heads = num_sequences * problem->num_value_heads;
-    const int64_t most_panels = problem->dv % PANEL_COLUMNS == 0 ? problem->dv / PANEL_COLUMNS : 1;
+    const int64_t most_panels =
+        problem->dv % GDNCP_PANEL_COLUMNS == 0 ? problem->dv / GDNCP_PANEL_COLUMNS : 1;
     const int64_t num_threads = gdncp_parallel_num_threads(num_heads * most_panels);
 
     run->by_group = gdncp_parallel_num_threads(num_groups) < num_groups;
@@ -172,7 +169,7 @@ static void choose_items(forward_run_t *run)
     if (num_heads > 0 && num_heads < num_threads) {
         const int64_t panels = (num_threads + num_heads - 1) / num_heads;
 
-        run->width = (most_panels + panels - 1) / panels * PANEL_COLUMNS;
+        run->width = (most_panels + panels - 1) / panels * GDNCP_PANEL_COLUMNS;
     }
     run->panels_per_head = (problem->dv + run->width - 1) / run->width;
     run->items_per_sequence =

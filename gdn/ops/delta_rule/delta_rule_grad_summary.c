@@ -9,6 +9,7 @@ typedef struct grad_summary_scratch {
     gdncp_chunk_keys_t keys;
     gdncp_chunk_gates_t gates;
     gdncp_chunk_backward_scratch_t chunk;
+    float *grads;      /* [2 rows, dv] */
     float *grad_state; /* [dk, dv] */
     float *t;          /* [rows, rows] */
     float *work;       /* [rows, max(rows, dk)] */
@@ -31,8 +32,9 @@ static grad_summary_scratch_t take_scratch(const gdncp_rule_problem_t *problem,
     grad_summary_scratch_t scratch;
 
     scratch.keys = gdncp_chunk_keys_take(arena, 1, dk);
-    scratch.gates = gdncp_chunk_gates_take(arena);
+    scratch.gates = gdncp_chunk_gates_take(arena, 1);
     scratch.chunk = gdncp_chunk_backward_scratch_take(arena, dk, dv);
+    scratch.grads = gdncp_arena_floats(arena, 2 * GDNCP_CHUNK * dv);
     scratch.grad_state = gdncp_arena_floats(arena, dk * dv);
     scratch.t = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     scratch.work = gdncp_arena_floats(arena, GDNCP_CHUNK * (dk > GDNCP_CHUNK ? dk : GDNCP_CHUNK));
@@ -60,11 +62,11 @@ static void grad_summary_item(void *context, int64_t item, int thread)
         gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, scratch.work);
         gdncp_chunk_gates_load(problem, &span, head, &scratch.gates);
         gdncp_chunk_inverse(span.rows, &scratch.gates, scratch.keys.kk, scratch.t, scratch.work);
-        gdncp_load_head(run->grad_o, span.begin, span.count, head, span.rows, scratch.chunk.grads);
-        gdncp_chunk_grad_values(problem, span.rows, &scratch.keys, &scratch.gates, scratch.t,
-                                scratch.grad_state, &scratch.chunk);
-        gdncp_chunk_grad_state(problem, span.rows, &scratch.gates, scratch.grad_state,
-                               &scratch.chunk);
+        gdncp_load_head(run->grad_o, span.begin, span.count, head, span.rows, scratch.grads);
+        gdncp_chunk_grad_values(problem, span.rows, &all, &scratch.keys, &scratch.gates, scratch.t,
+                                scratch.grad_state, scratch.grads, &scratch.chunk);
+        gdncp_chunk_grad_state(problem, span.rows, &all, &scratch.gates, scratch.grads,
+                               scratch.grad_state, &scratch.chunk);
     }
     gdncp_store_state(problem, scratch.grad_state, selected, head, &all, run->grad_initial);
 }

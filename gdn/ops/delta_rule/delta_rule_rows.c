@@ -31,7 +31,7 @@ static const char *row_of(const gdncp_tensor_t *tensor, int64_t token, int64_t h
 }
 
 void gdncp_load_columns(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
-                        const gdncp_columns_t *columns, int64_t rows, float *dst)
+                        const gdncp_columns_t *columns, int64_t rows, float *dst, int64_t ld)
 {
     const int64_t width = columns->width;
     const size_t size = gdncp_dtype_size(tensor->dtype);
@@ -43,9 +43,11 @@ void gdncp_load_columns(const gdncp_tensor_t *tensor, int64_t begin, int64_t cou
                          (size_t)width * size);
         }
         gdncp_convert_to_f32(tensor->dtype, row_of(tensor, begin + i, head) + offset, width,
-                             dst + i * width);
+                             dst + i * ld);
     }
-    memset(dst + count * width, 0, (size_t)((rows - count) * width) * sizeof(float));
+    for (int64_t i = count; i < rows; i++) {
+        memset(dst + i * ld, 0, (size_t)width * sizeof(float));
+    }
 }
 
 void gdncp_store_columns(const float *src, int64_t begin, int64_t count, int64_t head,
@@ -64,7 +66,7 @@ void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count,
                      int64_t rows, float *dst)
 {
     gdncp_load_columns(tensor, begin, count, head, &(gdncp_columns_t){0, tensor->shape[2]}, rows,
-                       dst);
+                       dst, tensor->shape[2]);
 }
 
 void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,

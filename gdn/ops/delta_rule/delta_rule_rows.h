@@ -4,16 +4,20 @@
 
 #include "delta_rule_problem.h"
 
+/* Columns of v go by this many where a head is shared by threads, if their number is a multiple:
+ * libxsmm's kernels sum over k in another way where columns are left over. */
+#define GDNCP_PANEL_COLUMNS 64
+
 /* Some of the columns of v, and so of a state. */
 typedef struct gdncp_columns {
     int64_t first;
     int64_t width;
 } gdncp_columns_t;
 
-/* dst [rows, width] = columns of tokens [begin, begin + count) of one head of a [T, H, d] tensor,
- * then zeros. */
+/* dst [rows, width], rows ld apart, = columns of tokens [begin, begin + count) of one head of a
+ * [T, H, d] tensor, then zeros. */
 void gdncp_load_columns(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
-                        const gdncp_columns_t *columns, int64_t rows, float *dst);
+                        const gdncp_columns_t *columns, int64_t rows, float *dst, int64_t ld);
 
 /* The first `count` rows of src [.., width] to columns of tokens [begin, begin + count). */
 void gdncp_store_columns(const float *src, int64_t begin, int64_t count, int64_t head,

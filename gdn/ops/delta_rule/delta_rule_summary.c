@@ -39,7 +39,7 @@ static summary_scratch_t take_scratch(const gdncp_rule_problem_t *problem, gdncp
     summary_scratch_t scratch;
 
     scratch.keys = gdncp_chunk_keys_take(arena, 1, dk);
-    scratch.gates = gdncp_chunk_gates_take(arena);
+    scratch.gates = gdncp_chunk_gates_take(arena, 1);
     scratch.state = gdncp_arena_floats(arena, dk * width);
     scratch.initial = gdncp_arena_floats(arena, dk * problem->dv);
     scratch.v = gdncp_arena_floats(arena, GDNCP_CHUNK * problem->dv);
