@@ -60,6 +60,7 @@ typedef struct comm_benchmark {
     const char *about; /* for --list */
     int least_ranks;
     int moves_a_run;                       /* one after the other: 2 for there and back */
+    bool is_f32;                           /* whatever dtypes are asked for, it has one */
     void (*setup)(comm_case_t *c);         /* sets op, in, out and the bytes */
     gdncp_status_t (*run)(comm_case_t *c); /* once */
     int64_t (*check)(comm_case_t *c);      /* elements of the output that are wrong after a run */

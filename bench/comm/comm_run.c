@@ -197,13 +197,15 @@ static gdncp_status_t run_benchmarks(const comm_program_t *program, gdncp_comm_t
 
     for (int d = 0; d < options->num_dtypes; d++) {
         for (int i = 0; comm_registry[i] != NULL && status == GDNCP_OK; i++) {
+            const comm_benchmark_t *const benchmark = comm_registry[i];
             comm_result_t result = {
-                .benchmark = comm_registry[i],
-                .shape = {.channels = options->channels, .dtype = options->dtypes[d]},
+                .benchmark = benchmark,
+                .shape = {.channels = options->channels,
+                          .dtype = benchmark->is_f32 ? GDNCP_F32 : options->dtypes[d]},
             };
 
-            if (comm_is_wanted(options, comm_registry[i]) &&
-                gdncp_comm_size(comm) >= comm_registry[i]->least_ranks) {
+            if (comm_is_wanted(options, benchmark) && (d == 0 || !benchmark->is_f32) &&
+                gdncp_comm_size(comm) >= benchmark->least_ranks) {
                 status = sweep(program, comm, &result, json, wrong_p);
             }
         }
