@@ -9,7 +9,7 @@
 #define MAX_BYTES (INT64_C(1) << 40)
 #define MAX_COUNT (INT64_C(1) << 24)
 
-enum { RANKS = 256, TOKENS, CHANNELS, DTYPE, TRANSPORT, JSON, LIST, HELP, VERSION };
+enum { RANKS = 256, TOKENS, CHANNELS, DTYPE, TRANSPORT, JSON, RAW, LIST, HELP, VERSION };
 
 static const struct option long_options[] = {
     {"ranks", required_argument, NULL, RANKS},
@@ -18,6 +18,7 @@ static const struct option long_options[] = {
     {"dtype", required_argument, NULL, DTYPE},
     {"transport", required_argument, NULL, TRANSPORT},
     {"json", required_argument, NULL, JSON},
+    {"raw", required_argument, NULL, RAW},
     {"list", no_argument, NULL, LIST},
     {"help", no_argument, NULL, HELP},
     {"version", no_argument, NULL, VERSION},
@@ -49,6 +50,7 @@ const char *comm_options_help(void)
            "the\n"
            "                    relay are f32\n"
            "  --json FILE       write the results, too\n"
+           "  --raw PROGRAM     ucx_perftest of ucx-utils: what UCX alone takes for as many bytes\n"
            "  --list            print the benchmarks' names\n"
            "  --help, --version\n"
            "\n"
@@ -128,6 +130,9 @@ static gdncp_status_t parse_option(int option, const char *text, comm_options_t 
         return parse_transport(text, options);
     case JSON:
         options->json = text;
+        return GDNCP_OK;
+    case RAW:
+        options->raw = text;
         return GDNCP_OK;
     case LIST:
         options->request = COMM_LIST;

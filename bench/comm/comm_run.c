@@ -234,6 +234,10 @@ gdncp_status_t comm_run_all(const comm_program_t *program, gdncp_comm_t *comm, i
         comm_print_head(&program->options, &place);
     }
     status = run_benchmarks(program, comm, json, wrong_p);
+    /* The other ranks are at their end, and leave the cores free. */
+    if (is_root && status == GDNCP_OK && program->options.raw != NULL) {
+        status = comm_report_raw(json, program->options.raw);
+    }
     /* What was measured before a failure is kept. */
     if (is_root && program->options.json != NULL) {
         const gdncp_status_t written = bench_json_write(json, program->options.json);
