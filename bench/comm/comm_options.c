@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "option_values.h"
 
 #define MAX_BYTES (INT64_C(1) << 40)
 #define MAX_COUNT (INT64_C(1) << 24)
@@ -65,37 +66,14 @@ const char *comm_options_help(void)
            "Exit status: 0 when no result was wrong.\n";
 }
 
-/* A number of bytes, with K, M or G for powers of 1024. */
-static gdncp_status_t parse_bytes(const char *option, const char *text, int64_t *value_p)
-{
-    static const char units[] = "KMG";
-    char digits[32];
-    const size_t length = strlen(text);
-    const char *const unit = length > 1 ? strchr(units, text[length - 1]) : NULL;
-
-    if (unit == NULL || length > sizeof digits) {
-        return bench_parse_integer(option, text, 1, MAX_BYTES, value_p);
-    }
-    const int shift = 10 * (int)(unit - units + 1);
-
-    memcpy(digits, text, length - 1);
-    digits[length - 1] = '\0';
-    const gdncp_status_t status =
-        bench_parse_integer(option, digits, 1, MAX_BYTES >> shift, value_p);
-
-    if (status == GDNCP_OK) {
-        *value_p <<= shift;
-    }
-    return status;
-}
-
 static gdncp_status_t parse_transport(const char *text, comm_options_t *options)
 {
-    options->threads = strcmp(text, "threads") == 0;
-    return options->threads || strcmp(text, "ucx") == 0
-               ? GDNCP_OK
-               : gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                            "--transport: expected ucx or threads, got '%s'", text);
+    static const char *const names[] = {"ucx", "threads"};
+    int index = 0;
+    const gdncp_status_t status = option_choice(gdncp_fail, "--transport", text, names, 2, &index);
+
+    options->threads = index == 1;
+    return status;
 }
 
 static gdncp_status_t parse_option(int option, const char *text, comm_options_t *options)
@@ -105,25 +83,25 @@ static gdncp_status_t parse_option(int option, const char *text, comm_options_t 
 
     switch (option) {
     case 'b':
-        return parse_bytes("-b", text, &options->min_bytes);
+        return option_bytes(gdncp_fail, "-b", text, MAX_BYTES, &options->min_bytes);
     case 'e':
-        return parse_bytes("-e", text, &options->max_bytes);
+        return option_bytes(gdncp_fail, "-e", text, MAX_BYTES, &options->max_bytes);
     case 'f':
-        return bench_parse_integer("-f", text, 2, MAX_COUNT, &options->factor);
+        return option_integer(gdncp_fail, "-f", text, 2, MAX_COUNT, &options->factor);
     case 'w':
-        return bench_parse_int("-w", text, 0, 1000000, &options->warm_up);
+        return option_int(gdncp_fail, "-w", text, 0, 1000000, &options->warm_up);
     case 'n':
-        return bench_parse_int("-n", text, 1, 1000000, &options->iterations);
+        return option_int(gdncp_fail, "-n", text, 1, 1000000, &options->iterations);
     case 'c':
-        status = bench_parse_int("-c", text, 0, 1, &check);
+        status = option_int(gdncp_fail, "-c", text, 0, 1, &check);
         options->check = check == 1;
         return status;
     case RANKS:
-        return bench_parse_int("--ranks", text, 1, COMM_MAX_RANKS, &options->ranks);
+        return option_int(gdncp_fail, "--ranks", text, 1, COMM_MAX_RANKS, &options->ranks);
     case TOKENS:
-        return bench_parse_integer("--tokens", text, 1, MAX_COUNT, &options->tokens);
+        return option_integer(gdncp_fail, "--tokens", text, 1, MAX_COUNT, &options->tokens);
     case CHANNELS:
-        return bench_parse_integer("--channels", text, 1, MAX_COUNT, &options->channels);
+        return option_integer(gdncp_fail, "--channels", text, 1, MAX_COUNT, &options->channels);
     case DTYPE:
         return bench_parse_dtypes(text, options->dtypes, &options->num_dtypes);
     case TRANSPORT:
