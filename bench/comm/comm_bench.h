@@ -93,6 +93,10 @@ bool comm_is(gdncp_dtype_t dtype, const void *buffer, int64_t i, float expected)
 /* The number of wrong elements of a run of output. */
 int64_t comm_count_wrong(const comm_case_t *c, const comm_run_t *run);
 
+/* Copy in_bytes from in to out; the second as exchanges do it, past the caches. */
+gdncp_status_t comm_run_memcpy(comm_case_t *c);
+gdncp_status_t comm_run_copy(comm_case_t *c);
+
 /* Make a case for a shape, and free it. */
 void comm_case_start(comm_case_t *c, const comm_benchmark_t *benchmark, gdncp_comm_t *comm,
                      const comm_shape_t *shape);
