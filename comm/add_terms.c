@@ -6,27 +6,59 @@
 #include "half.h"
 #include "vector_clones.h"
 
-/* Both terms of a pair are read at once, which keeps the memory busier than one after the other. */
-#define DEFINE_ADDITIONS(name, clones, sum_t, term_t, widen)                                       \
-    clones static void add_##name(sum_t *total, const term_t *term, int64_t count)                 \
-    {                                                                                              \
-        for (int64_t i = 0; i < count; i++) {                                                      \
-            total[i] += widen(term[i]);                                                            \
-        }                                                                                          \
-    }                                                                                              \
-                                                                                                   \
-    clones static void add_pair_##name(sum_t *total, const term_t *a, const term_t *b,             \
-                                       int64_t count)                                              \
-    {                                                                                              \
-        for (int64_t i = 0; i < count; i++) {                                                      \
-            total[i] = widen(a[i]) + widen(b[i]);                                                  \
-        }                                                                                          \
+GDNCP_ALWAYS_INLINE float load(gdncp_dtype_t dtype, const void *terms, int64_t i)
+{
+    switch (dtype) {
+    case GDNCP_BF16:
+        return gdncp_bf16_to_f32(((const uint16_t *)terms)[i]);
+    case GDNCP_F16:
+        return gdncp_f16_to_f32(((const uint16_t *)terms)[i]);
+    default:
+        return ((const float *)terms)[i];
     }
+}
 
-DEFINE_ADDITIONS(f64, GDNCP_VECTOR_CLONES, double, double, )
-DEFINE_ADDITIONS(f32, GDNCP_VECTOR_CLONES, float, float, )
-DEFINE_ADDITIONS(bf16, GDNCP_HALF_CLONES, float, uint16_t, gdncp_bf16_to_f32)
-DEFINE_ADDITIONS(f16, GDNCP_HALF_CLONES, float, uint16_t, gdncp_f16_to_f32)
+/* total = a + b, or, where a is NULL, total + b. Both terms of a pair are read at once, which keeps
+ * the memory busier than one after the other. dtype is a constant where this is called. */
+GDNCP_ALWAYS_INLINE void add_as(gdncp_dtype_t dtype, const void *a, const void *b, int64_t count,
+                                float *total)
+{
+    if (a == NULL) {
+        for (int64_t i = 0; i < count; i++) {
+            total[i] += load(dtype, b, i);
+        }
+    } else {
+        for (int64_t i = 0; i < count; i++) {
+            total[i] = load(dtype, a, i) + load(dtype, b, i);
+        }
+    }
+}
+
+GDNCP_HALF_CLONES
+static void add_bf16(const void *a, const void *b, int64_t count, float *total)
+{
+    add_as(GDNCP_BF16, a, b, count, total);
+}
+
+GDNCP_HALF_CLONES
+static void add_f16(const void *a, const void *b, int64_t count, float *total)
+{
+    add_as(GDNCP_F16, a, b, count, total);
+}
+
+GDNCP_VECTOR_CLONES
+static void add_f32(const void *a, const void *b, int64_t count, float *total)
+{
+    add_as(GDNCP_F32, a, b, count, total);
+}
+
+GDNCP_VECTOR_CLONES
+static void add_f64(const double *a, const double *b, int64_t count, double *total)
+{
+    for (int64_t i = 0; i < count; i++) {
+        total[i] = a[i] + b[i];
+    }
+}
 
 void gdncp_total_begin(gdncp_total_t *total, gdncp_dtype_t dtype, const void *term, int64_t count)
 {
@@ -40,41 +72,34 @@ void gdncp_total_begin(gdncp_total_t *total, gdncp_dtype_t dtype, const void *te
     (void)status;
 }
 
-void gdncp_total_add(gdncp_total_t *total, gdncp_dtype_t dtype, const void *term, int64_t count)
+static void add(gdncp_total_t *total, gdncp_dtype_t dtype, const void *a, const void *b,
+                int64_t count)
 {
     switch (dtype) {
     case GDNCP_F64:
-        add_f64(total->sum.f64, term, count);
+        add_f64(a != NULL ? a : total->sum.f64, b, count, total->sum.f64);
         break;
     case GDNCP_F32:
-        add_f32(total->sum.f32, term, count);
+        add_f32(a, b, count, total->sum.f32);
         break;
     case GDNCP_BF16:
-        add_bf16(total->sum.f32, term, count);
+        add_bf16(a, b, count, total->sum.f32);
         break;
     default:
         assert(dtype == GDNCP_F16);
-        add_f16(total->sum.f32, term, count);
+        add_f16(a, b, count, total->sum.f32);
     }
 }
 
 void gdncp_total_begin_pair(gdncp_total_t *total, gdncp_dtype_t dtype, const void *a, const void *b,
                             int64_t count)
 {
-    switch (dtype) {
-    case GDNCP_F64:
-        add_pair_f64(total->sum.f64, a, b, count);
-        break;
-    case GDNCP_F32:
-        add_pair_f32(total->sum.f32, a, b, count);
-        break;
-    case GDNCP_BF16:
-        add_pair_bf16(total->sum.f32, a, b, count);
-        break;
-    default:
-        assert(dtype == GDNCP_F16);
-        add_pair_f16(total->sum.f32, a, b, count);
-    }
+    add(total, dtype, a, b, count);
+}
+
+void gdncp_total_add(gdncp_total_t *total, gdncp_dtype_t dtype, const void *term, int64_t count)
+{
+    add(total, dtype, NULL, term, count);
 }
 
 const void *gdncp_total_round(gdncp_total_t *total, gdncp_dtype_t dtype, int64_t count)
