@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "option_values.h"
 #include "parse.h"
 
 #define MAX_TOKENS (INT64_C(1) << 24)
@@ -97,11 +98,12 @@ static gdncp_status_t parse_pair(const char *option, const char *text, bool alon
                           option, text);
     }
     memcpy(first, text, length);
-    const gdncp_status_t status = bench_parse_integer(option, first, 1, maximum, first_p);
+    const gdncp_status_t status = option_integer(gdncp_fail, option, first, 1, maximum, first_p);
 
-    return status != GDNCP_OK ? status
-                              : bench_parse_integer(option, slash != NULL ? slash + 1 : first, 1,
-                                                    maximum, second_p);
+    return status != GDNCP_OK
+               ? status
+               : option_integer(gdncp_fail, option, slash != NULL ? slash + 1 : first, 1, maximum,
+                                second_p);
 }
 
 static gdncp_status_t parse_peak(const char *option, const char *text, double *value_p)
@@ -119,15 +121,13 @@ static gdncp_status_t parse_peak(const char *option, const char *text, double *v
 
 static gdncp_status_t parse_device(const char *text, bench_options_t *options)
 {
-    options->emulated = strcmp(text, "emulated") == 0;
-    options->device = GDNCP_DEVICE_CUDA;
-    if (strcmp(text, "cpu") == 0) {
-        options->device = GDNCP_DEVICE_CPU;
-    } else if (!options->emulated && strcmp(text, "cuda") != 0) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "--device: expected cpu, cuda or emulated, got '%s'", text);
-    }
-    return GDNCP_OK;
+    static const char *const names[] = {"cpu", "cuda", "emulated"};
+    int index = 0;
+    const gdncp_status_t status = option_choice(gdncp_fail, "--device", text, names, 3, &index);
+
+    options->device = index == 0 ? GDNCP_DEVICE_CPU : GDNCP_DEVICE_CUDA;
+    options->emulated = index == 2;
+    return status;
 }
 
 static gdncp_status_t parse_sizes(int option, const char *text, bench_options_t *options)
@@ -137,17 +137,17 @@ static gdncp_status_t parse_sizes(int option, const char *text, bench_options_t 
 
     switch (option) {
     case 'b':
-        return bench_parse_integer("-b", text, 1, MAX_TOKENS, &options->min_tokens);
+        return option_integer(gdncp_fail, "-b", text, 1, MAX_TOKENS, &options->min_tokens);
     case 'e':
-        return bench_parse_integer("-e", text, 1, MAX_TOKENS, &options->max_tokens);
+        return option_integer(gdncp_fail, "-e", text, 1, MAX_TOKENS, &options->max_tokens);
     case 'f':
-        return bench_parse_integer("-f", text, 2, MAX_TOKENS, &options->factor);
+        return option_integer(gdncp_fail, "-f", text, 2, MAX_TOKENS, &options->factor);
     case TOKENS:
-        status = bench_parse_integer("--tokens", text, 1, MAX_TOKENS, &options->min_tokens);
+        status = option_integer(gdncp_fail, "--tokens", text, 1, MAX_TOKENS, &options->min_tokens);
         options->max_tokens = options->min_tokens;
         return status;
     case BATCH:
-        return bench_parse_integer("--batch", text, 1, MAX_TOKENS, &shape->batch);
+        return option_integer(gdncp_fail, "--batch", text, 1, MAX_TOKENS, &shape->batch);
     case SHAPE:
         options->model = text;
         return bench_shape_of_model(text, shape)
@@ -155,7 +155,7 @@ static gdncp_status_t parse_sizes(int option, const char *text, bench_options_t 
                    : gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "--shape: expected one of %s, got '%s'",
                                 bench_model_names(), text);
     case HIDDEN:
-        return bench_parse_integer("--hidden", text, 1, MAX_TOKENS, &shape->hidden);
+        return option_integer(gdncp_fail, "--hidden", text, 1, MAX_TOKENS, &shape->hidden);
     case HEADS:
         return parse_pair("--heads", text, false, MAX_HEADS, &shape->key_heads,
                           &shape->value_heads);
@@ -171,11 +171,11 @@ static gdncp_status_t parse_option(int option, const char *text, bench_options_t
 
     switch (option) {
     case 'w':
-        return bench_parse_int("-w", text, 0, 1000000, &options->warm_up);
+        return option_int(gdncp_fail, "-w", text, 0, 1000000, &options->warm_up);
     case 'n':
-        return bench_parse_int("-n", text, 1, 1000000, &options->iterations);
+        return option_int(gdncp_fail, "-n", text, 1, 1000000, &options->iterations);
     case 'c':
-        status = bench_parse_int("-c", text, 0, 1, &check);
+        status = option_int(gdncp_fail, "-c", text, 0, 1, &check);
         options->check = check == 1;
         return status;
     case DTYPE:

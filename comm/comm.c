@@ -331,6 +331,11 @@ gdncp_status_t gdncp_comm_group_end(gdncp_comm_t *comm, gdncp_group_t *group, gd
 gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p)
 {
     gdncp_shared_progress(comm->shared);
+    return gdncp_comm_group_look(comm, group, done_p);
+}
+
+gdncp_status_t gdncp_comm_group_look(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p)
+{
     const gdncp_status_t status = comm->transport->ops->group_test(group, done_p);
 
     gdncp_flight_look(comm);

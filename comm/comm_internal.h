@@ -56,6 +56,8 @@ gdncp_status_t gdncp_comm_recv(gdncp_comm_t *comm, gdncp_group_t *group, void *b
 gdncp_status_t gdncp_comm_group_end(gdncp_comm_t *comm, gdncp_group_t *group,
                                     gdncp_stream_t stream);
 gdncp_status_t gdncp_comm_group_test(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p);
+/* The same for who has made progress with the rings of shared memory already. */
+gdncp_status_t gdncp_comm_group_look(gdncp_comm_t *comm, gdncp_group_t *group, bool *done_p);
 /* Wait with the communicator's time-out: spins for some polls, then yields the core. On a
  * time-out the message names the rank, how long it waited and for whom; the group stays in flight,
  * to be waited for again or destroyed. */

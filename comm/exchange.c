@@ -447,22 +447,22 @@ static gdncp_status_t end_on_device(gdncp_exchange_t *exchange)
     return status;
 }
 
-/* Both ways of the messages. */
+/* Both ways of the messages. The rings make progress once, by either. */
 static gdncp_status_t test_messages(void *context, bool *done_p)
 {
     gdncp_exchange_t *const exchange = context;
     bool shared_done = true;
-    gdncp_status_t status = GDNCP_OK;
 
-    if (exchange->shared != NULL) {
-        status = gdncp_shared_exchange_test(exchange->shared, &shared_done);
-        if (status != GDNCP_OK) {
-            gdncp_transport_keep_cause(exchange->comm->transport);
-        }
+    if (exchange->shared == NULL) {
+        return gdncp_comm_group_test(exchange->comm, exchange->group, done_p);
     }
-    if (status == GDNCP_OK) {
-        status = gdncp_comm_group_test(exchange->comm, exchange->group, done_p);
+    gdncp_status_t status = gdncp_shared_exchange_test(exchange->shared, &shared_done);
+
+    if (status != GDNCP_OK) {
+        gdncp_transport_keep_cause(exchange->comm->transport);
+        return status;
     }
+    status = gdncp_comm_group_look(exchange->comm, exchange->group, done_p);
     *done_p = *done_p && shared_done;
     return status;
 }

@@ -7,10 +7,6 @@
 #include "gdncp/memory.h"
 #include "shared_messages.h"
 
-/* Outputs of more bytes are written past the caches, which will not hold them until they are read.
- */
-#define LEAST_STREAMED (INT64_C(4) << 20)
-
 /* Both ways with one rank. */
 typedef struct pair {
     int peer;
@@ -158,8 +154,7 @@ void gdncp_shared_exchange_start(gdncp_shared_exchange_t *exchange, const void *
 {
     gdncp_comm_t *const comm = exchange->comm;
     const gdncp_plan_t *const plan = exchange->plan;
-    const bool streams =
-        plan->output_elements * (int64_t)gdncp_dtype_size(plan->dtype) >= LEAST_STREAMED;
+    const bool streams = gdncp_plan_streams(plan);
 
     exchange->was_started = true;
     for (int p = 0; p < exchange->num_pairs; p++) {

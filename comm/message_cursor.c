@@ -75,7 +75,8 @@ void gdncp_message_unpack(gdncp_message_cursor_t *cursor, const void *from, size
             gdncp_copy_row(target->out + run.offset, source, run.bytes, source + run.bytes,
                            target->streams);
         } else if (target->kept != NULL) {
-            memcpy(target->kept + position, source, run.bytes);
+            gdncp_copy_row(target->kept + position, source, run.bytes, source + run.bytes,
+                           target->streams);
         }
         done += run.bytes;
     }

@@ -177,6 +177,9 @@ bool gdncp_plan_receives_in_place(const gdncp_plan_t *plan, int peer);
 bool gdncp_plan_must_clear(const gdncp_plan_t *plan);
 bool gdncp_plan_must_clear_rows(const gdncp_plan_t *plan);
 
+/* Whether the output is written past the caches, which will not hold it until it is read. */
+bool gdncp_plan_streams(const gdncp_plan_t *plan);
+
 /* Write the message of a list of blocks; message is list->elements long. */
 void gdncp_plan_pack(const gdncp_plan_t *plan, const gdncp_block_list_t *list, const void *in,
                      void *message);

@@ -25,6 +25,13 @@ bool gdncp_plan_receives_in_place(const gdncp_plan_t *plan, int peer)
            !list->blocks[0].shared;
 }
 
+bool gdncp_plan_streams(const gdncp_plan_t *plan)
+{
+    const int64_t least_bytes = INT64_C(4) << 20;
+
+    return plan->output_elements * (int64_t)gdncp_dtype_size(plan->dtype) >= least_bytes;
+}
+
 static size_t element_bytes(const gdncp_plan_t *plan)
 {
     return gdncp_dtype_size(plan->dtype);

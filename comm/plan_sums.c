@@ -1,11 +1,12 @@
 /* Output elements that are sums of what several ranks contribute, in fixed order of rank. */
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "add_terms.h"
 #include "error.h"
 #include "gdncp/memory.h"
 #include "plan_internal.h"
+#include "row_copy.h"
 
 /* A contribution before it is known to which sum it belongs. */
 typedef struct contribution {
@@ -131,17 +132,15 @@ gdncp_status_t gdncp_plan_make_sums(gdncp_plan_t *plan)
     return GDNCP_OK;
 }
 
-/* Elements that are added at a time; a tile of them lies on the stack. */
-enum { TILE = 512 };
-
 /* What a run reads and writes. */
 typedef struct buffers {
     const char *in;
     const void *const *messages; /* [num_ranks] */
     char *out;
+    bool streams; /* the output is written past the caches */
 } buffers_t;
 
-/* A run of at most TILE elements in one row of a sum. */
+/* A run of at most GDNCP_TOTAL_ELEMENTS elements in one row of a sum. */
 typedef struct tile {
     const gdncp_sum_t *sum;
     int64_t row;
@@ -167,104 +166,50 @@ static void *target_elements(const gdncp_plan_t *plan, const buffers_t *buffers,
                               (int64_t)gdncp_dtype_size(plan->dtype);
 }
 
-/* A sum begins with what the output holds, or with the first term where that is not to be read. */
-static int64_t first_added(const gdncp_plan_t *plan)
-{
-    return plan->write == GDNCP_PLAN_ADD ? 0 : 1;
-}
-
-static void sum_f64(const gdncp_plan_t *plan, const buffers_t *buffers, const tile_t *tile)
-{
-    double *const out = target_elements(plan, buffers, tile);
-
-    if (first_added(plan) == 1) {
-        memcpy(out, term_elements(plan, buffers, tile, 0), (size_t)tile->count * sizeof *out);
-    }
-    for (int64_t t = first_added(plan); t < tile->sum->num_terms; t++) {
-        const double *const term = term_elements(plan, buffers, tile, t);
-
-        for (int64_t i = 0; i < tile->count; i++) {
-            out[i] += term[i];
-        }
-    }
-}
-
-static void sum_f32(const gdncp_plan_t *plan, const buffers_t *buffers, const tile_t *tile)
-{
-    float *const out = target_elements(plan, buffers, tile);
-
-    if (first_added(plan) == 1) {
-        memcpy(out, term_elements(plan, buffers, tile, 0), (size_t)tile->count * sizeof *out);
-    }
-    for (int64_t t = first_added(plan); t < tile->sum->num_terms; t++) {
-        const float *const term = term_elements(plan, buffers, tile, t);
-
-        for (int64_t i = 0; i < tile->count; i++) {
-            out[i] += term[i];
-        }
-    }
-}
-
-static void convert_to_f32(gdncp_dtype_t dtype, const void *from, int64_t count, float *to)
-{
-    const gdncp_status_t status = gdncp_convert_to_f32(dtype, from, count, to);
-
-    assert(status == GDNCP_OK); /* transposing refused all dtypes that do not convert */
-    (void)status;
-}
-
-/* Every addition in float32, rounded once at the end. */
-static void sum_half(const gdncp_plan_t *plan, const buffers_t *buffers, const tile_t *tile)
-{
-    void *const out = target_elements(plan, buffers, tile);
-    const bool keeps = plan->write == GDNCP_PLAN_ADD;
-    float total[TILE];
-    float term[TILE];
-
-    convert_to_f32(plan->dtype, keeps ? out : term_elements(plan, buffers, tile, 0), tile->count,
-                   total);
-    for (int64_t t = first_added(plan); t < tile->sum->num_terms; t++) {
-        convert_to_f32(plan->dtype, term_elements(plan, buffers, tile, t), tile->count, term);
-        for (int64_t i = 0; i < tile->count; i++) {
-            total[i] += term[i];
-        }
-    }
-    const gdncp_status_t status = gdncp_convert_from_f32(total, tile->count, plan->dtype, out);
-
-    assert(status == GDNCP_OK);
-    (void)status;
-}
-
+/* What is added is term 0, 1, ..., after what the output holds where that is kept. Dtypes that
+ * cannot be added were refused when the plan was transposed. */
 static void sum_tile(const gdncp_plan_t *plan, const buffers_t *buffers, const tile_t *tile)
 {
-    switch (plan->dtype) {
-    case GDNCP_F64:
-        sum_f64(plan, buffers, tile);
-        break;
-    case GDNCP_F32:
-        sum_f32(plan, buffers, tile);
-        break;
-    default:
-        sum_half(plan, buffers, tile);
+    const gdncp_dtype_t dtype = plan->dtype;
+    const bool keeps = plan->write == GDNCP_PLAN_ADD;
+    void *const out = target_elements(plan, buffers, tile);
+    const void *const first = keeps ? out : term_elements(plan, buffers, tile, 0);
+    int64_t t = keeps ? 0 : 1;
+    gdncp_total_t total;
+
+    if (t < tile->sum->num_terms) {
+        gdncp_total_begin_pair(&total, dtype, first, term_elements(plan, buffers, tile, t),
+                               tile->count);
+    } else {
+        gdncp_total_begin(&total, dtype, first, tile->count);
     }
+    for (t++; t < tile->sum->num_terms; t++) {
+        gdncp_total_add(&total, dtype, term_elements(plan, buffers, tile, t), tile->count);
+    }
+    gdncp_copy_row(out, gdncp_total_round(&total, dtype, tile->count),
+                   (size_t)tile->count * gdncp_dtype_size(dtype), NULL, buffers->streams);
 }
 
 void gdncp_plan_add_sums(const gdncp_plan_t *plan, const void *in, const void *const *messages,
                          void *out)
 {
-    const buffers_t buffers = {.in = in, .messages = messages, .out = out};
+    const buffers_t buffers = {
+        .in = in, .messages = messages, .out = out, .streams = gdncp_plan_streams(plan)};
 
     for (int64_t s = 0; s < plan->num_sums; s++) {
         tile_t tile = {.sum = &plan->sums[s]};
         const int64_t row_elements = tile.sum->target.row_elements;
 
         for (tile.row = 0; tile.row < tile.sum->target.rows; tile.row++) {
-            for (tile.column = 0; tile.column < row_elements; tile.column += TILE) {
+            for (tile.column = 0; tile.column < row_elements; tile.column += GDNCP_TOTAL_ELEMENTS) {
                 const int64_t rest = row_elements - tile.column;
 
-                tile.count = rest < TILE ? rest : TILE;
+                tile.count = rest < GDNCP_TOTAL_ELEMENTS ? rest : GDNCP_TOTAL_ELEMENTS;
                 sum_tile(plan, &buffers, &tile);
             }
         }
+    }
+    if (buffers.streams) {
+        gdncp_copy_fence();
     }
 }

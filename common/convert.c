@@ -3,6 +3,7 @@
 
 #include "error.h"
 #include "gdncp/tensor.h"
+#include "half.h"
 
 static const struct {
     size_t size;
@@ -53,68 +54,36 @@ int64_t gdncp_tensor_num_elements(const gdncp_tensor_t *tensor)
     return count;
 }
 
-static uint32_t bits_of(float value)
+GDNCP_HALF_CLONES
+static void widen_bf16(const uint16_t *src, int64_t count, float *dst)
 {
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float float_of(uint32_t bits)
-{
-    float value;
-
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static float bf16_to_f32(uint16_t value)
-{
-    return float_of((uint32_t)value << 16);
-}
-
-/* Round to nearest even; NaN stays NaN. */
-static uint16_t f32_to_bf16(float value)
-{
-    const uint32_t bits = bits_of(value);
-    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    const uint32_t quiet_nan = (bits >> 16) | 0x40u;
-
-    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
-}
-
-static float f16_to_f32(uint16_t value)
-{
-    const uint32_t sign = (uint32_t)(value & 0x8000u) << 16;
-    const uint32_t exponent = (value >> 10) & 0x1fu;
-    const uint32_t mantissa = value & 0x3ffu;
-
-    if (exponent == 0) { /* zero, or subnormal: a multiple of 2^-24 */
-        return float_of(sign | bits_of((float)mantissa * 0x1p-24f));
+    for (int64_t i = 0; i < count; i++) {
+        dst[i] = gdncp_bf16_to_f32(src[i]);
     }
-    return float_of(sign | (exponent == 0x1f ? 0x7f800000u : (exponent + 112) << 23) |
-                    mantissa << 13);
 }
 
-/* Round to nearest even; NaN stays NaN. */
-static uint16_t f32_to_f16(float value)
+GDNCP_HALF_CLONES
+static void widen_f16(const uint16_t *src, int64_t count, float *dst)
 {
-    const uint32_t bits = bits_of(value) & 0x7fffffffu;
-    const uint32_t sign = (bits_of(value) >> 16) & 0x8000u;
-    uint32_t magnitude;
-
-    if (bits > 0x7f800000u) {
-        magnitude = 0x7e00u | ((bits >> 13) & 0x3ffu);
-    } else if (bits >= bits_of(65520.0f)) { /* halfway from the largest to what follows */
-        magnitude = 0x7c00u;
-    } else if (bits < bits_of(0x1p-14f)) {
-        /* Subnormal. Floats in [1/2, 1) are 2^-24 apart: the sum is rounded as wanted. */
-        magnitude = bits_of(float_of(bits) + 0.5f) - bits_of(0.5f);
-    } else {
-        magnitude = ((bits + 0xfffu + ((bits >> 13) & 1u)) >> 13) - (112u << 10);
+    for (int64_t i = 0; i < count; i++) {
+        dst[i] = gdncp_f16_to_f32(src[i]);
     }
-    return (uint16_t)(sign | magnitude);
+}
+
+GDNCP_HALF_CLONES
+static void narrow_bf16(const float *src, int64_t count, uint16_t *dst)
+{
+    for (int64_t i = 0; i < count; i++) {
+        dst[i] = gdncp_f32_to_bf16(src[i]);
+    }
+}
+
+GDNCP_HALF_CLONES
+static void narrow_f16(const float *src, int64_t count, uint16_t *dst)
+{
+    for (int64_t i = 0; i < count; i++) {
+        dst[i] = gdncp_f32_to_f16(src[i]);
+    }
 }
 
 gdncp_status_t gdncp_convert_to_f32(gdncp_dtype_t dtype, const void *src, int64_t count, float *dst)
@@ -126,14 +95,10 @@ gdncp_status_t gdncp_convert_to_f32(gdncp_dtype_t dtype, const void *src, int64_
         }
         return GDNCP_OK;
     case GDNCP_BF16:
-        for (int64_t i = 0; i < count; i++) {
-            dst[i] = bf16_to_f32(((const uint16_t *)src)[i]);
-        }
+        widen_bf16(src, count, dst);
         return GDNCP_OK;
     case GDNCP_F16:
-        for (int64_t i = 0; i < count; i++) {
-            dst[i] = f16_to_f32(((const uint16_t *)src)[i]);
-        }
+        widen_f16(src, count, dst);
         return GDNCP_OK;
     case GDNCP_F64:
         for (int64_t i = 0; i < count; i++) {
@@ -156,14 +121,10 @@ gdncp_status_t gdncp_convert_from_f32(const float *src, int64_t count, gdncp_dty
         }
         return GDNCP_OK;
     case GDNCP_BF16:
-        for (int64_t i = 0; i < count; i++) {
-            ((uint16_t *)dst)[i] = f32_to_bf16(src[i]);
-        }
+        narrow_bf16(src, count, dst);
         return GDNCP_OK;
     case GDNCP_F16:
-        for (int64_t i = 0; i < count; i++) {
-            ((uint16_t *)dst)[i] = f32_to_f16(src[i]);
-        }
+        narrow_f16(src, count, dst);
         return GDNCP_OK;
     case GDNCP_F64:
         for (int64_t i = 0; i < count; i++) {

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "gdncp/tensor.h"
+#include "half_reference.h"
 #include "random.h"
 
 static uint32_t bits_of(float value)
@@ -176,6 +177,77 @@ static void wide_types(void **state)
     assert_memory_equal(back, values, sizeof values);
 }
 
+/* All 16-bit values at once, in runs of every length and alignment that vector code may split. */
+static void runs_widen_as_single_elements_do(void **state)
+{
+    static const gdncp_dtype_t dtypes[] = {GDNCP_BF16, GDNCP_F16};
+    enum { most = 67, guard = 5 };
+    static uint16_t all[0x10000];
+
+    (void)state;
+    for (uint32_t i = 0; i <= 0xffff; i++) {
+        all[i] = (uint16_t)i;
+    }
+    for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++) {
+        int64_t count = 0;
+
+        for (int64_t begin = 0; begin < 0x10000; begin += count) {
+            float wide[most + 2 * guard];
+            const int64_t shift = begin % guard;
+
+            count = 1 + begin % most;
+            count = begin + count > 0x10000 ? 0x10000 - begin : count;
+            memset(wide, 0xff, sizeof wide);
+            gdncp_convert_to_f32(dtypes[d], &all[begin], count, &wide[shift]);
+            for (int64_t i = 0; i < count; i++) {
+                const float expected = half_to_f32(dtypes[d], all[begin + i]);
+
+                if (isnan(expected)) {
+                    assert_true(isnan(wide[shift + i]));
+                } else {
+                    assert_int_equal(bits_of(wide[shift + i]), bits_of(expected));
+                }
+            }
+            assert_int_equal(bits_of(wide[shift + count]), 0xffffffff);
+        }
+    }
+}
+
+/* Every sign, exponent and upper mantissa, with the lower mantissas around which rounding turns. */
+static void runs_narrow_to_nearest_even(void **state)
+{
+    static const gdncp_dtype_t dtypes[] = {GDNCP_BF16, GDNCP_F16};
+    static const uint32_t lows[] = {0x0000, 0x0001, 0x0fff, 0x1000, 0x1001, 0x1fff, 0x2000,
+                                    0x3000, 0x7fff, 0x8000, 0x8001, 0xf000, 0xffff};
+    enum { num_lows = sizeof lows / sizeof lows[0] };
+
+    (void)state;
+    for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++) {
+        for (uint32_t high = 0; high <= 0xffff; high++) {
+            float wide[num_lows + 16];
+            uint16_t narrow[num_lows + 17];
+            const int shift = (int)(high % 16);
+
+            for (int i = 0; i < num_lows; i++) {
+                wide[shift + i] = float_of(high << 16 | lows[i]);
+            }
+            memset(narrow, 0xa5, sizeof narrow);
+            gdncp_convert_from_f32(&wide[shift], num_lows, dtypes[d], &narrow[16 - shift]);
+            for (int i = 0; i < num_lows; i++) {
+                const uint16_t expected = half_from_f32(dtypes[d], wide[shift + i]);
+                const uint16_t got = narrow[16 - shift + i];
+
+                if (half_is_nan(dtypes[d], expected)) {
+                    assert_true(half_is_nan(dtypes[d], got));
+                } else {
+                    assert_int_equal(got, expected);
+                }
+            }
+            assert_int_equal(narrow[16 - shift + num_lows], 0xa5a5);
+        }
+    }
+}
+
 static void integers_are_refused(void **state)
 {
     int32_t integer = 1;
@@ -200,6 +272,8 @@ int main(void)
         cmocka_unit_test(sixteen_bit_values_come_back),
         cmocka_unit_test(known_values),
         cmocka_unit_test(bf16_is_nearest),
+        cmocka_unit_test(runs_widen_as_single_elements_do),
+        cmocka_unit_test(runs_narrow_to_nearest_even),
         cmocka_unit_test(wide_types),
         cmocka_unit_test(integers_are_refused),
     };

@@ -60,6 +60,7 @@ typedef struct comm_benchmark {
     const char *about; /* for --list */
     int least_ranks;
     int moves_a_run;                       /* one after the other: 2 for there and back */
+    bool is_f32;                           /* whatever dtypes are asked for, it has one */
     void (*setup)(comm_case_t *c);         /* sets op, in, out and the bytes */
     gdncp_status_t (*run)(comm_case_t *c); /* once */
     int64_t (*check)(comm_case_t *c);      /* elements of the output that are wrong after a run */
@@ -91,6 +92,10 @@ bool comm_is(gdncp_dtype_t dtype, const void *buffer, int64_t i, float expected)
 
 /* The number of wrong elements of a run of output. */
 int64_t comm_count_wrong(const comm_case_t *c, const comm_run_t *run);
+
+/* Copy in_bytes from in to out; the second as exchanges do it, past the caches. */
+gdncp_status_t comm_run_memcpy(comm_case_t *c);
+gdncp_status_t comm_run_copy(comm_case_t *c);
 
 /* Make a case for a shape, and free it. */
 void comm_case_start(comm_case_t *c, const comm_benchmark_t *benchmark, gdncp_comm_t *comm,

@@ -16,6 +16,11 @@ extern const comm_benchmark_t comm_bench_all_gather_transpose;
 extern const comm_benchmark_t comm_bench_conv_halo;
 extern const comm_benchmark_t comm_bench_conv_halo_transpose;
 
+/* comm_relay.c */
+extern const comm_benchmark_t comm_bench_relay_owners;
+extern const comm_benchmark_t comm_bench_relay_all_gather;
+extern const comm_benchmark_t comm_bench_relay_chain;
+
 /* comm_parts.c */
 extern const comm_benchmark_t comm_bench_pack;
 extern const comm_benchmark_t comm_bench_unpack;

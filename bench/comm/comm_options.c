@@ -5,11 +5,12 @@
 #include <string.h>
 
 #include "error.h"
+#include "option_values.h"
 
 #define MAX_BYTES (INT64_C(1) << 40)
 #define MAX_COUNT (INT64_C(1) << 24)
 
-enum { RANKS = 256, TOKENS, CHANNELS, DTYPE, TRANSPORT, JSON, LIST, HELP, VERSION };
+enum { RANKS = 256, TOKENS, CHANNELS, DTYPE, TRANSPORT, JSON, RAW, LIST, HELP, VERSION };
 
 static const struct option long_options[] = {
     {"ranks", required_argument, NULL, RANKS},
@@ -18,6 +19,7 @@ static const struct option long_options[] = {
     {"dtype", required_argument, NULL, DTYPE},
     {"transport", required_argument, NULL, TRANSPORT},
     {"json", required_argument, NULL, JSON},
+    {"raw", required_argument, NULL, RAW},
     {"list", no_argument, NULL, LIST},
     {"help", no_argument, NULL, HELP},
     {"version", no_argument, NULL, VERSION},
@@ -44,8 +46,12 @@ const char *comm_options_help(void)
            "  --transport NAME  ucx (default): ranks are processes; threads: of one process\n"
            "  --tokens N        tokens of all ranks, instead of a size\n"
            "  --channels N      of each token (default 12352)\n"
-           "  --dtype LIST      bf16 (default), f16, f32, or several with a comma between\n"
+           "  --dtype LIST      bf16 (default), f16, f32, or several with a comma between; states "
+           "of "
+           "the\n"
+           "                    relay are f32\n"
            "  --json FILE       write the results, too\n"
+           "  --raw PROGRAM     ucx_perftest of ucx-utils: what UCX alone takes for as many bytes\n"
            "  --list            print the benchmarks' names\n"
            "  --help, --version\n"
            "\n"
@@ -60,37 +66,14 @@ const char *comm_options_help(void)
            "Exit status: 0 when no result was wrong.\n";
 }
 
-/* A number of bytes, with K, M or G for powers of 1024. */
-static gdncp_status_t parse_bytes(const char *option, const char *text, int64_t *value_p)
-{
-    static const char units[] = "KMG";
-    char digits[32];
-    const size_t length = strlen(text);
-    const char *const unit = length > 1 ? strchr(units, text[length - 1]) : NULL;
-
-    if (unit == NULL || length > sizeof digits) {
-        return bench_parse_integer(option, text, 1, MAX_BYTES, value_p);
-    }
-    const int shift = 10 * (int)(unit - units + 1);
-
-    memcpy(digits, text, length - 1);
-    digits[length - 1] = '\0';
-    const gdncp_status_t status =
-        bench_parse_integer(option, digits, 1, MAX_BYTES >> shift, value_p);
-
-    if (status == GDNCP_OK) {
-        *value_p <<= shift;
-    }
-    return status;
-}
-
 static gdncp_status_t parse_transport(const char *text, comm_options_t *options)
 {
-    options->threads = strcmp(text, "threads") == 0;
-    return options->threads || strcmp(text, "ucx") == 0
-               ? GDNCP_OK
-               : gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                            "--transport: expected ucx or threads, got '%s'", text);
+    static const char *const names[] = {"ucx", "threads"};
+    int index = 0;
+    const gdncp_status_t status = option_choice(gdncp_fail, "--transport", text, names, 2, &index);
+
+    options->threads = index == 1;
+    return status;
 }
 
 static gdncp_status_t parse_option(int option, const char *text, comm_options_t *options)
@@ -100,31 +83,34 @@ static gdncp_status_t parse_option(int option, const char *text, comm_options_t 
 
     switch (option) {
     case 'b':
-        return parse_bytes("-b", text, &options->min_bytes);
+        return option_bytes(gdncp_fail, "-b", text, MAX_BYTES, &options->min_bytes);
     case 'e':
-        return parse_bytes("-e", text, &options->max_bytes);
+        return option_bytes(gdncp_fail, "-e", text, MAX_BYTES, &options->max_bytes);
     case 'f':
-        return bench_parse_integer("-f", text, 2, MAX_COUNT, &options->factor);
+        return option_integer(gdncp_fail, "-f", text, 2, MAX_COUNT, &options->factor);
     case 'w':
-        return bench_parse_int("-w", text, 0, 1000000, &options->warm_up);
+        return option_int(gdncp_fail, "-w", text, 0, 1000000, &options->warm_up);
     case 'n':
-        return bench_parse_int("-n", text, 1, 1000000, &options->iterations);
+        return option_int(gdncp_fail, "-n", text, 1, 1000000, &options->iterations);
     case 'c':
-        status = bench_parse_int("-c", text, 0, 1, &check);
+        status = option_int(gdncp_fail, "-c", text, 0, 1, &check);
         options->check = check == 1;
         return status;
     case RANKS:
-        return bench_parse_int("--ranks", text, 1, COMM_MAX_RANKS, &options->ranks);
+        return option_int(gdncp_fail, "--ranks", text, 1, COMM_MAX_RANKS, &options->ranks);
     case TOKENS:
-        return bench_parse_integer("--tokens", text, 1, MAX_COUNT, &options->tokens);
+        return option_integer(gdncp_fail, "--tokens", text, 1, MAX_COUNT, &options->tokens);
     case CHANNELS:
-        return bench_parse_integer("--channels", text, 1, MAX_COUNT, &options->channels);
+        return option_integer(gdncp_fail, "--channels", text, 1, MAX_COUNT, &options->channels);
     case DTYPE:
         return bench_parse_dtypes(text, options->dtypes, &options->num_dtypes);
     case TRANSPORT:
         return parse_transport(text, options);
     case JSON:
         options->json = text;
+        return GDNCP_OK;
+    case RAW:
+        options->raw = text;
         return GDNCP_OK;
     case LIST:
         options->request = COMM_LIST;

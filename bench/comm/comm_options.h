@@ -26,6 +26,7 @@ typedef struct comm_options {
     int iterations;
     bool check;
     const char *json; /* file; NULL: none */
+    const char *raw;  /* ucx_perftest; NULL: not asked for */
 } comm_options_t;
 
 /* The strings are argv's. */

@@ -16,6 +16,26 @@ static int64_t count_elements(const comm_case_t *c)
     return local * c->shape.channels;
 }
 
+/* variable is the name. */
+#define PART_BENCHMARK(variable, words, ranks, moves, part, run_once)                              \
+    const comm_benchmark_t comm_bench_##variable = {.name = #variable,                             \
+                                                    .about = words,                                \
+                                                    .least_ranks = ranks,                          \
+                                                    .moves_a_run = moves,                          \
+                                                    .setup = setup_##part,                         \
+                                                    .run = run_once,                               \
+                                                    .check = check_##part,                         \
+                                                    .end = end_##part}
+
+/* Start the messages that were added to a group, and wait for them. */
+static gdncp_status_t exchange_group(comm_case_t *c, gdncp_group_t *group, gdncp_status_t added)
+{
+    const gdncp_status_t status =
+        added == GDNCP_OK ? gdncp_comm_group_end(c->comm, group, NULL) : added;
+
+    return status == GDNCP_OK ? gdncp_comm_group_wait(c->comm, group) : status;
+}
+
 /* ------------------------------------------------------------------ pack, unpack */
 
 /* Of cp2hp: the messages that this rank sends, and those that it receives. */
@@ -91,10 +111,7 @@ static gdncp_status_t swap_messages(comm_case_t *c)
                                      (size_t)op->plan->sends[peer].elements * size, peer);
         }
     }
-    if (status == GDNCP_OK) {
-        status = gdncp_comm_group_end(c->comm, op->group, NULL);
-    }
-    return status == GDNCP_OK ? gdncp_comm_group_wait(c->comm, op->group) : status;
+    return exchange_group(c, op->group, status);
 }
 
 /* What was packed here arrives unpacked there, and the other way round. */
@@ -124,23 +141,8 @@ static void end_parts(comm_case_t *c)
     gdncp_memory_free(op);
 }
 
-const comm_benchmark_t comm_bench_pack = {.name = "pack",
-                                          .about = "the messages of cp2hp, without sending them",
-                                          .least_ranks = 2,
-                                          .moves_a_run = 1,
-                                          .setup = setup_parts,
-                                          .run = run_pack,
-                                          .check = check_parts,
-                                          .end = end_parts};
-
-const comm_benchmark_t comm_bench_unpack = {.name = "unpack",
-                                            .about = "the messages of cp2hp, once they are there",
-                                            .least_ranks = 2,
-                                            .moves_a_run = 1,
-                                            .setup = setup_parts,
-                                            .run = run_unpack,
-                                            .check = check_parts,
-                                            .end = end_parts};
+PART_BENCHMARK(pack, "the messages of cp2hp, without sending them", 2, 1, parts, run_pack);
+PART_BENCHMARK(unpack, "the messages of cp2hp, once they are there", 2, 1, parts, run_unpack);
 
 /* ------------------------------------------------------------------ copies */
 
@@ -150,13 +152,13 @@ static void setup_copy(comm_case_t *c)
     c->least_bytes = 2 * c->in_bytes;
 }
 
-static gdncp_status_t run_memcpy(comm_case_t *c)
+gdncp_status_t comm_run_memcpy(comm_case_t *c)
 {
     memcpy(c->out, c->in, (size_t)c->in_bytes);
     return GDNCP_OK;
 }
 
-static gdncp_status_t run_copy(comm_case_t *c)
+gdncp_status_t comm_run_copy(comm_case_t *c)
 {
     gdncp_copy_row(c->out, c->in, (size_t)c->in_bytes, NULL, true);
     gdncp_copy_fence();
@@ -175,23 +177,8 @@ static void end_copy(comm_case_t *c)
     (void)c;
 }
 
-const comm_benchmark_t comm_bench_memcpy = {.name = "memcpy",
-                                            .about = "of a rank's tokens, on all ranks at once",
-                                            .least_ranks = 1,
-                                            .moves_a_run = 1,
-                                            .setup = setup_copy,
-                                            .run = run_memcpy,
-                                            .check = check_copy,
-                                            .end = end_copy};
-
-const comm_benchmark_t comm_bench_copy = {.name = "copy",
-                                          .about = "the same as exchanges do it, past the caches",
-                                          .least_ranks = 1,
-                                          .moves_a_run = 1,
-                                          .setup = setup_copy,
-                                          .run = run_copy,
-                                          .check = check_copy,
-                                          .end = end_copy};
+PART_BENCHMARK(memcpy, "of a rank's tokens, on all ranks at once", 1, 1, copy, comm_run_memcpy);
+PART_BENCHMARK(copy, "the same as exchanges do it, past the caches", 1, 1, copy, comm_run_copy);
 
 /* ------------------------------------------------------------------ ping-pong */
 
@@ -217,10 +204,7 @@ static gdncp_status_t one_message(comm_case_t *c, bool is_send)
         status = is_send ? gdncp_comm_send(c->comm, group, c->in, bytes, 1 - c->rank)
                          : gdncp_comm_recv(c->comm, group, c->out, bytes, 1 - c->rank);
     }
-    if (status == GDNCP_OK) {
-        status = gdncp_comm_group_end(c->comm, group, NULL);
-    }
-    return status == GDNCP_OK ? gdncp_comm_group_wait(c->comm, group) : status;
+    return exchange_group(c, group, status);
 }
 
 static gdncp_status_t run_ping_pong(comm_case_t *c)
@@ -242,12 +226,5 @@ static void end_ping_pong(comm_case_t *c)
     gdncp_comm_group_destroy(c->comm, c->op);
 }
 
-const comm_benchmark_t comm_bench_ping_pong = {
-    .name = "ping_pong",
-    .about = "a rank's tokens from rank 0 to 1 and back by the transport, one way",
-    .least_ranks = 2,
-    .moves_a_run = 2,
-    .setup = setup_ping_pong,
-    .run = run_ping_pong,
-    .check = check_ping_pong,
-    .end = end_ping_pong};
+PART_BENCHMARK(ping_pong, "a rank's tokens from rank 0 to 1 and back by the transport, one way", 2,
+               2, ping_pong, run_ping_pong);

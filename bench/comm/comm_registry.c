@@ -19,5 +19,8 @@ const comm_benchmark_t *const comm_registry[] = {
     &comm_bench_all_gather_transpose,
     &comm_bench_conv_halo,
     &comm_bench_conv_halo_transpose,
+    &comm_bench_relay_owners,
+    &comm_bench_relay_all_gather,
+    &comm_bench_relay_chain,
     NULL,
 };

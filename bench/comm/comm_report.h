@@ -31,4 +31,8 @@ void comm_print_result(const comm_result_t *result);
 json_t *comm_json_start(const comm_place_t *place, int argc, char **argv);
 void comm_json_add(json_t *object, const comm_result_t *result);
 
+/* Measure what the rows of a report sent with ucx_perftest, print it beside their times, and add
+ * it to them. */
+gdncp_status_t comm_report_raw(json_t *object, const char *program);
+
 #endif

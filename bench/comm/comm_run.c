@@ -1,12 +1,10 @@
 #include "comm_run.h"
 
-#include <string.h>
 #include <time.h>
 
 #include "error.h"
 #include "gdncp/memory.h"
 #include "report.h"
-#include "row_copy.h"
 
 enum { FLOOR_RUNS = 7 };
 
@@ -60,48 +58,24 @@ static void time_runs(comm_case_t *c, gdncp_status_t (*run)(comm_case_t *c), int
     gdncp_memory_free(ms);
 }
 
-/* Reads and writes as many bytes as the benchmark must at least. */
-typedef struct floor_op {
-    char *from;
-    char *to;
-    size_t bytes;
-} floor_op_t;
-
-static gdncp_status_t run_memcpy(comm_case_t *c)
-{
-    const floor_op_t *const op = c->op;
-
-    memcpy(op->to, op->from, op->bytes);
-    return GDNCP_OK;
-}
-
-static gdncp_status_t run_copy(comm_case_t *c)
-{
-    const floor_op_t *const op = c->op;
-
-    gdncp_copy_row(op->to, op->from, op->bytes, NULL, true);
-    gdncp_copy_fence();
-    return GDNCP_OK;
-}
-
-/* The faster of two ways to copy, at its best. */
+/* Reading and writing as many bytes as the benchmark must at least: the faster of two ways to copy,
+ * at its best. */
 static void measure_floor(const comm_case_t *benchmark, double *floor_ms_p)
 {
     comm_case_t c = {.comm = benchmark->comm,
                      .rank = benchmark->rank,
                      .size = benchmark->size,
-                     .status = benchmark->status};
-    floor_op_t op = {.bytes = (size_t)benchmark->least_bytes / 2};
+                     .status = benchmark->status,
+                     .in_bytes = benchmark->least_bytes / 2};
     bench_times_t memcpy_times = {0};
     bench_times_t copy_times = {0};
 
-    c.op = &op;
-    op.from = comm_alloc(&c, (int64_t)op.bytes, 1);
-    op.to = comm_alloc(&c, (int64_t)op.bytes, 1);
-    time_runs(&c, run_memcpy, 1, FLOOR_RUNS, &memcpy_times);
-    time_runs(&c, run_copy, 1, FLOOR_RUNS, &copy_times);
-    gdncp_memory_free(op.from);
-    gdncp_memory_free(op.to);
+    c.in = comm_alloc(&c, c.in_bytes, 1);
+    c.out = comm_alloc(&c, c.in_bytes, 1);
+    time_runs(&c, comm_run_memcpy, 1, FLOOR_RUNS, &memcpy_times);
+    time_runs(&c, comm_run_copy, 1, FLOOR_RUNS, &copy_times);
+    gdncp_memory_free(c.in);
+    gdncp_memory_free(c.out);
     *floor_ms_p = memcpy_times.min < copy_times.min ? memcpy_times.min : copy_times.min;
 }
 
@@ -197,13 +171,15 @@ static gdncp_status_t run_benchmarks(const comm_program_t *program, gdncp_comm_t
 
     for (int d = 0; d < options->num_dtypes; d++) {
         for (int i = 0; comm_registry[i] != NULL && status == GDNCP_OK; i++) {
+            const comm_benchmark_t *const benchmark = comm_registry[i];
             comm_result_t result = {
-                .benchmark = comm_registry[i],
-                .shape = {.channels = options->channels, .dtype = options->dtypes[d]},
+                .benchmark = benchmark,
+                .shape = {.channels = options->channels,
+                          .dtype = benchmark->is_f32 ? GDNCP_F32 : options->dtypes[d]},
             };
 
-            if (comm_is_wanted(options, comm_registry[i]) &&
-                gdncp_comm_size(comm) >= comm_registry[i]->least_ranks) {
+            if (comm_is_wanted(options, benchmark) && (d == 0 || !benchmark->is_f32) &&
+                gdncp_comm_size(comm) >= benchmark->least_ranks) {
                 status = sweep(program, comm, &result, json, wrong_p);
             }
         }
@@ -232,6 +208,10 @@ gdncp_status_t comm_run_all(const comm_program_t *program, gdncp_comm_t *comm, i
         comm_print_head(&program->options, &place);
     }
     status = run_benchmarks(program, comm, json, wrong_p);
+    /* The other ranks are at their end, and leave the cores free. */
+    if (is_root && status == GDNCP_OK && program->options.raw != NULL) {
+        status = comm_report_raw(json, program->options.raw);
+    }
     /* What was measured before a failure is kept. */
     if (is_root && program->options.json != NULL) {
         const gdncp_status_t written = bench_json_write(json, program->options.json);

@@ -16,6 +16,8 @@
 #include "threads_hub.h"
 #include "transport.h"
 
+enum { SENTENCE_BYTES = 400 };
+
 typedef struct threads_group threads_group_t;
 
 typedef struct threads_transport {
@@ -29,7 +31,7 @@ struct threads_group {
     gdncp_group_t base;
     threads_group_t *next; /* in flight */
     gdncp_status_t status; /* of a group that failed while another one was tested */
-    char sentence[400];
+    char sentence[SENTENCE_BYTES];
     int64_t num_done;               /* all messages before this one are done */
     gdncp_hub_message_t messages[]; /* [base.max_messages] */
 };
@@ -282,23 +284,30 @@ static void progress_group(threads_group_t *group)
     }
 }
 
-/* Of an abort that has a cause. */
-static const char *abort_prefix(const gdncp_hub_t *hub)
+/* Whether a rank has aborted the communicator; sentence then says who, and after what. */
+static bool is_aborted(const threads_transport_t *transport, char *sentence, size_t size)
 {
-    return hub->abort_text[0] != '\0' ? ", after: " : "";
+    const gdncp_hub_t *const hub = transport->hub;
+    const int aborted_by = atomic_load(&hub->aborted_by);
+
+    if (aborted_by >= 0) {
+        snprintf(sentence, size, "rank %d: rank %d aborted the communicator%s%s",
+                 transport->base.rank, aborted_by, hub->abort_text[0] != '\0' ? ", after: " : "",
+                 hub->abort_text);
+    }
+    return aborted_by >= 0;
 }
 
 static void progress(threads_transport_t *transport)
 {
-    const int aborted_by = atomic_load(&transport->hub->aborted_by);
+    char sentence[SENTENCE_BYTES];
+    const bool aborted = is_aborted(transport, sentence, sizeof sentence);
     threads_group_t *next;
 
     for (threads_group_t *group = transport->in_flight; group != NULL; group = next) {
         next = group->next;
-        if (aborted_by >= 0) {
-            fail_group(group, GDNCP_ERR_PEER_LOST, "rank %d: rank %d aborted the communicator%s%s",
-                       transport->base.rank, aborted_by, abort_prefix(transport->hub),
-                       transport->hub->abort_text);
+        if (aborted) {
+            fail_group(group, GDNCP_ERR_PEER_LOST, "%s", sentence);
         } else {
             progress_group(group);
         }
@@ -307,12 +316,10 @@ static void progress(threads_transport_t *transport)
 
 static gdncp_status_t check_aborted(const threads_transport_t *transport)
 {
-    const int aborted_by = atomic_load(&transport->hub->aborted_by);
+    char sentence[SENTENCE_BYTES];
 
-    return aborted_by >= 0
-               ? gdncp_fail(GDNCP_ERR_PEER_LOST, "rank %d: rank %d aborted the communicator%s%s",
-                            transport->base.rank, aborted_by, abort_prefix(transport->hub),
-                            transport->hub->abort_text)
+    return is_aborted(transport, sentence, sizeof sentence)
+               ? gdncp_fail(GDNCP_ERR_PEER_LOST, "%s", sentence)
                : GDNCP_OK;
 }
 

@@ -6,18 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Put before a static function whose loops are worth copies for processors with AVX2 and FMA, and
- * with AVX-512. (One that is not static is exported by its resolver, hidden or not.) Sanitizers
- * cannot instrument the resolver that picks a copy. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) &&   \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define GDNCP_VECTOR_CLONES                                                                        \
-    __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define GDNCP_VECTOR_CLONES
-#endif
-
-#define GDNCP_ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "vector_clones.h"
 
 GDNCP_ALWAYS_INLINE int32_t gdncp_bits_of_f32(float x)
 {

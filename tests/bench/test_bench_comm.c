@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -71,8 +72,10 @@ static void every_check_sees_a_wrong_element(void **state)
         rank_thread_t threads[NUM_RANKS];
 
         for (int rank = 0; rank < NUM_RANKS; rank++) {
-            threads[rank] = (rank_thread_t){
-                .comm = comms[rank], .benchmark = comm_registry[i], .dtype = dtypes[i % 3]};
+            threads[rank] =
+                (rank_thread_t){.comm = comms[rank],
+                                .benchmark = comm_registry[i],
+                                .dtype = comm_registry[i]->is_f32 ? GDNCP_F32 : dtypes[i % 3]};
             assert_int_equal(
                 pthread_create(&threads[rank].thread, NULL, check_twice, &threads[rank]), 0);
         }
@@ -89,7 +92,7 @@ static void every_check_sees_a_wrong_element(void **state)
         }
         count++;
     }
-    assert_int_equal(count, 15);
+    assert_int_equal(count, 18);
     for (int rank = 0; rank < NUM_RANKS; rank++) {
         gdncp_comm_destroy(comms[rank]);
     }
@@ -169,7 +172,8 @@ static void check_report(const char *transport, int ranks, const char *dtype)
         const char *const name = json_string_value(json_object_get(row, "name"));
 
         assert_true(strncmp(line, name, strlen(name)) == 0);
-        assert_string_equal(json_string_value(json_object_get(row, "dtype")), dtype);
+        assert_string_equal(json_string_value(json_object_get(row, "dtype")),
+                            strncmp(name, "relay_", 6) == 0 ? "f32" : dtype);
         check_row(row, ranks);
     }
     assert_int_equal(json_array_size(rows), count);
@@ -226,6 +230,49 @@ static void a_sweep_has_a_row_a_size(void **state)
     run_release(&ended);
 }
 
+/* By a stand-in that says 2.5 microseconds for a small message and 4000 for a large one. */
+static void raw_times_stand_beside(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *tokens;
+        double raw_ms;
+    } cases[] = {{"conv_halo", "4", 0.0025}, {"cp2hp", "80000", 4.0}};
+    char mark[] = "/tmp/gdncp-perftest-XXXXXX";
+    char variable[64];
+    json_error_t error;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const int file = mkstemp(mark);
+
+        assert_true(file >= 0);
+        close(file);
+        unlink(mark);
+        snprintf(variable, sizeof variable, "PERFTEST_MARK=%s", mark);
+        run_ended_t ended = run_wait(run_start_program(
+            GDNCP_BENCH_COMM,
+            (const char *const[]){"memcpy", cases[i].name, "--tokens", cases[i].tokens,
+                                  "--channels", "4", "-n", "2", "--raw", GDNCP_PERFTEST, "--json",
+                                  json_file, NULL},
+            (const char *const[]){variable, NULL}));
+
+        unlink(mark);
+        if (ended.status != 0) {
+            fail_msg("%s: status %d, '%s'", cases[i].name, ended.status, ended.err);
+        }
+        json_t *const object = json_load_file(json_file, 0, &error);
+        const json_t *const rows = json_object_get(object, "results");
+
+        assert_true(json_is_null(json_object_get(json_array_get(rows, 0), "raw_ms")));
+        assert_true(is_near(number_of(json_array_get(rows, 1), "raw_ms"), cases[i].raw_ms));
+        assert_true(strstr(ended.out, "p50 / raw") != NULL);
+        json_decref(object);
+        run_release(&ended);
+        memcpy(mark + strlen(mark) - 6, "XXXXXX", 6);
+    }
+}
+
 /* Ranks that a launcher started find each other by its variables; rank 0 alone prints. */
 static void ranks_of_a_launcher_are_used(void **state)
 {
@@ -269,6 +316,10 @@ static void bad_options_are_refused(void **state)
         {{"--tokens", "x"}, "--tokens: expected an integer 1.."},
         {{"--tokens"}, "option '--tokens' needs a value"},
         {{"--quick"}, "unknown option '--quick'"},
+        {{"conv_halo", "--raw", "/nowhere", "-n", "1"},
+         "--raw: expected ucx_perftest, '/nowhere' gave no time for tag_lat of 74112 bytes"},
+        {{"conv_halo", "--raw", "echo", "-n", "1"},
+         "--raw: expected ucx_perftest, 'echo' gave no time for tag_lat of 74112 bytes"},
         {{"memcpy", "--json", "/nowhere/at/all", "-n", "1"},
          "--json: '/nowhere/at/all' could not be written"},
     };
@@ -294,6 +345,7 @@ int main(void)
         cmocka_unit_test(sizes_become_whole_tokens),
         cmocka_unit_test(every_benchmark_is_right),
         cmocka_unit_test(a_sweep_has_a_row_a_size),
+        cmocka_unit_test(raw_times_stand_beside),
         cmocka_unit_test(ranks_of_a_launcher_are_used),
         cmocka_unit_test(bad_options_are_refused),
     };

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -110,7 +111,7 @@ EXPORT int ncclGetUniqueId(gdncp_nccl_id_t *id)
     const int result = fault("ncclGetUniqueId", NULL);
 
     memset(id, 0, sizeof *id);
-    snprintf(id->internal, sizeof id->internal, "stand-in %d", ++num_ids);
+    snprintf(id->internal, sizeof id->internal, "stand-in %d %d", (int)getpid(), ++num_ids);
     pthread_mutex_unlock(&stand_in_lock);
     return result;
 }
@@ -151,8 +152,7 @@ EXPORT int ncclCommInitRankConfig(comm_t **comm_p, int size, gdncp_nccl_id_t id,
     }
     comm->world = find_world(&id, size);
     comm->is_connected = calloc(2 * (size_t)size, sizeof *comm->is_connected);
-    comm->world->comms[rank] = comm;
-    comm->world->num_joined++;
+    stand_in_join(comm);
     stand_in_control.num_comms++;
     pthread_cond_broadcast(&stand_in_changed);
     while (comm->is_blocking && comm->world->num_joined < size) {
@@ -326,6 +326,21 @@ static int add(const char *call, operation_t operation, comm_t *comm, void *stre
         realloc(batch->operations, (size_t)(batch->num_operations + 1) * sizeof *batch->operations);
     batch->operations[batch->num_operations++] = operation;
     return GDNCP_NCCL_SUCCESS;
+}
+
+bool stand_in_must_wait(const batch_t *batch, int index)
+{
+    const operation_t *const operation = &batch->operations[index];
+
+    for (int i = 0; i < index; i++) {
+        const operation_t *const earlier = &batch->operations[i];
+
+        if (!earlier->is_done && earlier->is_send == operation->is_send &&
+            earlier->peer == operation->peer) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Outside of all groups: what there is begins. */

@@ -1,10 +1,11 @@
 /*
  * A library with NCCL's calls for tests without a GPU: what tests can ask of it.
  *
- * Ranks are threads of one process, and device memory is what the program's emulated streams can
- * touch. Messages are moved when both sides' streams are at them, straight from buffer to buffer: a
- * stream waits at a group until all of it has been sent and received, as the least that NCCL may
- * do.
+ * Ranks are threads of one process, or in nccl_stand_in_processes processes of one machine; device
+ * memory is what the program's emulated streams can touch. Between threads messages are moved when
+ * both sides' streams are at them, straight from buffer to buffer: a stream waits at a group until
+ * all of it has been sent and received, as the least that NCCL may do. Between processes they go
+ * through sockets, the control is that of the process, and no other hears of an abort.
  *
  * Get the control by dlsym(dlopen(file), "nccl_stand_in_control"), before or after gdncp opens it.
  */

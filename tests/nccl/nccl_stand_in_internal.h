@@ -34,7 +34,8 @@ typedef struct comm {
     int polls_left; /* until what was asked for is done */
     pthread_t asked_by;
     struct batch *pending;
-    bool *is_connected; /* [2, size]: sending to, receiving from */
+    bool *is_connected;  /* [2, size]: sending to, receiving from */
+    struct links *links; /* between processes */
 } comm_t;
 
 typedef struct operation {
@@ -43,7 +44,9 @@ typedef struct operation {
     void *buffer;
     size_t bytes;
     bool is_done;
-    message_t message;
+    message_t message; /* between threads */
+    size_t length;     /* between processes: what goes before the message */
+    size_t moved;      /* bytes of both */
 } operation_t;
 
 /* What one group queues. */
@@ -60,8 +63,17 @@ extern pthread_mutex_t stand_in_lock;
 extern pthread_cond_t stand_in_changed;
 extern nccl_stand_in_t stand_in_control;
 
+/* The following two, between threads in nccl_stand_in_messages.c, between processes in
+ * nccl_stand_in_sockets.c. */
+
+/* A communicator is one of its world's, from now on; with the lock. */
+void stand_in_join(comm_t *comm);
+
 /* Run a batch_t, in its stream: post what it sends, and wait until all of it was sent and received,
  * or its communicator is stopped. */
 void stand_in_run_batch(void *context);
+
+/* Whether an earlier operation of the batch, of the same direction and peer, is not done. */
+bool stand_in_must_wait(const batch_t *batch, int index);
 
 #endif

@@ -8,6 +8,12 @@ static message_t **queue_of(const world_t *world, int from, int to)
     return &world->firsts[from * world->size + to];
 }
 
+void stand_in_join(comm_t *comm)
+{
+    comm->world->comms[comm->rank] = comm;
+    comm->world->num_joined++;
+}
+
 static void post(const comm_t *comm, operation_t *operation)
 {
     message_t **link = queue_of(comm->world, comm->rank, operation->peer);
@@ -40,20 +46,6 @@ static bool take(const comm_t *comm, operation_t *operation)
     return true;
 }
 
-/* Whether an earlier receive of the batch from that rank is still open. */
-static bool must_wait(const batch_t *batch, int index)
-{
-    for (int i = 0; i < index; i++) {
-        const operation_t *const earlier = &batch->operations[i];
-
-        if (!earlier->is_send && !earlier->is_done &&
-            earlier->peer == batch->operations[index].peer) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Do what can be done; whether all is. */
 static bool advance(batch_t *batch)
 {
@@ -64,7 +56,7 @@ static bool advance(batch_t *batch)
 
         if (operation->is_send) {
             operation->is_done = operation->message.is_taken;
-        } else if (!operation->is_done && !must_wait(batch, i)) {
+        } else if (!operation->is_done && !stand_in_must_wait(batch, i)) {
             take(batch->comm, operation);
         }
         is_complete = is_complete && operation->is_done;

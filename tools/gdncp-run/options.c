@@ -1,13 +1,11 @@
 #include "options.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "device.h"
 #include "fail.h"
+#include "option_values.h"
 
 #define MAX_TOKENS (INT64_C(1) << 32)
 #define MAX_ITERATIONS 1000000
@@ -79,22 +77,6 @@ const char *run_options_help(void)
            "Exit status: 0 when all errors are inside their tolerances, 1 otherwise.\n";
 }
 
-static gdncp_status_t parse_integer(const char *option, const char *text, int64_t minimum,
-                                    int64_t maximum, int64_t *value_p)
-{
-    char *end;
-
-    errno = 0;
-    const long long value = strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || value < minimum || value > maximum) {
-        return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                        "%s: expected an integer %" PRId64 "..%" PRId64 ", got '%s'", option,
-                        minimum, maximum, text);
-    }
-    *value_p = value;
-    return GDNCP_OK;
-}
-
 static gdncp_status_t parse_layout(const char *text, gdncp_layout_kind_t *layout_p)
 {
     gdncp_layout_kind_t kind;
@@ -123,16 +105,11 @@ static bool has_strategy(const run_options_t *options, gdncp_strategy_t strategy
 
 static gdncp_status_t parse_strategies(const char *text, run_options_t *options)
 {
-    options->num_strategies = 0;
-    for (const char *item = text; item != NULL;) {
-        const char *const comma = strchr(item, ',');
-        const size_t length = comma != NULL ? (size_t)(comma - item) : strlen(item);
-        char name[32] = "";
-        gdncp_strategy_t strategy;
+    char name[OPTION_NAME_BYTES];
+    gdncp_strategy_t strategy;
 
-        if (length < sizeof name) {
-            memcpy(name, item, length);
-        }
+    options->num_strategies = 0;
+    for (const char *rest = text; option_next_name(&rest, name);) {
         if (gdncp_strategy_from_name(name, &strategy) != GDNCP_OK ||
             has_strategy(options, strategy)) {
             return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
@@ -141,80 +118,72 @@ static gdncp_status_t parse_strategies(const char *text, run_options_t *options)
                             text);
         }
         options->strategies[options->num_strategies++] = strategy;
-        item = comma != NULL ? comma + 1 : NULL;
     }
     return GDNCP_OK;
 }
 
 static gdncp_status_t parse_device(const char *text, run_device_t *device_p)
 {
+    const char *names[RUN_EMULATED + 1];
+    int index = 0;
+
     for (int device = RUN_CPU; device <= RUN_EMULATED; device++) {
-        if (strcmp(text, run_device_name((run_device_t)device)) == 0) {
-            *device_p = (run_device_t)device;
-            return GDNCP_OK;
-        }
+        names[device] = run_device_name((run_device_t)device);
     }
-    return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                    "--device: expected cpu, cuda or emulated, got '%s'", text);
+    const gdncp_status_t status =
+        option_choice(run_fail, "--device", text, names, RUN_EMULATED + 1, &index);
+
+    *device_p = (run_device_t)index;
+    return status;
 }
 
 static gdncp_status_t parse_transport(const char *text, gdncp_transport_kind_t *transport_p)
 {
     static const gdncp_transport_kind_t kinds[] = {GDNCP_TRANSPORT_UCX, GDNCP_TRANSPORT_THREADS,
                                                    GDNCP_TRANSPORT_NCCL};
+    enum { num_kinds = sizeof kinds / sizeof kinds[0] };
+    const char *names[num_kinds];
+    int index = 0;
 
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (strcmp(text, gdncp_transport_name(kinds[i])) == 0) {
-            *transport_p = kinds[i];
-            return GDNCP_OK;
-        }
+    for (int i = 0; i < num_kinds; i++) {
+        names[i] = gdncp_transport_name(kinds[i]);
     }
-    return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                    "--transport: expected ucx, threads or nccl, got '%s'", text);
+    const gdncp_status_t status =
+        option_choice(run_fail, "--transport", text, names, num_kinds, &index);
+
+    *transport_p = kinds[index];
+    return status;
 }
 
-static gdncp_status_t parse_choice(const char *option, const char *text, const char *first,
-                                   const char *second, bool *is_second_p)
+static gdncp_status_t parse_dtype(const char *option, const char *text, gdncp_dtype_t *dtype_p)
 {
-    *is_second_p = strcmp(text, second) == 0;
-    if (!*is_second_p && strcmp(text, first) != 0) {
-        return run_fail(GDNCP_ERR_INVALID_ARGUMENT, "%s: expected %s or %s, got '%s'", option,
-                        first, second, text);
-    }
-    return GDNCP_OK;
+    static const char *const names[] = {"f32", "bf16"};
+    int index = 0;
+    const gdncp_status_t status = option_choice(run_fail, option, text, names, 2, &index);
+
+    *dtype_p = index == 1 ? GDNCP_BF16 : GDNCP_F32;
+    return status;
 }
 
 static gdncp_status_t parse_option(int option, const char *text, run_options_t *options)
 {
-    int64_t value = 0;
-    bool second = false;
-    gdncp_status_t status = GDNCP_OK;
-
     switch (option) {
     case RANKS:
-        status = parse_integer("--ranks", text, 1, RUN_MAX_RANKS, &value);
-        options->ranks = (int)value;
-        return status;
+        return option_int(run_fail, "--ranks", text, 1, RUN_MAX_RANKS, &options->ranks);
     case LAYOUT:
         return parse_layout(text, &options->layout);
     case STRATEGY:
         return parse_strategies(text, options);
     case DTYPE:
-        status = parse_choice("--dtype", text, "f32", "bf16", &second);
-        options->dtype = second ? GDNCP_BF16 : GDNCP_F32;
-        return status;
+        return parse_dtype("--dtype", text, &options->dtype);
     case RULE_DTYPE:
-        status = parse_choice("--rule-dtype", text, "f32", "bf16", &second);
-        options->rule_dtype = second ? GDNCP_BF16 : GDNCP_F32;
-        return status;
+        return parse_dtype("--rule-dtype", text, &options->rule_dtype);
     case DEVICE:
         return parse_device(text, &options->device);
     case TOKENS:
-        return parse_integer("--tokens", text, 1, MAX_TOKENS, &options->tokens);
+        return option_integer(run_fail, "--tokens", text, 1, MAX_TOKENS, &options->tokens);
     case ITERATIONS:
-        status = parse_integer("--iterations", text, 1, MAX_ITERATIONS, &value);
-        options->iterations = status == GDNCP_OK ? (int)value : options->iterations;
-        return status;
+        return option_int(run_fail, "--iterations", text, 1, MAX_ITERATIONS, &options->iterations);
     case TRANSPORT:
         return parse_transport(text, &options->transport);
     case TRACE:
