@@ -3,6 +3,7 @@
 
 #include "error.h"
 #include "gdncp/tensor.h"
+#include "vector_clones.h"
 
 static const struct {
     size_t size;
@@ -53,7 +54,7 @@ int64_t gdncp_tensor_num_elements(const gdncp_tensor_t *tensor)
     return count;
 }
 
-static uint32_t bits_of(float value)
+GDNCP_ALWAYS_INLINE uint32_t bits_of(float value)
 {
     uint32_t bits;
 
@@ -61,7 +62,7 @@ static uint32_t bits_of(float value)
     return bits;
 }
 
-static float float_of(uint32_t bits)
+GDNCP_ALWAYS_INLINE float float_of(uint32_t bits)
 {
     float value;
 
@@ -69,13 +70,13 @@ static float float_of(uint32_t bits)
     return value;
 }
 
-static float bf16_to_f32(uint16_t value)
+GDNCP_ALWAYS_INLINE float bf16_to_f32(uint16_t value)
 {
     return float_of((uint32_t)value << 16);
 }
 
 /* Round to nearest even; NaN stays NaN. */
-static uint16_t f32_to_bf16(float value)
+GDNCP_ALWAYS_INLINE uint16_t f32_to_bf16(float value)
 {
     const uint32_t bits = bits_of(value);
     const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
@@ -84,37 +85,68 @@ static uint16_t f32_to_bf16(float value)
     return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
 }
 
-static float f16_to_f32(uint16_t value)
+/* Both ways without branches, so that loops do several at once. */
+GDNCP_ALWAYS_INLINE float f16_to_f32(uint16_t value)
 {
     const uint32_t sign = (uint32_t)(value & 0x8000u) << 16;
-    const uint32_t exponent = (value >> 10) & 0x1fu;
-    const uint32_t mantissa = value & 0x3ffu;
+    const uint32_t magnitude = value & 0x7fffu;
+    /* Zero, or subnormal: a multiple of 2^-24. */
+    const uint32_t small = bits_of((float)(int32_t)magnitude * 0x1p-24f);
+    const uint32_t is_small = 0u - (magnitude < 0x400u);
+    const uint32_t is_special = 0u - (magnitude >= 0x7c00u); /* infinite, or NaN */
+    const uint32_t other = (magnitude << 13) + (112u << 23) + (is_special & (112u << 23));
 
-    if (exponent == 0) { /* zero, or subnormal: a multiple of 2^-24 */
-        return float_of(sign | bits_of((float)mantissa * 0x1p-24f));
-    }
-    return float_of(sign | (exponent == 0x1f ? 0x7f800000u : (exponent + 112) << 23) |
-                    mantissa << 13);
+    return float_of(sign | (small & is_small) | (other & ~is_small));
 }
 
 /* Round to nearest even; NaN stays NaN. */
-static uint16_t f32_to_f16(float value)
+GDNCP_ALWAYS_INLINE uint16_t f32_to_f16(float value)
 {
     const uint32_t bits = bits_of(value) & 0x7fffffffu;
     const uint32_t sign = (bits_of(value) >> 16) & 0x8000u;
-    uint32_t magnitude;
+    const uint32_t nan = 0x7e00u | ((bits >> 13) & 0x3ffu);
+    /* Subnormal. Floats in [1/2, 1) are 2^-24 apart: the sum is rounded as wanted. */
+    const uint32_t tiny = 0x387fffffu; /* the largest below 2^-14 */
+    const uint32_t small = bits_of(float_of(bits < tiny ? bits : tiny) + 0.5f) - 0x3f000000u;
+    const uint32_t normal = ((bits + 0xfffu + ((bits >> 13) & 1u)) >> 13) - (112u << 10);
+    const uint32_t halfway = 0x477ff000u; /* 65520, from the largest to what follows */
 
-    if (bits > 0x7f800000u) {
-        magnitude = 0x7e00u | ((bits >> 13) & 0x3ffu);
-    } else if (bits >= bits_of(65520.0f)) { /* halfway from the largest to what follows */
-        magnitude = 0x7c00u;
-    } else if (bits < bits_of(0x1p-14f)) {
-        /* Subnormal. Floats in [1/2, 1) are 2^-24 apart: the sum is rounded as wanted. */
-        magnitude = bits_of(float_of(bits) + 0.5f) - bits_of(0.5f);
-    } else {
-        magnitude = ((bits + 0xfffu + ((bits >> 13) & 1u)) >> 13) - (112u << 10);
+    return (uint16_t)(sign | (bits > 0x7f800000u ? nan
+                              : bits >= halfway  ? 0x7c00u
+                              : bits <= tiny     ? small
+                                                 : normal));
+}
+
+GDNCP_VECTOR_CLONES
+static void widen_bf16(const uint16_t *src, int64_t count, float *restrict dst)
+{
+    for (int64_t i = 0; i < count; i++) {
+        dst[i] = bf16_to_f32(src[i]);
     }
-    return (uint16_t)(sign | magnitude);
+}
+
+GDNCP_VECTOR_CLONES
+static void narrow_bf16(const float *src, int64_t count, uint16_t *restrict dst)
+{
+    for (int64_t i = 0; i < count; i++) {
+        dst[i] = f32_to_bf16(src[i]);
+    }
+}
+
+GDNCP_VECTOR_CLONES
+static void widen_f16(const uint16_t *src, int64_t count, float *restrict dst)
+{
+    for (int64_t i = 0; i < count; i++) {
+        dst[i] = f16_to_f32(src[i]);
+    }
+}
+
+GDNCP_VECTOR_CLONES
+static void narrow_f16(const float *src, int64_t count, uint16_t *restrict dst)
+{
+    for (int64_t i = 0; i < count; i++) {
+        dst[i] = f32_to_f16(src[i]);
+    }
 }
 
 gdncp_status_t gdncp_convert_to_f32(gdncp_dtype_t dtype, const void *src, int64_t count, float *dst)
@@ -126,14 +158,10 @@ gdncp_status_t gdncp_convert_to_f32(gdncp_dtype_t dtype, const void *src, int64_
         }
         return GDNCP_OK;
     case GDNCP_BF16:
-        for (int64_t i = 0; i < count; i++) {
-            dst[i] = bf16_to_f32(((const uint16_t *)src)[i]);
-        }
+        widen_bf16(src, count, dst);
         return GDNCP_OK;
     case GDNCP_F16:
-        for (int64_t i = 0; i < count; i++) {
-            dst[i] = f16_to_f32(((const uint16_t *)src)[i]);
-        }
+        widen_f16(src, count, dst);
         return GDNCP_OK;
     case GDNCP_F64:
         for (int64_t i = 0; i < count; i++) {
@@ -156,14 +184,10 @@ gdncp_status_t gdncp_convert_from_f32(const float *src, int64_t count, gdncp_dty
         }
         return GDNCP_OK;
     case GDNCP_BF16:
-        for (int64_t i = 0; i < count; i++) {
-            ((uint16_t *)dst)[i] = f32_to_bf16(src[i]);
-        }
+        narrow_bf16(src, count, dst);
         return GDNCP_OK;
     case GDNCP_F16:
-        for (int64_t i = 0; i < count; i++) {
-            ((uint16_t *)dst)[i] = f32_to_f16(src[i]);
-        }
+        narrow_f16(src, count, dst);
         return GDNCP_OK;
     case GDNCP_F64:
         for (int64_t i = 0; i < count; i++) {

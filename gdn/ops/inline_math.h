@@ -6,17 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Put before a static function whose loops are worth a second copy for processors with AVX2 and
- * FMA. (One that is not static is exported by its resolver, hidden or not.) Sanitizers cannot
- * instrument the resolver that picks a copy. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) &&   \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define GDNCP_VECTOR_CLONES __attribute__((target_clones("default", "arch=x86-64-v3")))
-#else
-#define GDNCP_VECTOR_CLONES
-#endif
-
-#define GDNCP_ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "vector_clones.h"
 
 GDNCP_ALWAYS_INLINE int32_t gdncp_bits_of_f32(float x)
 {
@@ -34,47 +24,81 @@ GDNCP_ALWAYS_INLINE float gdncp_f32_of_bits(int32_t bits)
     return x;
 }
 
-/* x in [-87, 87]; NaN stays NaN. On integers: a comparison of floats may trap, which would keep
- * the compiler from doing several at once. */
-GDNCP_ALWAYS_INLINE float gdncp_exp_argument_f32(float x)
+/* Of the bits of |x|, those of 87 at most: a NaN gives 87. On integers: a comparison of floats may
+ * trap, which would keep the compiler from doing several at once. */
+GDNCP_ALWAYS_INLINE int32_t gdncp_limit_exponent(int32_t magnitude)
 {
     const int32_t limit = 0x42ae0000; /* 87 */
-    const int32_t infinity = 0x7f800000;
-    const int32_t magnitude = gdncp_bits_of_f32(x) & INT32_MAX;
-    const int32_t sign = gdncp_bits_of_f32(x) ^ magnitude;
-    const int32_t limited = magnitude > limit ? limit : magnitude;
 
-    return gdncp_f32_of_bits(sign | (magnitude > infinity ? magnitude : limited));
+    return magnitude > limit ? limit : magnitude;
 }
 
-/* exp(x) to 2 ulp, with x limited to [-87, 87], so that the result is neither 0 nor infinite; NaN
- * stays NaN. */
-GDNCP_ALWAYS_INLINE float gdncp_exp_f32(float x)
+/* exp(x) to 2 ulp for x in [-87, 87], so that the result is neither 0 nor infinite. */
+GDNCP_ALWAYS_INLINE float gdncp_exp_of_limited_f32(float x)
 {
     /* Adding 1.5 * 2^23 rounds to an integer, which then lies in the low bits. */
     const float magic = 0x1.8p23f;
-    const float limited = gdncp_exp_argument_f32(x);
-    const float shifted = limited * 0x1.715476p0f + magic; /* x / ln 2 */
+    const float shifted = x * 0x1.715476p0f + magic; /* x / ln 2 */
     const float n = shifted - magic;
     /* ln 2 in two parts; n times the first is exact. */
-    const float r = (limited - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
-    /* Taylor series of degree 7: 5e-9 at |r| = ln 2 / 2. */
-    float p = 1.0f / 5040.0f;
+    const float r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+    /* 1 + r + r^2 p: the p of degree 4 that is best on |r| <= ln 2 / 2, to 5e-9. */
+    float p = 0x1.6a1f62p-10f;
 
-    p = p * r + 1.0f / 720.0f;
-    p = p * r + 1.0f / 120.0f;
-    p = p * r + 1.0f / 24.0f;
-    p = p * r + 1.0f / 6.0f;
-    p = p * r + 0.5f;
+    p = p * r + 0x1.123ccap-7f;
+    p = p * r + 0x1.555904p-5f;
+    p = p * r + 0x1.55548ep-3f;
+    p = p * r + 0x1.fffffcp-2f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
     return p * gdncp_f32_of_bits(
                    (int32_t)(((uint32_t)gdncp_bits_of_f32(shifted) << 23) + (127u << 23)));
 }
 
+/* exp(x) to 2 ulp, with x limited to [-87, 87]; NaN stays NaN. */
+GDNCP_ALWAYS_INLINE float gdncp_exp_f32(float x)
+{
+    const int32_t infinity = 0x7f800000;
+    const int32_t magnitude = gdncp_bits_of_f32(x) & INT32_MAX;
+    const int32_t sign = gdncp_bits_of_f32(x) ^ magnitude;
+    const int32_t limited = gdncp_limit_exponent(magnitude);
+
+    return gdncp_exp_of_limited_f32(
+        gdncp_f32_of_bits(sign | (magnitude > infinity ? magnitude : limited)));
+}
+
 GDNCP_ALWAYS_INLINE float gdncp_sigmoid_f32(float x)
 {
     return 1.0f / (1.0f + gdncp_exp_f32(-x));
+}
+
+/* 1 + exp(-x), and of a NaN some number: for where x itself is a factor of the result. */
+GDNCP_ALWAYS_INLINE float gdncp_silu_divisor_f32(float x)
+{
+    const int32_t magnitude = gdncp_bits_of_f32(x) & INT32_MAX;
+    const int32_t sign = gdncp_bits_of_f32(x) ^ magnitude;
+
+    return 1.0f +
+           gdncp_exp_of_limited_f32(-gdncp_f32_of_bits(sign | gdncp_limit_exponent(magnitude)));
+}
+
+GDNCP_ALWAYS_INLINE float gdncp_silu_f32(float x)
+{
+    return x / gdncp_silu_divisor_f32(x);
+}
+
+/* SiLU and its derivative. */
+typedef struct gdncp_silu_parts {
+    float value;
+    float slope;
+} gdncp_silu_parts_t;
+
+GDNCP_ALWAYS_INLINE gdncp_silu_parts_t gdncp_split_silu_f32(float x)
+{
+    const float open = 1.0f / gdncp_silu_divisor_f32(x);
+    const float value = x * open;
+
+    return (gdncp_silu_parts_t){value, open * (1.0f + (x - value))};
 }
 
 /* log(1 + y) for 0 <= y <= 1, small y included: 2 atanh(y / (2 + y)). */

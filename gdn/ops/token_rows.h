@@ -8,6 +8,7 @@
 
 #define GDNCP_TOKEN_BLOCK_MIN 64
 #define GDNCP_TOKEN_BLOCKS_MAX 64
+#define GDNCP_LINE_BYTES 64
 
 /* Tokens in a block: a multiple of GDNCP_TOKEN_BLOCK_MIN, such that there are at most
  * GDNCP_TOKEN_BLOCKS_MAX blocks. It depends on num_tokens alone, so that sums made by block and
@@ -57,6 +58,19 @@ static inline void *gdncp_token_element(const gdncp_tensor_t *tensor, int64_t to
 {
     return (char *)tensor->data +
            (size_t)(token * tensor->strides[0] + offset) * gdncp_dtype_size(tensor->dtype);
+}
+
+/* Have elements [offset, offset + count) of a token brought near: pieces of rows are too short for
+ * the processor to see where it goes. */
+static inline void gdncp_row_prefetch(const gdncp_tensor_t *tensor, int64_t token, int64_t offset,
+                                      int64_t count)
+{
+    const char *const row = gdncp_token_element(tensor, token, offset);
+    const int64_t bytes = count * (int64_t)gdncp_dtype_size(tensor->dtype);
+
+    for (int64_t i = 0; i < bytes; i += GDNCP_LINE_BYTES) {
+        __builtin_prefetch(row + i);
+    }
 }
 
 /* Elements [offset, offset + count) of a token: where they lie when they are float32, else
