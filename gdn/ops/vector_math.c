@@ -3,8 +3,6 @@
 
 #include "inline_math.h"
 
-#define LANES 8
-
 /* x in [-104, 104], beyond which e^x is 0 or infinite; NaN stays NaN. On integers, as a
  * comparison of floats keeps compilers from vectorising. */
 GDNCP_ALWAYS_INLINE float limit_exponent(float x)
@@ -62,22 +60,7 @@ static void exp_row(float *values, int64_t count)
 GDNCP_VECTOR_CLONES
 static double dot(const float *x, const float *y, int64_t count)
 {
-    const int64_t whole = count / LANES * LANES;
-    double lane[LANES] = {0.0};
-    double sum = 0.0;
-
-    for (int64_t i = 0; i < whole; i += LANES) {
-        for (int l = 0; l < LANES; l++) {
-            lane[l] += (double)x[i + l] * (double)y[i + l];
-        }
-    }
-    for (int64_t i = whole; i < count; i++) {
-        sum += (double)x[i] * (double)y[i];
-    }
-    for (int l = 0; l < LANES; l++) {
-        sum += lane[l];
-    }
-    return sum;
+    return gdncp_dot_f64(x, y, count);
 }
 
 GDNCP_VECTOR_CLONES
