@@ -270,12 +270,18 @@ GDNCP_API gdncp_status_t gdncp_state_merge(const gdncp_state_chains_t *merge,
 
 /* --------------------------------------------------------- gated RMSNorm */
 
-/** y = x (mean x^2 + eps)^-1/2 weight SiLU(z), over the last dimension. */
+/**
+ * y = norm(x) (weight + weight_offset) SiLU(z), or with gate_first
+ * y = norm(x SiLU(z)) (weight + weight_offset), where norm(u) = u (mean u^2 + eps)^-1/2 over the
+ * last dimension.
+ */
 typedef struct gdncp_gated_rmsnorm {
     gdncp_tensor_t x;      /**< [T, H, d] */
     gdncp_tensor_t z;      /**< [T, H, d]; its dtype may differ from that of x */
     gdncp_tensor_t weight; /**< [d] F32 */
     float eps;
+    float weight_offset; /**< finite; 1 for models that keep their weight around zero */
+    bool gate_first;     /**< gate before the norm (Mamba-2), not after it */
 } gdncp_gated_rmsnorm_t;
 
 /** @param y  [T, H, d], of any dtype */

@@ -11,7 +11,7 @@
 
 /* Buffers of a thread, each of the rows of some heads. */
 #define FORWARD_BUFFERS 3
-#define BACKWARD_BUFFERS 6
+#define BACKWARD_BUFFERS 7
 
 typedef struct norm_task {
     const gdncp_gated_rmsnorm_t *norm;
@@ -23,39 +23,75 @@ typedef struct norm_task {
     float *buffers;   /* [threads, FORWARD_BUFFERS or BACKWARD_BUFFERS, heads * d] */
 } norm_task_t;
 
-GDNCP_ALWAYS_INLINE float inverse_rms(const float *x, float eps, int64_t count)
+/* What the rows of a call share. */
+typedef struct row_params {
+    const float *weight; /* [d] */
+    float weight_offset;
+    float eps;
+    int64_t count; /* d */
+} row_params_t;
+
+static row_params_t params_of(const gdncp_gated_rmsnorm_t *norm)
 {
-    return 1.0f / sqrtf((float)gdncp_dot_f64(x, x, count) / (float)count + eps);
+    return (row_params_t){.weight = norm->weight.data,
+                          .weight_offset = norm->weight_offset,
+                          .eps = norm->eps,
+                          .count = norm->x.shape[2]};
+}
+
+GDNCP_ALWAYS_INLINE float inverse_rms(const float *x, const row_params_t *params)
+{
+    return 1.0f /
+           sqrtf((float)gdncp_dot_f64(x, x, params->count) / (float)params->count + params->eps);
 }
 
 GDNCP_VECTOR_CLONES
-static void forward_row(const float *x, const float *z, const float *weight, float eps,
-                        int64_t count, float *restrict y)
+static void forward_row(const row_params_t *params, const float *x, const float *z,
+                        float *restrict y)
 {
-    const float scale = inverse_rms(x, eps, count);
+    const float scale = inverse_rms(x, params);
+    const float offset = params->weight_offset;
 
-    for (int64_t i = 0; i < count; i++) {
-        y[i] = scale * x[i] * weight[i] * gdncp_silu_f32(z[i]);
+    for (int64_t i = 0; i < params->count; i++) {
+        y[i] = scale * x[i] * (params->weight[i] + offset) * gdncp_silu_f32(z[i]);
+    }
+}
+
+GDNCP_VECTOR_CLONES
+static void forward_row_gate_first(const row_params_t *params, const float *x, const float *z,
+                                   float *restrict y)
+{
+    const float offset = params->weight_offset;
+
+    for (int64_t i = 0; i < params->count; i++) {
+        y[i] = x[i] * gdncp_silu_f32(z[i]);
+    }
+    const float scale = inverse_rms(y, params);
+
+    for (int64_t i = 0; i < params->count; i++) {
+        y[i] *= scale * (params->weight[i] + offset);
     }
 }
 
 /* grad_normed [count] is scratch: the gradient of x times the inverse RMS. */
 GDNCP_VECTOR_CLONES
-static void backward_row(const float *x, const float *z, const float *grad_y, const float *weight,
-                         float eps, int64_t count, float *restrict grad_normed,
-                         float *restrict grad_x, float *restrict grad_z,
-                         double *restrict grad_weight)
+static void backward_row(const row_params_t *params, const float *x, const float *z,
+                         const float *grad_y, float *restrict grad_normed, float *restrict grad_x,
+                         float *restrict grad_z, double *restrict grad_weight)
 {
-    const float scale = inverse_rms(x, eps, count);
+    const int64_t count = params->count;
+    const float offset = params->weight_offset;
+    const float scale = inverse_rms(x, params);
 
     for (int64_t i = 0; i < count; i++) {
         const gdncp_silu_parts_t silu = gdncp_split_silu_f32(z[i]);
+        const float weight = params->weight[i] + offset;
         const float normed = scale * x[i];
         const float grad_scaled = grad_y[i] * silu.value;
 
-        grad_normed[i] = grad_scaled * weight[i];
+        grad_normed[i] = grad_scaled * weight;
         grad_weight[i] += (double)(grad_scaled * normed);
-        grad_z[i] = grad_y[i] * normed * weight[i] * silu.slope;
+        grad_z[i] = grad_y[i] * normed * weight * silu.slope;
     }
     const float along_x =
         scale * scale * (float)gdncp_dot_f64(grad_normed, x, count) / (float)count;
@@ -65,19 +101,59 @@ static void backward_row(const float *x, const float *z, const float *grad_y, co
     }
 }
 
+/* gated and grad_normed [count] are scratch: x SiLU(z), and the gradient of what the norm makes of
+ * it. grad_x and grad_z hold SiLU(z) and its slope until they are multiplied by the gradient. */
+GDNCP_VECTOR_CLONES
+static void backward_row_gate_first(const row_params_t *params, const float *x, const float *z,
+                                    const float *grad_y, float *restrict gated,
+                                    float *restrict grad_normed, float *restrict grad_x,
+                                    float *restrict grad_z, double *restrict grad_weight)
+{
+    const int64_t count = params->count;
+    const float offset = params->weight_offset;
+
+    for (int64_t i = 0; i < count; i++) {
+        const gdncp_silu_parts_t silu = gdncp_split_silu_f32(z[i]);
+
+        gated[i] = x[i] * silu.value;
+        grad_x[i] = silu.value;
+        grad_z[i] = silu.slope;
+    }
+    const float scale = inverse_rms(gated, params);
+
+    for (int64_t i = 0; i < count; i++) {
+        grad_normed[i] = grad_y[i] * (params->weight[i] + offset);
+        grad_weight[i] += (double)(grad_y[i] * (scale * gated[i]));
+    }
+    const float along =
+        scale * scale * (float)gdncp_dot_f64(grad_normed, gated, count) / (float)count;
+
+    for (int64_t i = 0; i < count; i++) {
+        const float grad_gated = scale * (grad_normed[i] - along * gated[i]);
+
+        grad_x[i] *= grad_gated;
+        grad_z[i] *= grad_gated * x[i];
+    }
+}
+
 /* Rows of some heads of a token: `count` elements from `offset` on. */
 static void forward_heads(const norm_task_t *task, int64_t token, int64_t offset, int64_t count,
                           float *buffer)
 {
     const gdncp_gated_rmsnorm_t *const norm = task->norm;
-    const int64_t d = norm->x.shape[2];
+    const row_params_t params = params_of(norm);
+    const int64_t d = params.count;
     const int64_t size = task->heads * d; /* of a buffer */
     const float *const x = gdncp_row_load(&norm->x, token, offset, count, buffer);
     const float *const z = gdncp_row_load(&norm->z, token, offset, count, buffer + size);
     float *const y = gdncp_row_output(task->y, token, offset, buffer + 2 * size);
 
     for (int64_t i = 0; i < count; i += d) {
-        forward_row(x + i, z + i, norm->weight.data, norm->eps, d, y + i);
+        if (norm->gate_first) {
+            forward_row_gate_first(&params, x + i, z + i, y + i);
+        } else {
+            forward_row(&params, x + i, z + i, y + i);
+        }
     }
     gdncp_row_store(task->y, token, offset, count, y);
 }
@@ -87,7 +163,8 @@ static void backward_heads(const norm_task_t *task, int64_t token, int64_t offse
 {
     const gdncp_gated_rmsnorm_t *const norm = task->norm;
     const gdncp_gated_rmsnorm_grads_t *const grads = task->grads;
-    const int64_t d = norm->x.shape[2];
+    const row_params_t params = params_of(norm);
+    const int64_t d = params.count;
     const int64_t size = task->heads * d;
     const float *const x = gdncp_row_load(&norm->x, token, offset, count, buffer);
     const float *const z = gdncp_row_load(&norm->z, token, offset, count, buffer + size);
@@ -98,8 +175,13 @@ static void backward_heads(const norm_task_t *task, int64_t token, int64_t offse
     float *const grad_z = gdncp_row_output(&grads->z, token, offset, buffer + 5 * size);
 
     for (int64_t i = 0; i < count; i += d) {
-        backward_row(x + i, z + i, grad_y + i, norm->weight.data, norm->eps, d, grad_normed,
-                     grad_x + i, grad_z + i, grad_weight);
+        if (norm->gate_first) {
+            backward_row_gate_first(&params, x + i, z + i, grad_y + i, buffer + 6 * size,
+                                    grad_normed, grad_x + i, grad_z + i, grad_weight);
+        } else {
+            backward_row(&params, x + i, z + i, grad_y + i, grad_normed, grad_x + i, grad_z + i,
+                         grad_weight);
+        }
     }
     gdncp_row_store(&grads->x, token, offset, count, grad_x);
     gdncp_row_store(&grads->z, token, offset, count, grad_z);
