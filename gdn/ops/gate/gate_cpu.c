@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "chunk_sums.h"
 #include "inline_math.h"
 #include "op_parallel.h"
 #include "op_scratch.h"
@@ -19,6 +20,7 @@ typedef struct gate_tile {
     int64_t heads;
     int64_t tokens;
     float beta_scale;
+    bool has_parameters;
     _Alignas(64) float rate[TILE]; /* -exp(A_log), again for each token */
     _Alignas(64) float dt_bias[TILE];
 } gate_tile_t;
@@ -44,16 +46,18 @@ static void repeat(float *values, int64_t period, int64_t count)
 static void start_tile(const gdncp_gate_t *gate, int64_t first, gate_tile_t *tile)
 {
     const int64_t left = gate->a.shape[1] - first;
-    const float *const A_log = (const float *)gate->A_log.data + first;
-    const float *const dt_bias = (const float *)gate->dt_bias.data + first;
 
     tile->first = first;
     tile->heads = left < TILE ? left : TILE;
     tile->tokens = TILE / tile->heads;
     tile->beta_scale = gate->allow_neg_eigval ? 2.0f : 1.0f;
+    tile->has_parameters = gdncp_gate_has_parameters(gate);
+    if (!tile->has_parameters) {
+        return;
+    }
     for (int64_t h = 0; h < tile->heads; h++) {
-        tile->rate[h] = -expf(A_log[h]);
-        tile->dt_bias[h] = dt_bias[h];
+        tile->rate[h] = -expf(((const float *)gate->A_log.data)[first + h]);
+        tile->dt_bias[h] = ((const float *)gate->dt_bias.data)[first + h];
     }
     repeat(tile->rate, tile->heads, tile->tokens * tile->heads);
     repeat(tile->dt_bias, tile->heads, tile->tokens * tile->heads);
@@ -72,15 +76,29 @@ typedef struct forward_task {
     const gdncp_tensor_t *beta;
 } forward_task_t;
 
-GDNCP_VECTOR_CLONES
-static void forward_elements(const gate_tile_t *tile, const float *a, const float *b, int64_t count,
-                             float *restrict g, float *restrict beta)
+/* has_parameters is a constant where this is inlined. */
+GDNCP_ALWAYS_INLINE void forward_loop(const bool has_parameters, const gate_tile_t *tile,
+                                      const float *a, const float *b, int64_t count,
+                                      float *restrict g, float *restrict beta)
 {
     const float beta_scale = tile->beta_scale;
 
     for (int64_t i = 0; i < count; i++) {
-        g[i] = tile->rate[i] * gdncp_split_softplus_f32(a[i] + tile->dt_bias[i]).value;
+        g[i] = has_parameters
+                   ? tile->rate[i] * gdncp_split_softplus_f32(a[i] + tile->dt_bias[i]).value
+                   : a[i];
         beta[i] = beta_scale * gdncp_sigmoid_f32(b[i]);
+    }
+}
+
+GDNCP_VECTOR_CLONES
+static void forward_elements(const gate_tile_t *tile, const float *a, const float *b, int64_t count,
+                             float *restrict g, float *restrict beta)
+{
+    if (tile->has_parameters) {
+        forward_loop(true, tile, a, b, count, g, beta);
+    } else {
+        forward_loop(false, tile, a, b, count, g, beta);
     }
 }
 
@@ -127,6 +145,11 @@ void gdncp_gate_forward_cpu(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
 
     gdncp_parallel_for(gdncp_num_token_blocks(gate->a.shape[0]), num_threads_for(gate),
                        forward_block, &task);
+    if (gate->chunk_size > 0) {
+        const gdncp_chunk_sums_t sums = gdncp_chunk_sums_of(gate, g, g, false);
+
+        gdncp_chunk_sums_cpu(&sums);
+    }
 }
 
 typedef struct backward_task {
@@ -143,25 +166,44 @@ typedef struct gate_sums {
     _Alignas(64) double dt_bias[TILE];
 } gate_sums_t;
 
-GDNCP_VECTOR_CLONES
-static void backward_elements(const gate_tile_t *tile, const float *a, const float *b,
-                              const float *grad_g, const float *grad_beta, int64_t count,
-                              float *restrict grad_a, float *restrict grad_b,
-                              gate_sums_t *restrict sums)
+/* has_parameters is a constant where this is inlined. */
+GDNCP_ALWAYS_INLINE void backward_loop(const bool has_parameters, const gate_tile_t *tile,
+                                       const float *a, const float *b, const float *grad_g,
+                                       const float *grad_beta, int64_t count,
+                                       float *restrict grad_a, float *restrict grad_b,
+                                       gate_sums_t *restrict sums)
 {
     const float beta_scale = tile->beta_scale;
 
     for (int64_t i = 0; i < count; i++) {
-        const gdncp_softplus_parts_t softplus = gdncp_split_softplus_f32(a[i] + tile->dt_bias[i]);
-        const float scaled = grad_g[i] * tile->rate[i];
-        const float through_x = scaled * softplus.slope;
         /* sigmoid'(b) = e / (1 + e)^2 with e = exp(-|b|): nothing cancels. */
         const float e = gdncp_exp_f32(-fabsf(b[i]));
 
-        grad_a[i] = through_x;
         grad_b[i] = grad_beta[i] * beta_scale * (e / ((1.0f + e) * (1.0f + e)));
-        sums->A_log[i] += (double)(scaled * softplus.value);
-        sums->dt_bias[i] += (double)through_x;
+        if (has_parameters) {
+            const gdncp_softplus_parts_t softplus =
+                gdncp_split_softplus_f32(a[i] + tile->dt_bias[i]);
+            const float scaled = grad_g[i] * tile->rate[i];
+            const float through_x = scaled * softplus.slope;
+
+            grad_a[i] = through_x;
+            sums->A_log[i] += (double)(scaled * softplus.value);
+            sums->dt_bias[i] += (double)through_x;
+        } else {
+            grad_a[i] = grad_g[i];
+        }
+    }
+}
+
+GDNCP_VECTOR_CLONES
+static void backward_elements(const gate_tile_t *tile, const float *a, const float *b,
+                              const float *grad_g, const float *grad_beta, int64_t count,
+                              float *grad_a, float *grad_b, gate_sums_t *sums)
+{
+    if (tile->has_parameters) {
+        backward_loop(true, tile, a, b, grad_g, grad_beta, count, grad_a, grad_b, sums);
+    } else {
+        backward_loop(false, tile, a, b, grad_g, grad_beta, count, grad_a, grad_b, sums);
     }
 }
 
@@ -242,6 +284,17 @@ static void sum_partials(const double *partials, int64_t num_blocks, int64_t num
     }
 }
 
+/* Runs the sums of the chunks backward, from grad_g into a tensor at `sums`. */
+static gdncp_tensor_t sum_grad_g(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
+                                 float *sums)
+{
+    const gdncp_tensor_t out = gdncp_tensor_contiguous(sums, GDNCP_F32, 2, grad_g->shape);
+    const gdncp_chunk_sums_t chunks = gdncp_chunk_sums_of(gate, grad_g, &out, true);
+
+    gdncp_chunk_sums_cpu(&chunks);
+    return out;
+}
+
 gdncp_status_t gdncp_gate_backward_cpu(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
                                        const gdncp_tensor_t *grad_beta,
                                        const gdncp_gate_grads_t *grads,
@@ -250,17 +303,27 @@ gdncp_status_t gdncp_gate_backward_cpu(const gdncp_gate_t *gate, const gdncp_ten
     const int64_t num_heads = gate->a.shape[1];
     const int64_t num_blocks = gdncp_num_token_blocks(gate->a.shape[0]);
     backward_task_t task = {.gate = gate, .grad_g = grad_g, .grad_beta = grad_beta, .grads = grads};
+    const size_t partials_bytes = (size_t)(num_blocks * 2 * num_heads) * sizeof *task.partials;
+    const size_t sums_bytes =
+        gate->chunk_size > 0 ? (size_t)gdncp_tensor_num_elements(grad_g) * sizeof(float) : 0;
+    gdncp_tensor_t summed;
     gdncp_scratch_t scratch;
-    const gdncp_status_t status = gdncp_scratch_open(
-        workspace, 1, (size_t)(num_blocks * 2 * num_heads) * sizeof *task.partials, &scratch);
+    const gdncp_status_t status =
+        gdncp_scratch_open(workspace, 1, partials_bytes + sums_bytes, &scratch);
 
     if (status != GDNCP_OK) {
         return status;
     }
     task.partials = (double *)(void *)scratch.memory;
+    if (gate->chunk_size > 0) {
+        summed = sum_grad_g(gate, grad_g, (float *)(void *)(scratch.memory + partials_bytes));
+        task.grad_g = &summed;
+    }
     gdncp_parallel_for(num_blocks, num_threads_for(gate), backward_block, &task);
-    sum_partials(task.partials, num_blocks, num_heads, grads->A_log.data);
-    sum_partials(task.partials + num_heads, num_blocks, num_heads, grads->dt_bias.data);
+    if (gdncp_gate_has_parameters(gate)) {
+        sum_partials(task.partials, num_blocks, num_heads, grads->A_log.data);
+        sum_partials(task.partials + num_heads, num_blocks, num_heads, grads->dt_bias.data);
+    }
     gdncp_scratch_close(&scratch);
     return GDNCP_OK;
 }
