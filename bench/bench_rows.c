@@ -72,6 +72,9 @@ static gdncp_gate_reference_t gate_reference(bench_case_t *c)
         .b = bench_values(c, &gate->b),
         .A_log = bench_values(c, &gate->A_log),
         .dt_bias = bench_values(c, &gate->dt_bias),
+        .chunk_size = gate->chunk_size,
+        .cu_seqlens = gate->cu_seqlens,
+        .num_sequences = gate->num_sequences,
     };
 }
 
@@ -134,6 +137,30 @@ static void check_gate_backward(bench_case_t *c)
     bench_compare(c, (const double *[]){a, b, A_log, dt_bias});
 }
 
+/* Sums inside chunks, as the delta rule's take them. */
+static void sum_chunks(bench_case_t *c)
+{
+    gate_op_t *const op = c->op;
+
+    if (op != NULL) {
+        op->gate.chunk_size = BENCH_CHUNK;
+        op->gate.num_sequences = 1;
+        bench_steps(c, 2, c->shape.tokens, &op->gate.cu_seqlens, &op->gate.cu_seqlens_cuda);
+    }
+}
+
+static void setup_gate_sums_forward(bench_case_t *c)
+{
+    setup_gate_forward(c);
+    sum_chunks(c);
+}
+
+static void setup_gate_sums_backward(bench_case_t *c)
+{
+    setup_gate_backward(c);
+    sum_chunks(c);
+}
+
 const bench_benchmark_t bench_gate_forward = {
     .name = "gate_forward",
     .group = "ops",
@@ -149,6 +176,26 @@ const bench_benchmark_t bench_gate_backward = {
     .group = "ops",
     .sweep = BENCH_TOKENS,
     .setup = setup_gate_backward,
+    .run = run_gate_backward,
+    .check = check_gate_backward,
+    .flop = no_flop,
+};
+
+const bench_benchmark_t bench_gate_sums_forward = {
+    .name = "gate_sums_forward",
+    .group = "ops",
+    .sweep = BENCH_TOKENS,
+    .setup = setup_gate_sums_forward,
+    .run = run_gate_forward,
+    .check = check_gate_forward,
+    .flop = no_flop,
+};
+
+const bench_benchmark_t bench_gate_sums_backward = {
+    .name = "gate_sums_backward",
+    .group = "ops",
+    .sweep = BENCH_TOKENS,
+    .setup = setup_gate_sums_backward,
     .run = run_gate_backward,
     .check = check_gate_backward,
     .flop = no_flop,
@@ -307,6 +354,7 @@ static gdncp_gated_rmsnorm_reference_t rmsnorm_reference(bench_case_t *c)
         .z = bench_values(c, &norm->z),
         .weight = bench_values(c, &norm->weight),
         .eps = (double)norm->eps,
+        .gate_first = norm->gate_first,
     };
 }
 
@@ -362,6 +410,28 @@ static void check_rmsnorm_backward(bench_case_t *c)
     bench_compare(c, (const double *[]){x, z, weight});
 }
 
+/* Mamba-2 gates before it normalises. */
+static void gate_first(bench_case_t *c)
+{
+    rmsnorm_op_t *const op = c->op;
+
+    if (op != NULL) {
+        op->norm.gate_first = true;
+    }
+}
+
+static void setup_mamba2_norm_forward(bench_case_t *c)
+{
+    setup_rmsnorm_forward(c);
+    gate_first(c);
+}
+
+static void setup_mamba2_norm_backward(bench_case_t *c)
+{
+    setup_rmsnorm_backward(c);
+    gate_first(c);
+}
+
 const bench_benchmark_t bench_gated_rmsnorm_forward = {
     .name = "gated_rmsnorm_forward",
     .group = "ops",
@@ -377,6 +447,26 @@ const bench_benchmark_t bench_gated_rmsnorm_backward = {
     .group = "ops",
     .sweep = BENCH_TOKENS,
     .setup = setup_rmsnorm_backward,
+    .run = run_rmsnorm_backward,
+    .check = check_rmsnorm_backward,
+    .flop = no_flop,
+};
+
+const bench_benchmark_t bench_mamba2_norm_forward = {
+    .name = "mamba2_norm_forward",
+    .group = "ops",
+    .sweep = BENCH_TOKENS,
+    .setup = setup_mamba2_norm_forward,
+    .run = run_rmsnorm_forward,
+    .check = check_rmsnorm_forward,
+    .flop = no_flop,
+};
+
+const bench_benchmark_t bench_mamba2_norm_backward = {
+    .name = "mamba2_norm_backward",
+    .group = "ops",
+    .sweep = BENCH_TOKENS,
+    .setup = setup_mamba2_norm_backward,
     .run = run_rmsnorm_backward,
     .check = check_rmsnorm_backward,
     .flop = no_flop,

@@ -14,10 +14,14 @@ extern const bench_benchmark_t bench_state_merge;
 /* bench_rows.c */
 extern const bench_benchmark_t bench_gate_forward;
 extern const bench_benchmark_t bench_gate_backward;
+extern const bench_benchmark_t bench_gate_sums_forward;
+extern const bench_benchmark_t bench_gate_sums_backward;
 extern const bench_benchmark_t bench_l2norm_forward;
 extern const bench_benchmark_t bench_l2norm_backward;
 extern const bench_benchmark_t bench_gated_rmsnorm_forward;
 extern const bench_benchmark_t bench_gated_rmsnorm_backward;
+extern const bench_benchmark_t bench_mamba2_norm_forward;
+extern const bench_benchmark_t bench_mamba2_norm_backward;
 
 /* bench_conv1d.c */
 extern const bench_benchmark_t bench_conv1d_forward;

@@ -34,13 +34,13 @@ GDNCP_ALWAYS_INLINE void add_as(gdncp_dtype_t dtype, const void *a, const void *
     }
 }
 
-GDNCP_HALF_CLONES
+GDNCP_VECTOR_CLONES
 static void add_bf16(const void *a, const void *b, int64_t count, float *total)
 {
     add_as(GDNCP_BF16, a, b, count, total);
 }
 
-GDNCP_HALF_CLONES
+GDNCP_VECTOR_CLONES
 static void add_f16(const void *a, const void *b, int64_t count, float *total)
 {
     add_as(GDNCP_F16, a, b, count, total);

@@ -54,7 +54,7 @@ int64_t gdncp_tensor_num_elements(const gdncp_tensor_t *tensor)
     return count;
 }
 
-GDNCP_HALF_CLONES
+GDNCP_VECTOR_CLONES
 static void widen_bf16(const uint16_t *src, int64_t count, float *dst)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -62,7 +62,7 @@ static void widen_bf16(const uint16_t *src, int64_t count, float *dst)
     }
 }
 
-GDNCP_HALF_CLONES
+GDNCP_VECTOR_CLONES
 static void widen_f16(const uint16_t *src, int64_t count, float *dst)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -70,7 +70,7 @@ static void widen_f16(const uint16_t *src, int64_t count, float *dst)
     }
 }
 
-GDNCP_HALF_CLONES
+GDNCP_VECTOR_CLONES
 static void narrow_bf16(const float *src, int64_t count, uint16_t *dst)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -78,7 +78,7 @@ static void narrow_bf16(const float *src, int64_t count, uint16_t *dst)
     }
 }
 
-GDNCP_HALF_CLONES
+GDNCP_VECTOR_CLONES
 static void narrow_f16(const float *src, int64_t count, uint16_t *dst)
 {
     for (int64_t i = 0; i < count; i++) {

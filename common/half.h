@@ -7,14 +7,6 @@
 
 #include "vector_clones.h"
 
-/* Such loops gain another half by AVX-512, which narrows and chooses in one instruction each. */
-#ifdef GDNCP_HAS_VECTOR_CLONES
-#define GDNCP_HALF_CLONES                                                                          \
-    __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define GDNCP_HALF_CLONES
-#endif
-
 GDNCP_ALWAYS_INLINE uint32_t gdncp_half_bits_of(float value)
 {
     uint32_t bits;

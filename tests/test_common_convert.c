@@ -92,6 +92,37 @@ static void sixteen_bit_values_come_back(void **state)
     check_all_16_bit_values(GDNCP_F16, 0x7c00);
 }
 
+/* Rows are converted several elements at a time, where the processor can: as one by one. */
+static void rows_are_converted_as_elements_are(void **state)
+{
+    enum { count = 1 << 16 };
+    static float wide[count];
+    static uint16_t narrow[count];
+    test_random_t random = test_random_start("rows_are_converted_as_elements_are", 13);
+
+    (void)state;
+    for (gdncp_dtype_t dtype = GDNCP_BF16; dtype <= GDNCP_F16; dtype++) {
+        for (int i = 0; i < count; i++) {
+            narrow[i] = (uint16_t)i;
+        }
+        assert_int_equal(gdncp_convert_to_f32(dtype, narrow, count, wide), GDNCP_OK);
+        for (int i = 0; i < count; i++) {
+            float alone;
+
+            (void)gdncp_convert_to_f32(dtype, &narrow[i], 1, &alone);
+            assert_int_equal(bits_of(wide[i]), bits_of(alone));
+            wide[i] = float_of((uint32_t)test_random_int(&random, 0, UINT32_MAX));
+        }
+        assert_int_equal(gdncp_convert_from_f32(wide, count, dtype, narrow), GDNCP_OK);
+        for (int i = 0; i < count; i++) {
+            uint16_t alone;
+
+            (void)gdncp_convert_from_f32(&wide[i], 1, dtype, &alone);
+            assert_int_equal(narrow[i], alone);
+        }
+    }
+}
+
 static void known_values(void **state)
 {
     static const struct {
@@ -270,6 +301,7 @@ int main(void)
         cmocka_unit_test(sizes_and_names),
         cmocka_unit_test(contiguous_strides_are_row_major),
         cmocka_unit_test(sixteen_bit_values_come_back),
+        cmocka_unit_test(rows_are_converted_as_elements_are),
         cmocka_unit_test(known_values),
         cmocka_unit_test(bf16_is_nearest),
         cmocka_unit_test(runs_widen_as_single_elements_do),

@@ -51,6 +51,18 @@ static gdncp_status_t gate_forward(const place_t *place)
     return gdncp_gate_forward(&gate, &gate.a, &gate.b, place->workspace);
 }
 
+/* Only sums of chunks need lists. */
+static gdncp_status_t gate_forward_chunks(const place_t *place)
+{
+    gdncp_gate_t gate = gate_of(place);
+
+    gate.chunk_size = 2;
+    gate.cu_seqlens = cu_seqlens;
+    gate.cu_seqlens_cuda = place->cu_seqlens_cuda;
+    gate.num_sequences = 2;
+    return gdncp_gate_forward(&gate, &gate.a, &gate.b, place->workspace);
+}
+
 static gdncp_status_t gate_backward(const place_t *place)
 {
     const gdncp_gate_t gate = gate_of(place);
@@ -199,19 +211,13 @@ static const struct {
     bool has_list;
     bool selects;
 } calls[] = {
-    {gate_forward, "a", false, false},
-    {gate_backward, "a", false, false},
-    {chunk_cumsum, "g", true, false},
-    {l2norm_forward, "x", false, false},
-    {l2norm_backward, "x", false, false},
-    {gated_rmsnorm_forward, "x", false, false},
-    {gated_rmsnorm_backward, "x", false, false},
-    {conv1d_forward, "x", true, false},
-    {conv1d_backward, "x", true, false},
-    {delta_rule_forward, "k", true, false},
-    {delta_rule_backward, "k", true, false},
-    {delta_rule_summary, "k", true, true},
-    {delta_rule_grad_summary, "k", true, true},
+    {gate_forward, "a", false, false},          {gate_forward_chunks, "a", true, false},
+    {gate_backward, "a", false, false},         {chunk_cumsum, "g", true, false},
+    {l2norm_forward, "x", false, false},        {l2norm_backward, "x", false, false},
+    {gated_rmsnorm_forward, "x", false, false}, {gated_rmsnorm_backward, "x", false, false},
+    {conv1d_forward, "x", true, false},         {conv1d_backward, "x", true, false},
+    {delta_rule_forward, "k", true, false},     {delta_rule_backward, "k", true, false},
+    {delta_rule_summary, "k", true, true},      {delta_rule_grad_summary, "k", true, true},
 };
 
 #define NUM_CALLS (sizeof calls / sizeof calls[0])

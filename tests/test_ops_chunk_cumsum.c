@@ -86,6 +86,19 @@ static void sums_start_anew_at_chunks_and_sequences(void **state)
     }
 }
 
+static void sums_may_replace_g(void **state)
+{
+    static const int64_t cu_seqlens[] = {0, 63, 200};
+    test_random_t random = test_random_start(__func__, 4);
+    cumsum_case_t c = start_case(&random, cu_seqlens, 2, 21, 16, 0);
+
+    (void)state;
+    c.out = c.g;
+    assert_int_equal(run(&c), GDNCP_OK);
+    check_sums(&c);
+    test_arena_free(&c.arena);
+}
+
 static void threads_do_not_change_bits(void **state)
 {
     static const int64_t cu_seqlens[] = {0, 333, 5000};
@@ -134,6 +147,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_start_anew_at_chunks_and_sequences),
+        cmocka_unit_test(sums_may_replace_g),
         cmocka_unit_test(threads_do_not_change_bits),
         cmocka_unit_test(arguments_are_checked),
     };

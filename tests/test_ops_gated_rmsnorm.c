@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "gated_rmsnorm_reference.h"
@@ -59,6 +60,14 @@ static norm_case_t start_case(test_random_t *random, gdncp_dtype_t dtype, const 
     return start_mixed_case(random, &dtypes, shape, gap, eps);
 }
 
+static void set_variant(norm_case_t *c, float weight_offset, bool gate_first)
+{
+    c->norm.weight_offset = weight_offset;
+    c->norm.gate_first = gate_first;
+    c->reference.weight_offset = (double)weight_offset;
+    c->reference.gate_first = gate_first;
+}
+
 static gdncp_status_t run_forward(void *context)
 {
     const norm_case_t *const c = context;
@@ -93,13 +102,14 @@ static void reference_gradients_are_finite_differences(void **state)
     test_random_t random = test_random_start(__func__, 1);
 
     (void)state;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         /* A large eps shows one that is left out. */
-        norm_case_t c = start_case(&random, GDNCP_F32, shape, 0, i == 0 ? 1e-6f : 2.0f);
+        norm_case_t c = start_case(&random, GDNCP_F32, shape, 0, i % 2 == 0 ? 1e-6f : 2.0f);
         double *const grad_x = test_doubles(&c.arena, 42);
         double *const grad_z = test_doubles(&c.arena, 42);
         double *const grad_weight = test_doubles(&c.arena, 7);
 
+        set_variant(&c, i % 2 == 0 ? 0.0f : 0.75f, i >= 2);
         gdncp_gated_rmsnorm_reference_backward(&c.reference, c.upstream, grad_x, grad_z,
                                                grad_weight);
         assert_gradient("x", reference_loss, &c, c.x, grad_x, 42);
@@ -160,9 +170,33 @@ static void results_match_the_reference(void **state)
         norm_case_t c = start_mixed_case(&random, &mixed, shape, test_random_int(&random, 0, 5),
                                          i % 2 == 0 ? 1e-6f : 0.5f);
 
+        set_variant(&c, i % 3 == 1 ? 1.0f : 0.0f, test_random_int(&random, 0, 1) == 1);
         check_against_reference(&c);
         test_arena_free(&c.arena);
     }
+}
+
+/* By hand. */
+static void variants_are_what_they_say(void **state)
+{
+    static const int64_t shape[3] = {1, 1, 2};
+    test_random_t random = test_random_start(__func__, 8);
+    norm_case_t c = start_case(&random, GDNCP_F32, shape, 0, 0.0f);
+    const float *const y = c.y.data;
+
+    (void)state;
+    memcpy(c.norm.x.data, (float[]){3.0f, 4.0f}, 2 * sizeof(float));
+    memcpy(c.norm.z.data, (float[]){50.0f, 100.0f}, 2 * sizeof(float)); /* SiLU(z) = z */
+    memcpy(c.norm.weight.data, (float[]){1.0f, -0.5f}, 2 * sizeof(float));
+    set_variant(&c, 1.0f, false);
+    assert_int_equal(run_forward(&c), GDNCP_OK);
+    assert_true(fabs((double)y[0] - 2.0 * 50.0 * 3.0 / sqrt(12.5)) <= 1e-4);
+    assert_true(fabs((double)y[1] - 0.5 * 100.0 * 4.0 / sqrt(12.5)) <= 1e-4);
+    set_variant(&c, 0.0f, true);
+    assert_int_equal(run_forward(&c), GDNCP_OK);
+    assert_true(fabs((double)y[0] - 150.0 / sqrt(91250.0)) <= 1e-6);
+    assert_true(fabs((double)y[1] + 0.5 * 400.0 / sqrt(91250.0)) <= 1e-6);
+    test_arena_free(&c.arena);
 }
 
 /* A kernel may cut them into pieces. */
@@ -172,10 +206,11 @@ static void rows_may_be_wide(void **state)
     test_random_t random = test_random_start(__func__, 7);
 
     (void)state;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         const int64_t shape[3] = {21, 2, 601 + 3 * i};
-        norm_case_t c = start_case(&random, dtypes[i], shape, 2, 1e-6f);
+        norm_case_t c = start_case(&random, dtypes[i % 2], shape, 2, 1e-6f);
 
+        set_variant(&c, i % 2 == 0 ? 0.0f : 1.0f, i >= 2);
         check_against_reference(&c);
         test_arena_free(&c.arena);
     }
@@ -209,6 +244,8 @@ static void threads_do_not_change_bits(void **state)
     const tested_op_t op = op_of(&c);
 
     (void)state;
+    check_threads_do_not_change_bits(&op);
+    set_variant(&c, 1.0f, true);
     check_threads_do_not_change_bits(&op);
     test_arena_free(&c.arena);
 }
@@ -265,6 +302,9 @@ static void arguments_are_checked(void **state)
         c.norm.eps = bad_eps[i];
         check_both_name(&op, "eps");
     }
+    c.norm.eps = 0.0f;
+    c.norm.weight_offset = INFINITY;
+    check_both_name(&op, "weight_offset");
     assert_tensor_untouched("y", &c.y);
     assert_tensor_untouched("grads.x", &c.grads.x);
     assert_tensor_untouched("grads.weight", &c.grads.weight);
@@ -276,6 +316,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reference_gradients_are_finite_differences),
         cmocka_unit_test(results_match_the_reference),
+        cmocka_unit_test(variants_are_what_they_say),
         cmocka_unit_test(rows_may_be_wide),
         cmocka_unit_test(large_gates_saturate),
         cmocka_unit_test(threads_do_not_change_bits),

@@ -24,38 +24,31 @@ GDNCP_ALWAYS_INLINE float gdncp_f32_of_bits(int32_t bits)
     return x;
 }
 
-/* x in [-87, 87]; NaN stays NaN. On integers: a comparison of floats may trap, which would keep
- * the compiler from doing several at once. */
-GDNCP_ALWAYS_INLINE float gdncp_exp_argument_f32(float x)
+/* Of the bits of |x|, those of 87 at most: a NaN gives 87. On integers: a comparison of floats may
+ * trap, which would keep the compiler from doing several at once. */
+GDNCP_ALWAYS_INLINE int32_t gdncp_limit_exponent(int32_t magnitude)
 {
     const int32_t limit = 0x42ae0000; /* 87 */
-    const int32_t infinity = 0x7f800000;
-    const int32_t magnitude = gdncp_bits_of_f32(x) & INT32_MAX;
-    const int32_t sign = gdncp_bits_of_f32(x) ^ magnitude;
-    const int32_t limited = magnitude > limit ? limit : magnitude;
 
-    return gdncp_f32_of_bits(sign | (magnitude > infinity ? magnitude : limited));
+    return magnitude > limit ? limit : magnitude;
 }
 
-/* exp(x) to 2 ulp, with x limited to [-87, 87], so that the result is neither 0 nor infinite; NaN
- * stays NaN. */
-GDNCP_ALWAYS_INLINE float gdncp_exp_f32(float x)
+/* exp(x) to 2 ulp for x in [-87, 87], so that the result is neither 0 nor infinite. */
+GDNCP_ALWAYS_INLINE float gdncp_exp_of_limited_f32(float x)
 {
     /* Adding 1.5 * 2^23 rounds to an integer, which then lies in the low bits. */
     const float magic = 0x1.8p23f;
-    const float limited = gdncp_exp_argument_f32(x);
-    const float shifted = limited * 0x1.715476p0f + magic; /* x / ln 2 */
+    const float shifted = x * 0x1.715476p0f + magic; /* x / ln 2 */
     const float n = shifted - magic;
     /* ln 2 in two parts; n times the first is exact. */
-    const float r = (limited - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
-    /* Taylor series of degree 7: 5e-9 at |r| = ln 2 / 2. */
-    float p = 1.0f / 5040.0f;
+    const float r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+    /* 1 + r + r^2 p: the p of degree 4 that is best on |r| <= ln 2 / 2, to 5e-9. */
+    float p = 0x1.6a1f62p-10f;
 
-    p = p * r + 1.0f / 720.0f;
-    p = p * r + 1.0f / 120.0f;
-    p = p * r + 1.0f / 24.0f;
-    p = p * r + 1.0f / 6.0f;
-    p = p * r + 0.5f;
+    p = p * r + 0x1.123ccap-7f;
+    p = p * r + 0x1.555904p-5f;
+    p = p * r + 0x1.55548ep-3f;
+    p = p * r + 0x1.fffffcp-2f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
     return p * gdncp_f32_of_bits(
@@ -108,35 +101,110 @@ GDNCP_ALWAYS_INLINE float gdncp_exp_wide_f32(float x)
     return ((1.0f + sum) * gdncp_power_of_two_f32(half)) * gdncp_power_of_two_f32(exponent - half);
 }
 
+/* exp(x) to 2 ulp, with x limited to [-87, 87]; NaN stays NaN. */
+GDNCP_ALWAYS_INLINE float gdncp_exp_f32(float x)
+{
+    const int32_t infinity = 0x7f800000;
+    const int32_t magnitude = gdncp_bits_of_f32(x) & INT32_MAX;
+    const int32_t sign = gdncp_bits_of_f32(x) ^ magnitude;
+    const int32_t limited = gdncp_limit_exponent(magnitude);
+
+    return gdncp_exp_of_limited_f32(
+        gdncp_f32_of_bits(sign | (magnitude > infinity ? magnitude : limited)));
+}
+
 GDNCP_ALWAYS_INLINE float gdncp_sigmoid_f32(float x)
 {
     return 1.0f / (1.0f + gdncp_exp_f32(-x));
 }
 
-/* log(1 + y) for 0 <= y <= 1, small y included: 2 atanh(y / (2 + y)). */
-GDNCP_ALWAYS_INLINE float gdncp_log1p_unit_f32(float y)
+/* 1 + exp(-x), and of a NaN some number: for where x itself is a factor of the result. */
+GDNCP_ALWAYS_INLINE float gdncp_silu_divisor_f32(float x)
 {
-    const float s = y / (2.0f + y); /* <= 1/3, so the first term left out is 1e-9 */
-    const float z = s * s;
-    float p = 1.0f / 15.0f;
+    const int32_t magnitude = gdncp_bits_of_f32(x) & INT32_MAX;
+    const int32_t sign = gdncp_bits_of_f32(x) ^ magnitude;
 
-    p = p * z + 1.0f / 13.0f;
-    p = p * z + 1.0f / 11.0f;
-    p = p * z + 1.0f / 9.0f;
-    p = p * z + 1.0f / 7.0f;
-    p = p * z + 1.0f / 5.0f;
-    p = p * z + 1.0f / 3.0f;
-    p = p * z + 1.0f;
-    return 2.0f * s * p;
+    return 1.0f +
+           gdncp_exp_of_limited_f32(-gdncp_f32_of_bits(sign | gdncp_limit_exponent(magnitude)));
 }
 
-/* log(1 + exp(x)), to 4 ulp at any x >= -87. */
-GDNCP_ALWAYS_INLINE float gdncp_softplus_f32(float x)
+GDNCP_ALWAYS_INLINE float gdncp_silu_f32(float x)
+{
+    return x / gdncp_silu_divisor_f32(x);
+}
+
+/* SiLU and its derivative. */
+typedef struct gdncp_silu_parts {
+    float value;
+    float slope;
+} gdncp_silu_parts_t;
+
+GDNCP_ALWAYS_INLINE gdncp_silu_parts_t gdncp_split_silu_f32(float x)
+{
+    const float open = 1.0f / gdncp_silu_divisor_f32(x);
+    const float value = x * open;
+
+    return (gdncp_silu_parts_t){value, open * (1.0f + (x - value))};
+}
+
+/* log(1 + y) for 0 <= y <= 1, small y included: y + y^2 p, with the p of degree 8 that passes
+ * through log1p at Chebyshev's points, to 3e-8. A series in y / (2 + y) would need a division. */
+GDNCP_ALWAYS_INLINE float gdncp_log1p_unit_f32(float y)
+{
+    float p = -0x1.24b298p-8f;
+
+    p = p * y + 0x1.9d455ap-6f;
+    p = p * y - 0x1.11708cp-4f;
+    p = p * y + 0x1.d992bcp-4f;
+    p = p * y - 0x1.448ee2p-3f;
+    p = p * y + 0x1.969cb2p-3f;
+    p = p * y - 0x1.ffb95cp-3f;
+    p = p * y + 0x1.55540cp-2f;
+    p = p * y - 0x1.fffffep-2f;
+    p = p * y + 1.0f;
+    return y * p;
+}
+
+/* log(1 + exp(x)) to 4 ulp at any x >= -87, and its derivative, the sigmoid. */
+typedef struct gdncp_softplus_parts {
+    float value;
+    float slope;
+} gdncp_softplus_parts_t;
+
+GDNCP_ALWAYS_INLINE gdncp_softplus_parts_t gdncp_split_softplus_f32(float x)
 {
     const int32_t bits = gdncp_bits_of_f32(x);
-    const float positive = gdncp_f32_of_bits(bits & ~(bits >> 31)); /* max(x, 0) */
+    const int32_t is_negative = bits >> 31;
+    const float positive = gdncp_f32_of_bits(bits & ~is_negative); /* max(x, 0) */
+    const float e = gdncp_exp_f32(-fabsf(x));
+    const float share = gdncp_f32_of_bits((gdncp_bits_of_f32(e) & is_negative) |
+                                          (gdncp_bits_of_f32(1.0f) & ~is_negative));
 
-    return positive + gdncp_log1p_unit_f32(gdncp_exp_f32(-fabsf(x)));
+    return (gdncp_softplus_parts_t){positive + gdncp_log1p_unit_f32(e), share / (1.0f + e)};
+}
+
+#define GDNCP_DOT_LANES 16
+
+/* The sum of x[i] y[i] in double, in an order that depends on count only. */
+GDNCP_ALWAYS_INLINE double gdncp_dot_f64(const float *x, const float *y, int64_t count)
+{
+    const int64_t whole = count / GDNCP_DOT_LANES * GDNCP_DOT_LANES;
+    double lane[GDNCP_DOT_LANES] = {0.0};
+
+    for (int64_t i = 0; i < whole; i += GDNCP_DOT_LANES) {
+        for (int l = 0; l < GDNCP_DOT_LANES; l++) {
+            lane[l] += (double)x[i + l] * (double)y[i + l];
+        }
+    }
+    for (int half = GDNCP_DOT_LANES / 2; half > 0; half /= 2) {
+        for (int l = 0; l < half; l++) {
+            lane[l] += lane[l + half];
+        }
+    }
+    for (int64_t i = whole; i < count; i++) {
+        lane[0] += (double)x[i] * (double)y[i];
+    }
+    return lane[0];
 }
 
 #endif

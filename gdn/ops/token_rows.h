@@ -2,12 +2,15 @@
 #ifndef GDNCP_TOKEN_ROWS_H
 #define GDNCP_TOKEN_ROWS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "gdncp/tensor.h"
 
 #define GDNCP_TOKEN_BLOCK_MIN 64
 #define GDNCP_TOKEN_BLOCKS_MAX 64
+#define GDNCP_LINE_BYTES 64
+#define GDNCP_ROW_ELEMENTS 1024
 
 /* Tokens in a block: a multiple of GDNCP_TOKEN_BLOCK_MIN, such that there are at most
  * GDNCP_TOKEN_BLOCKS_MAX blocks. It depends on num_tokens alone, so that sums made by block and
@@ -59,6 +62,19 @@ static inline void *gdncp_token_element(const gdncp_tensor_t *tensor, int64_t to
            (size_t)(token * tensor->strides[0] + offset) * gdncp_dtype_size(tensor->dtype);
 }
 
+/* Have elements [offset, offset + count) of a token brought near: pieces of rows are too short for
+ * the processor to see where it goes. */
+static inline void gdncp_row_prefetch(const gdncp_tensor_t *tensor, int64_t token, int64_t offset,
+                                      int64_t count)
+{
+    const char *const row = gdncp_token_element(tensor, token, offset);
+    const int64_t bytes = count * (int64_t)gdncp_dtype_size(tensor->dtype);
+
+    for (int64_t i = 0; i < bytes; i += GDNCP_LINE_BYTES) {
+        __builtin_prefetch(row + i);
+    }
+}
+
 /* Elements [offset, offset + count) of a token: where they lie when they are float32, else
  * converted into buffer. The dtype has been checked. */
 static inline const float *gdncp_row_load(const gdncp_tensor_t *tensor, int64_t token,
@@ -86,6 +102,58 @@ static inline void gdncp_row_store(const gdncp_tensor_t *tensor, int64_t token, 
 {
     (void)gdncp_convert_from_f32(values, count, tensor->dtype,
                                  gdncp_token_element(tensor, token, offset));
+}
+
+/* Whether tokens' pieces of `count` elements follow each other without a gap. */
+static inline bool gdncp_rows_are_dense(const gdncp_tensor_t *tensor, int64_t num_tokens,
+                                        int64_t count)
+{
+    return num_tokens == 1 || tensor->strides[0] == count;
+}
+
+/* Rows of d elements, the heads of a token, that are converted together: single ones are short. */
+static inline int64_t gdncp_heads_together(int64_t num_heads, int64_t d)
+{
+    const int64_t heads = d > 0 ? GDNCP_ROW_ELEMENTS / d : 1;
+
+    return heads > num_heads ? num_heads : heads > 1 ? heads : 1;
+}
+
+/* The same elements of several tokens, one after the other: as gdncp_row_load(). */
+static inline const float *gdncp_rows_load(const gdncp_tensor_t *tensor, int64_t token,
+                                           int64_t num_tokens, int64_t offset, int64_t count,
+                                           float *buffer)
+{
+    if (gdncp_rows_are_dense(tensor, num_tokens, count)) {
+        return gdncp_row_load(tensor, token, offset, num_tokens * count, buffer);
+    }
+    for (int64_t t = 0; t < num_tokens; t++) {
+        (void)gdncp_convert_to_f32(tensor->dtype, gdncp_token_element(tensor, token + t, offset),
+                                   count, buffer + t * count);
+    }
+    return buffer;
+}
+
+/* As gdncp_row_output(). */
+static inline float *gdncp_rows_output(const gdncp_tensor_t *tensor, int64_t token,
+                                       int64_t num_tokens, int64_t offset, int64_t count,
+                                       float *buffer)
+{
+    return gdncp_rows_are_dense(tensor, num_tokens, count)
+               ? gdncp_row_output(tensor, token, offset, buffer)
+               : buffer;
+}
+
+static inline void gdncp_rows_store(const gdncp_tensor_t *tensor, int64_t token, int64_t num_tokens,
+                                    int64_t offset, int64_t count, const float *values)
+{
+    if (gdncp_rows_are_dense(tensor, num_tokens, count)) {
+        gdncp_row_store(tensor, token, offset, num_tokens * count, values);
+        return;
+    }
+    for (int64_t t = 0; t < num_tokens; t++) {
+        gdncp_row_store(tensor, token + t, offset, count, values + t * count);
+    }
 }
 
 #endif

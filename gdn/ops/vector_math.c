@@ -3,9 +3,6 @@
 
 #include "inline_math.h"
 
-/* Partial sums of a dot product: enough of them to hide how long an addition takes. */
-#define LANES 32
-
 GDNCP_VECTOR_CLONES
 static void exp_row(float *values, int64_t count)
 {
@@ -17,24 +14,7 @@ static void exp_row(float *values, int64_t count)
 GDNCP_VECTOR_CLONES
 static double dot(const float *x, const float *y, int64_t count)
 {
-    const int64_t whole = count / LANES * LANES;
-    double lane[LANES] = {0.0};
-    double sum = 0.0;
-
-    for (int64_t i = 0; i < whole; i += LANES) {
-        for (int l = 0; l < LANES; l++) {
-            lane[l] += (double)x[i + l] * (double)y[i + l];
-        }
-    }
-    for (int64_t i = whole; i < count; i++) {
-        sum += (double)x[i] * (double)y[i];
-    }
-    for (int half = LANES / 2; half > 0; half /= 2) {
-        for (int l = 0; l < half; l++) {
-            lane[l] += lane[l + half];
-        }
-    }
-    return sum + lane[0];
+    return gdncp_dot_f64(x, y, count);
 }
 
 GDNCP_VECTOR_CLONES

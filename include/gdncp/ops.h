@@ -44,16 +44,26 @@ GDNCP_BEGIN_DECLS
 
 /* ------------------------------------------------------------------ gate */
 
-/** g = -exp(A_log) softplus(a + dt_bias); beta = sigmoid(b), twice that with allow_neg_eigval. */
+/**
+ * g = -exp(A_log) softplus(a + dt_bias), or g = a where both parameters are absent: then `a` is the
+ * log-gate itself. beta = sigmoid(b), twice that with allow_neg_eigval.
+ *
+ * With chunk_size > 0 g is summed inside chunks of so many tokens, as gdncp_chunk_cumsum() does;
+ * without, cu_seqlens is not read.
+ */
 typedef struct gdncp_gate {
     gdncp_tensor_t a;       /**< [T, Hv] */
     gdncp_tensor_t b;       /**< [T, Hv] */
-    gdncp_tensor_t A_log;   /**< [Hv] */
-    gdncp_tensor_t dt_bias; /**< [Hv] */
+    gdncp_tensor_t A_log;   /**< [Hv]; optional, together with dt_bias */
+    gdncp_tensor_t dt_bias; /**< [Hv]; optional, together with A_log */
     bool allow_neg_eigval;
+    int64_t chunk_size;             /**< tokens, any number; 0: no sums */
+    const int64_t *cu_seqlens;      /**< [N + 1]; with chunk_size */
+    const int64_t *cu_seqlens_cuda; /**< [N + 1] in device memory; NULL on the CPU */
+    int64_t num_sequences;
 } gdncp_gate_t;
 
-/** @param g, beta  [T, Hv] F32, written in full */
+/** @param g, beta  [T, Hv] F32, written in full; with chunk_size g is the sum inside its chunk */
 GDNCP_API gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
                                             const gdncp_tensor_t *beta,
                                             gdncp_workspace_t *workspace);
@@ -62,11 +72,11 @@ GDNCP_API gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdnc
 typedef struct gdncp_gate_grads {
     gdncp_tensor_t a;       /**< [T, Hv], dtype of a */
     gdncp_tensor_t b;       /**< [T, Hv], dtype of b */
-    gdncp_tensor_t A_log;   /**< [Hv] F32, summed over T in float64 */
-    gdncp_tensor_t dt_bias; /**< [Hv] F32, summed over T in float64 */
+    gdncp_tensor_t A_log;   /**< [Hv] F32, summed over T in float64; absent where A_log is */
+    gdncp_tensor_t dt_bias; /**< [Hv] F32, summed over T in float64; absent where dt_bias is */
 } gdncp_gate_grads_t;
 
-/** @param grad_g, grad_beta  [T, Hv] F32 */
+/** @param grad_g, grad_beta  [T, Hv] F32; grad_g of what the forward wrote to g, sums or not */
 GDNCP_API gdncp_status_t gdncp_gate_backward(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
                                              const gdncp_tensor_t *grad_beta,
                                              const gdncp_gate_grads_t *grads,
@@ -75,7 +85,7 @@ GDNCP_API gdncp_status_t gdncp_gate_backward(const gdncp_gate_t *gate, const gdn
 /**
  * Cumulative sum of g inside chunks: out[t] = g[first token of t's chunk] + … + g[t].
  * Chunks start anew at each sequence.
- * @param g, out      [T, Hv] F32
+ * @param g, out      [T, Hv] F32; out may be g
  * @param chunk_size  tokens, > 0
  */
 GDNCP_API gdncp_status_t gdncp_chunk_cumsum(const gdncp_tensor_t *g, const int64_t *cu_seqlens,
@@ -295,12 +305,18 @@ GDNCP_API gdncp_status_t gdncp_state_merge(const gdncp_state_chains_t *merge,
 
 /* --------------------------------------------------------- gated RMSNorm */
 
-/** y = x (mean x^2 + eps)^-1/2 weight SiLU(z), over the last dimension. */
+/**
+ * y = norm(x) (weight + weight_offset) SiLU(z), or with gate_first
+ * y = norm(x SiLU(z)) (weight + weight_offset), where norm(u) = u (mean u^2 + eps)^-1/2 over the
+ * last dimension.
+ */
 typedef struct gdncp_gated_rmsnorm {
     gdncp_tensor_t x;      /**< [T, H, d] */
     gdncp_tensor_t z;      /**< [T, H, d]; its dtype may differ from that of x */
     gdncp_tensor_t weight; /**< [d] F32 */
     float eps;
+    float weight_offset; /**< finite; 1 for models that keep their weight around zero */
+    bool gate_first;     /**< gate before the norm (Mamba-2), not after it */
 } gdncp_gated_rmsnorm_t;
 
 /** @param y  [T, H, d], of any dtype */

@@ -37,6 +37,7 @@ static const gdncp_gate_t *mirror_gate(device_call_t *call, const gdncp_gate_t *
     device_call_input(call, &held->b);
     device_call_input(call, &held->A_log);
     device_call_input(call, &held->dt_bias);
+    device_call_list(call, held->cu_seqlens, held->num_sequences + 1, &held->cu_seqlens_cuda);
     return held;
 }
 

@@ -26,47 +26,66 @@ typedef struct backward_item {
     const backward_task_t *task;
     gdncp_conv1d_tile_t tile;
     gdncp_conv1d_taps_t taps;
-    gdncp_conv1d_taps_t reversed; /* of the transposed convolution: newest tap first, no bias */
-    int64_t unflushed;            /* tokens in sums */
-    float sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_TILE];
+    int64_t unflushed; /* tokens in sums */
+    _Alignas(64) float sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_TILE];
+    float unused_sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_TILE];
     double *partial; /* [W + 1, C], from the tile's first channel on */
 } backward_item_t;
 
-static void reverse_taps(const gdncp_conv1d_taps_t *taps, gdncp_conv1d_taps_t *reversed)
+/* grad_u from grad_y, and what it adds to the parameters' gradients. */
+GDNCP_ALWAYS_INLINE void backward_row(const int width, const bool silu,
+                                      const gdncp_conv1d_taps_t *taps, const float *const *row,
+                                      const float *grad_y, int64_t count, float *grad_u,
+                                      float (*sums)[GDNCP_CONV1D_TILE])
 {
-    reversed->width = taps->width;
-    for (int i = 0; i < taps->width; i++) {
-        memcpy(reversed->weight[i], taps->weight[taps->width - 1 - i], sizeof taps->weight[i]);
-    }
-    memset(reversed->bias, 0, sizeof reversed->bias);
-}
-
-/* grad_u holds the pre-activation, and then its gradient. */
-GDNCP_VECTOR_CLONES
-static void silu_backward(const float *grad_y, int64_t count, float *restrict grad_u)
-{
+#pragma GCC ivdep
     for (int64_t c = 0; c < count; c++) {
-        const float open = gdncp_sigmoid_f32(grad_u[c]);
-        const float silu = grad_u[c] * open;
+        const float slope =
+            silu ? gdncp_split_silu_f32(gdncp_conv1d_sum(width, taps, row, c)).slope : 1.0f;
+        const float grad = grad_y[c] * slope;
 
-        grad_u[c] = grad_y[c] * (open * (1.0f + (grad_u[c] - silu)));
-    }
-}
-
-GDNCP_VECTOR_CLONES
-static void add_products(const float *a, const float *b, int64_t count, float *restrict sum)
-{
-    for (int64_t c = 0; c < count; c++) {
-        sum[c] += a[c] * b[c];
+        grad_u[c] = grad;
+        for (int i = 0; i < width; i++) {
+            sums[i][c] += row[i][c] * grad;
+        }
+        sums[width][c] += grad;
     }
 }
 
 GDNCP_VECTOR_CLONES
-static void add_row(const float *a, int64_t count, float *restrict sum)
+static void backward_inputs(const gdncp_conv1d_taps_t *taps, bool silu,
+                            const gdncp_conv1d_rows_t *inputs, const float *grad_y, int64_t count,
+                            float *grad_u, float (*sums)[GDNCP_CONV1D_TILE])
+{
+    if (silu) {
+        GDNCP_CONV1D_CALL(inputs->width, backward_row, true, taps, inputs->row, grad_y, count,
+                          grad_u, sums);
+    } else {
+        GDNCP_CONV1D_CALL(inputs->width, backward_row, false, taps, inputs->row, grad_y, count,
+                          grad_u, sums);
+    }
+}
+
+/* The transposed convolution: grad[c] = sum_i weight[W - 1 - i][c] row[i][c]. */
+GDNCP_ALWAYS_INLINE void transposed_row(const int width, const gdncp_conv1d_taps_t *taps,
+                                        const float *const *row, int64_t count,
+                                        float *restrict grad)
 {
     for (int64_t c = 0; c < count; c++) {
-        sum[c] += a[c];
+        float sum = taps->weight[width - 1][c] * row[0][c];
+
+        for (int i = 1; i < width; i++) {
+            sum += taps->weight[width - 1 - i][c] * row[i][c];
+        }
+        grad[c] = sum;
     }
+}
+
+GDNCP_VECTOR_CLONES
+static void apply_transposed(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *grad_us,
+                             int64_t count, float *grad)
+{
+    GDNCP_CONV1D_CALL(grad_us->width, transposed_row, taps, grad_us->row, count, grad);
 }
 
 static void flush_sums(backward_item_t *item)
@@ -82,39 +101,30 @@ static void flush_sums(backward_item_t *item)
     item->unflushed = 0;
 }
 
-static void add_parameter_grads(backward_item_t *item, const gdncp_conv1d_rows_t *inputs,
-                                const float *grad_u)
-{
-    for (int i = 0; i < inputs->width; i++) {
-        add_products(inputs->row[i], grad_u, item->tile.count, item->sums[i]);
-    }
-    add_row(grad_u, item->tile.count, item->sums[inputs->width]);
-    item->unflushed++;
-    if (item->unflushed == FLUSH_TOKENS) {
-        flush_sums(item);
-    }
-}
-
-/* Push the gradient of the pre-activation at a position; inputs end there. */
-static const float *push_grad_u(const backward_item_t *item, const gdncp_conv1d_run_t *run,
-                                int64_t position, const gdncp_conv1d_rows_t *inputs,
-                                gdncp_conv1d_rows_t *grad_us)
+/* Push the gradient of the pre-activation at a position; inputs end there. The parameters'
+ * gradients of tokens after the run belong to the next one. */
+static void push_grad_u(backward_item_t *item, const gdncp_conv1d_run_t *run, int64_t position,
+                        const gdncp_conv1d_rows_t *inputs, gdncp_conv1d_rows_t *grad_us)
 {
     const backward_task_t *const task = item->task;
     const gdncp_conv1d_tile_t *const tile = &item->tile;
+    const bool in_run = position < run->end;
     float *const grad_u = gdncp_conv1d_next_slot(grad_us);
-    float buffer[GDNCP_CONV1D_TILE];
-    const float *const grad_y =
-        gdncp_row_load(task->grad_y, run->first + position, tile->first, tile->count, buffer);
+    _Alignas(64) float buffer[GDNCP_CONV1D_TILE];
 
-    if (task->conv->activation == GDNCP_ACTIVATION_SILU) {
-        gdncp_conv1d_apply(&item->taps, inputs, tile->count, grad_u);
-        silu_backward(grad_y, tile->count, grad_u);
-    } else {
-        memcpy(grad_u, grad_y, (size_t)tile->count * sizeof *grad_u);
-    }
+    gdncp_conv1d_prefetch(tile, run, task->grad_y, position);
+    gdncp_conv1d_prefetch(tile, run, &task->grads->x, position);
+    backward_inputs(
+        &item->taps, task->conv->activation == GDNCP_ACTIVATION_SILU, inputs,
+        gdncp_row_load(task->grad_y, run->first + position, tile->first, tile->count, buffer),
+        tile->count, grad_u, in_run ? item->sums : item->unused_sums);
     gdncp_conv1d_push(grad_us, grad_u);
-    return grad_u;
+    if (in_run) {
+        item->unflushed++;
+    }
+    if (item->unflushed == FLUSH_TOKENS) {
+        flush_sums(item);
+    }
 }
 
 /* The gradient of the input at a position: of x, or before position 0 of the window. */
@@ -128,10 +138,10 @@ static void write_grad_input(const backward_item_t *item, const gdncp_conv1d_run
     const int64_t row = in_window ? run->sequence : run->first + position;
     const int64_t offset =
         (in_window ? (item->taps.width - 1 + position) * out->shape[2] : 0) + tile->first;
-    float buffer[GDNCP_CONV1D_TILE];
+    _Alignas(64) float buffer[GDNCP_CONV1D_TILE];
     float *const grad = gdncp_row_output(out, row, offset, buffer);
 
-    gdncp_conv1d_apply(&item->reversed, grad_us, tile->count, grad);
+    apply_transposed(&item->taps, grad_us, tile->count, grad);
     gdncp_row_store(out, row, offset, tile->count, grad);
 }
 
@@ -151,11 +161,7 @@ static void backward_run(backward_item_t *item, const gdncp_conv1d_run_t *run)
     for (int64_t position = run->begin; position < run->end + width - 1; position++) {
         if (position < run->length) {
             gdncp_conv1d_push_input(&item->tile, run, position, &inputs);
-            const float *const grad_u = push_grad_u(item, run, position, &inputs, &grad_us);
-
-            if (position < run->end) {
-                add_parameter_grads(item, &inputs, grad_u);
-            }
+            push_grad_u(item, run, position, &inputs, &grad_us);
         } else {
             gdncp_conv1d_push(&grad_us, NULL);
         }
@@ -177,7 +183,6 @@ static void backward_item(void *context, int64_t index, int thread)
 
     (void)thread;
     gdncp_conv1d_load_taps(&item.tile, &item.taps);
-    reverse_taps(&item.taps, &item.reversed);
     item.partial = task->partials + block * (width + 1) * channels + item.tile.first;
     for (int64_t i = 0; i <= width; i++) {
         memset(item.partial + i * channels, 0, (size_t)item.tile.count * sizeof *item.partial);

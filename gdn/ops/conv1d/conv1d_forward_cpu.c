@@ -16,7 +16,7 @@ static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *t
                         const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_run_t *run)
 {
     gdncp_conv1d_rows_t rows;
-    float buffer[GDNCP_CONV1D_TILE];
+    _Alignas(64) float buffer[GDNCP_CONV1D_TILE];
 
     gdncp_conv1d_clear_rows(&rows, taps->width);
     for (int64_t position = run->begin - taps->width + 1; position < run->end; position++) {
@@ -27,10 +27,8 @@ static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *t
         const int64_t token = run->first + position;
         float *const y = gdncp_row_output(task->y, token, tile->first, buffer);
 
-        gdncp_conv1d_apply(taps, &rows, tile->count, y);
-        if (task->conv->activation == GDNCP_ACTIVATION_SILU) {
-            gdncp_conv1d_silu(y, tile->count);
-        }
+        gdncp_conv1d_prefetch(tile, run, task->y, position);
+        gdncp_conv1d_apply(taps, task->conv->activation, &rows, tile->count, y);
         gdncp_row_store(task->y, token, tile->first, tile->count, y);
     }
 }

@@ -1,10 +1,11 @@
 /* Tiles of channels, and a sliding window of rows. */
 #include "conv1d_tile.h"
 
-#include <assert.h>
-
 #include "inline_math.h"
 #include "token_rows.h"
+
+/* Tokens ahead of which rows are asked for. */
+#define PREFETCH_TOKENS 2
 
 static const float zeros[GDNCP_CONV1D_TILE];
 
@@ -96,6 +97,15 @@ void gdncp_conv1d_push(gdncp_conv1d_rows_t *rows, const float *row)
     rows->next = rows->next + 1 < rows->width ? rows->next + 1 : 0;
 }
 
+void gdncp_conv1d_prefetch(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
+                           const gdncp_tensor_t *tensor, int64_t position)
+{
+    if (position + PREFETCH_TOKENS < run->length) {
+        gdncp_row_prefetch(tensor, run->first + position + PREFETCH_TOKENS, tile->first,
+                           tile->count);
+    }
+}
+
 void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
                              int64_t position, gdncp_conv1d_rows_t *rows)
 {
@@ -104,6 +114,7 @@ void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d
     const int64_t before = rows->width - 1; /* tokens in a window */
 
     if (position >= 0) {
+        gdncp_conv1d_prefetch(tile, run, &conv->x, position);
         gdncp_conv1d_push(
             rows, gdncp_row_load(&conv->x, run->first + position, tile->first, tile->count, slot));
     } else if (conv->window.data != NULL) {
@@ -117,68 +128,30 @@ void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d
     }
 }
 
-/* width is a constant where this is inlined, so that its loop unrolls and the other vectorises. */
-GDNCP_ALWAYS_INLINE void apply(const gdncp_conv1d_taps_t *taps, const float *const *row,
-                               const int width, int64_t count, float *restrict out)
+/* width and silu are constants where this is inlined. */
+GDNCP_ALWAYS_INLINE void apply(const int width, const bool silu, const gdncp_conv1d_taps_t *taps,
+                               const float *const *row, int64_t count, float *restrict out)
 {
     for (int64_t c = 0; c < count; c++) {
-        float sum = taps->bias[c];
+        const float sum = gdncp_conv1d_sum(width, taps, row, c);
 
-        for (int i = 0; i < width; i++) {
-            sum += taps->weight[i][c] * row[i][c];
-        }
-        out[c] = sum;
+        out[c] = silu ? gdncp_silu_f32(sum) : sum;
     }
 }
 
 GDNCP_VECTOR_CLONES
-static void apply_width(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
-                        int64_t count, float *out)
+static void apply_taps(const gdncp_conv1d_taps_t *taps, bool silu, const gdncp_conv1d_rows_t *rows,
+                       int64_t count, float *out)
 {
-    switch (rows->width) {
-    case 1:
-        apply(taps, rows->row, 1, count, out);
-        break;
-    case 2:
-        apply(taps, rows->row, 2, count, out);
-        break;
-    case 3:
-        apply(taps, rows->row, 3, count, out);
-        break;
-    case 4:
-        apply(taps, rows->row, 4, count, out);
-        break;
-    case 5:
-        apply(taps, rows->row, 5, count, out);
-        break;
-    case 6:
-        apply(taps, rows->row, 6, count, out);
-        break;
-    case 7:
-        apply(taps, rows->row, 7, count, out);
-        break;
-    default:
-        assert(rows->width == GDNCP_CONV1D_MAX_WIDTH);
-        apply(taps, rows->row, GDNCP_CONV1D_MAX_WIDTH, count, out);
-        break;
+    if (silu) {
+        GDNCP_CONV1D_CALL(rows->width, apply, true, taps, rows->row, count, out);
+    } else {
+        GDNCP_CONV1D_CALL(rows->width, apply, false, taps, rows->row, count, out);
     }
 }
 
-void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
-                        int64_t count, float *out)
+void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, gdncp_activation_t activation,
+                        const gdncp_conv1d_rows_t *rows, int64_t count, float *out)
 {
-    apply_width(taps, rows, count, out);
-}
-
-GDNCP_VECTOR_CLONES
-static void silu(float *values, int64_t count)
-{
-    for (int64_t c = 0; c < count; c++) {
-        values[c] = values[c] * gdncp_sigmoid_f32(values[c]);
-    }
-}
-
-void gdncp_conv1d_silu(float *values, int64_t count)
-{
-    silu(values, count);
+    apply_taps(taps, activation == GDNCP_ACTIVATION_SILU, rows, count, out);
 }

@@ -2,17 +2,19 @@
 #ifndef GDNCP_CONV1D_TILE_H
 #define GDNCP_CONV1D_TILE_H
 
+#include <assert.h>
 #include <stdint.h>
 
 #include "conv1d_checks.h"
 #include "gdncp/ops.h"
+#include "vector_clones.h"
 
-#define GDNCP_CONV1D_TILE 256 /* channels worked on at a time; its rows stay in the first cache */
+#define GDNCP_CONV1D_TILE 512 /* channels worked on at a time; its rows stay in the first cache */
 
 /* One coefficient per tap and channel, oldest tap first. */
 typedef struct gdncp_conv1d_taps {
     int width;
-    float weight[GDNCP_CONV1D_MAX_WIDTH][GDNCP_CONV1D_TILE];
+    _Alignas(64) float weight[GDNCP_CONV1D_MAX_WIDTH][GDNCP_CONV1D_TILE];
     float bias[GDNCP_CONV1D_TILE];
 } gdncp_conv1d_taps_t;
 
@@ -38,7 +40,7 @@ typedef struct gdncp_conv1d_rows {
     int width;
     int next; /* slot that the next row may use */
     const float *row[GDNCP_CONV1D_MAX_WIDTH];
-    float slots[GDNCP_CONV1D_MAX_WIDTH][GDNCP_CONV1D_TILE];
+    _Alignas(64) float slots[GDNCP_CONV1D_MAX_WIDTH][GDNCP_CONV1D_TILE];
 } gdncp_conv1d_rows_t;
 
 static inline int64_t gdncp_conv1d_num_tiles(int64_t channels)
@@ -72,11 +74,55 @@ void gdncp_conv1d_push(gdncp_conv1d_rows_t *rows, const float *row);
 void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
                              int64_t position, gdncp_conv1d_rows_t *rows);
 
-/* out[c] = bias[c] + sum_i weight[i][c] row[i][c], summed in order of i. */
-void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
-                        int64_t count, float *out);
+/* Have the row of a later token of the run brought near; nothing after the sequence's last. */
+void gdncp_conv1d_prefetch(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
+                           const gdncp_tensor_t *tensor, int64_t position);
 
-/* values[c] <- SiLU(values[c]). */
-void gdncp_conv1d_silu(float *values, int64_t count);
+/* out[c] = act(bias[c] + sum_i weight[i][c] row[i][c]), summed in order of i. */
+void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, gdncp_activation_t activation,
+                        const gdncp_conv1d_rows_t *rows, int64_t count, float *out);
+
+/* One channel's sum, before the activation. width is a constant where this is inlined, so that its
+ * loop unrolls and the caller's, over channels, vectorises. */
+GDNCP_ALWAYS_INLINE float gdncp_conv1d_sum(const int width, const gdncp_conv1d_taps_t *taps,
+                                           const float *const *row, int64_t c)
+{
+    float sum = taps->bias[c];
+
+    for (int i = 0; i < width; i++) {
+        sum += taps->weight[i][c] * row[i][c];
+    }
+    return sum;
+}
+
+/* function(width, ...) with the width as a constant. */
+#define GDNCP_CONV1D_CALL(width, function, ...)                                                    \
+    switch (width) {                                                                               \
+    case 1:                                                                                        \
+        function(1, __VA_ARGS__);                                                                  \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        function(2, __VA_ARGS__);                                                                  \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        function(3, __VA_ARGS__);                                                                  \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        function(4, __VA_ARGS__);                                                                  \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        function(5, __VA_ARGS__);                                                                  \
+        break;                                                                                     \
+    case 6:                                                                                        \
+        function(6, __VA_ARGS__);                                                                  \
+        break;                                                                                     \
+    case 7:                                                                                        \
+        function(7, __VA_ARGS__);                                                                  \
+        break;                                                                                     \
+    default:                                                                                       \
+        assert((width) == GDNCP_CONV1D_MAX_WIDTH);                                                 \
+        function(GDNCP_CONV1D_MAX_WIDTH, __VA_ARGS__);                                             \
+        break;                                                                                     \
+    }
 
 #endif

@@ -1,69 +1,94 @@
 /* Cumulative sums of the log-gate inside chunks. */
 #include <inttypes.h>
 
+#include "chunk_sums.h"
 #include "error.h"
-#include "gdncp/ops.h"
 #include "op_checks.h"
 #include "op_parallel.h"
 #include "token_rows.h"
+#include "vector_clones.h"
 
-#define HEAD_TILE 64
-
-typedef struct cumsum_task {
-    const gdncp_tensor_t *g;
-    const gdncp_tensor_t *out;
-    const int64_t *cu_seqlens;
-    int64_t num_sequences;
-    int64_t chunk_size;
-} cumsum_task_t;
+/* Heads that are summed together, in registers. */
+#define HEAD_TILE 16
 
 static int64_t min_i64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-static void sum_chunk(const cumsum_task_t *task, int64_t begin, int64_t end)
+/* count is a constant where this is inlined. The first element of each token lies `step` behind
+ * that of the token before it, in g and in out. */
+GDNCP_ALWAYS_INLINE void sum_heads(const int count, int64_t num_tokens, const float *g,
+                                   int64_t g_step, float *out, int64_t out_step)
 {
-    const int64_t num_heads = task->g->shape[1];
+    double sum[HEAD_TILE] = {0.0};
+
+    for (int64_t t = 0; t < num_tokens; t++) {
+        for (int h = 0; h < count; h++) {
+            sum[h] += (double)g[t * g_step + h];
+        }
+        for (int h = 0; h < count; h++) {
+            out[t * out_step + h] = (float)sum[h];
+        }
+    }
+}
+
+GDNCP_VECTOR_CLONES
+static void sum_tile(int64_t count, int64_t num_tokens, const float *g, int64_t g_step, float *out,
+                     int64_t out_step)
+{
+    if (count == HEAD_TILE) {
+        sum_heads(HEAD_TILE, num_tokens, g, g_step, out, out_step);
+    } else if (count == HEAD_TILE / 2) {
+        sum_heads(HEAD_TILE / 2, num_tokens, g, g_step, out, out_step);
+    } else {
+        sum_heads((int)count, num_tokens, g, g_step, out, out_step);
+    }
+}
+
+static void sum_chunk(const gdncp_chunk_sums_t *sums, int64_t begin, int64_t end)
+{
+    const int64_t num_heads = sums->g->shape[1];
+    const int64_t from = sums->reverse ? end - 1 : begin;
+    const int64_t sign = sums->reverse ? -1 : 1;
 
     for (int64_t first = 0; first < num_heads; first += HEAD_TILE) {
-        const int64_t count = min_i64(num_heads - first, HEAD_TILE);
-        double sum[HEAD_TILE] = {0.0};
-
-        for (int64_t t = begin; t < end; t++) {
-            const float *const g = gdncp_token_element(task->g, t, first);
-            float *const out = gdncp_token_element(task->out, t, first);
-
-            for (int64_t h = 0; h < count; h++) {
-                sum[h] += (double)g[h];
-                out[h] = (float)sum[h];
-            }
-        }
+        sum_tile(min_i64(num_heads - first, HEAD_TILE), end - begin,
+                 gdncp_token_element(sums->g, from, first), sign * sums->g->strides[0],
+                 gdncp_token_element(sums->out, from, first), sign * sums->out->strides[0]);
     }
 }
 
 /* Sum the chunks that start in a block of tokens. */
 static void sum_block(void *context, int64_t block, int thread)
 {
-    const cumsum_task_t *const task = context;
-    const int64_t num_tokens = task->g->shape[0];
+    const gdncp_chunk_sums_t *const sums = context;
+    const int64_t num_tokens = sums->g->shape[0];
     const int64_t begin = block * gdncp_token_block_size(num_tokens);
     const int64_t end = gdncp_token_block_end(num_tokens, block);
 
     (void)thread;
-    for (int64_t i = gdncp_sequence_of(task->cu_seqlens, task->num_sequences, begin);
-         i < task->num_sequences && task->cu_seqlens[i] < end; i++) {
-        const int64_t first = task->cu_seqlens[i];
-        const int64_t last = task->cu_seqlens[i + 1];
+    for (int64_t i = gdncp_sequence_of(sums->cu_seqlens, sums->num_sequences, begin);
+         i < sums->num_sequences && sums->cu_seqlens[i] < end; i++) {
+        const int64_t first = sums->cu_seqlens[i];
+        const int64_t last = sums->cu_seqlens[i + 1];
         const int64_t before = begin > first ? begin - first : 0;
-        const int64_t chunks_before = (before + task->chunk_size - 1) / task->chunk_size;
+        const int64_t chunks_before = (before + sums->chunk_size - 1) / sums->chunk_size;
         const int64_t stop = min_i64(end, last);
 
-        for (int64_t t = first + chunks_before * task->chunk_size; t < stop;
-             t += task->chunk_size) {
-            sum_chunk(task, t, min_i64(t + task->chunk_size, last));
+        for (int64_t t = first + chunks_before * sums->chunk_size; t < stop;
+             t += sums->chunk_size) {
+            sum_chunk(sums, t, min_i64(t + sums->chunk_size, last));
         }
     }
+}
+
+void gdncp_chunk_sums_cpu(const gdncp_chunk_sums_t *sums)
+{
+    const int64_t num_blocks = gdncp_num_token_blocks(sums->g->shape[0]);
+    gdncp_chunk_sums_t task = *sums;
+
+    gdncp_parallel_for(num_blocks, gdncp_parallel_num_threads(num_blocks), sum_block, &task);
 }
 
 gdncp_status_t gdncp_chunk_cumsum(const gdncp_tensor_t *g, const int64_t *cu_seqlens,
@@ -102,14 +127,10 @@ gdncp_status_t gdncp_chunk_cumsum(const gdncp_tensor_t *g, const int64_t *cu_seq
         return kernels->chunk_cumsum(g, cu_seqlens, cu_seqlens_cuda, num_sequences,
                                      min_i64(chunk_size, num_tokens), out, workspace);
     }
-    const int64_t num_blocks = gdncp_num_token_blocks(num_tokens);
-    cumsum_task_t task = {.g = g,
-                          .out = out,
-                          .cu_seqlens = cu_seqlens,
-                          .num_sequences = num_sequences,
-                          /* A chunk no longer than the pack: offsets cannot overflow. */
-                          .chunk_size = min_i64(chunk_size, num_tokens)};
-
-    gdncp_parallel_for(num_blocks, gdncp_parallel_num_threads(num_blocks), sum_block, &task);
+    gdncp_chunk_sums_cpu(&(gdncp_chunk_sums_t){.g = g,
+                                               .out = out,
+                                               .cu_seqlens = cu_seqlens,
+                                               .num_sequences = num_sequences,
+                                               .chunk_size = min_i64(chunk_size, num_tokens)});
     return GDNCP_OK;
 }

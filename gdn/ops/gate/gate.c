@@ -1,4 +1,6 @@
 /* The gate: argument checks and dispatch. */
+#include <inttypes.h>
+
 #include "error.h"
 #include "gate_cpu.h"
 #include "op_checks.h"
@@ -39,13 +41,36 @@ static gdncp_status_t check_gate(const gdncp_gate_t *gate, const gdncp_workspace
     if (status == GDNCP_OK) {
         status = check_tokens("b", &gate->b, gate->a.dtype, gate);
     }
-    if (status == GDNCP_OK) {
+    if (status == GDNCP_OK && gdncp_gate_has_parameters(gate)) {
         status = check_parameter("A_log", &gate->A_log, gate);
+        if (status == GDNCP_OK) {
+            status = check_parameter("dt_bias", &gate->dt_bias, gate);
+        }
     }
-    if (status == GDNCP_OK) {
-        status = check_parameter("dt_bias", &gate->dt_bias, gate);
+    if (status == GDNCP_OK && gate->chunk_size < 0) {
+        status =
+            gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                       "chunk_size: expected a number of tokens, or 0 for no sums, got %" PRId64,
+                       gate->chunk_size);
+    }
+    if (status == GDNCP_OK && gate->chunk_size > 0) {
+        status = gdncp_op_check_cu_seqlens(gate->a.device, gate->cu_seqlens, gate->cu_seqlens_cuda,
+                                           gate->num_sequences, gate->a.shape[0]);
     }
     return status;
+}
+
+static gdncp_status_t check_parameter_grad(const char *name, const gdncp_tensor_t *tensor,
+                                           const gdncp_gate_t *gate)
+{
+    if (gdncp_gate_has_parameters(gate)) {
+        return check_parameter(name, tensor, gate);
+    }
+    return gdncp_op_is_absent(tensor)
+               ? GDNCP_OK
+               : gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                            "%s: expected to be absent as A_log and dt_bias are, got a tensor",
+                            name);
 }
 
 static gdncp_status_t check_grads(const gdncp_gate_t *gate, const gdncp_gate_grads_t *grads)
@@ -60,10 +85,10 @@ static gdncp_status_t check_grads(const gdncp_gate_t *gate, const gdncp_gate_gra
         status = check_tokens("grads.b", &grads->b, gate->a.dtype, gate);
     }
     if (status == GDNCP_OK) {
-        status = check_parameter("grads.A_log", &grads->A_log, gate);
+        status = check_parameter_grad("grads.A_log", &grads->A_log, gate);
     }
     if (status == GDNCP_OK) {
-        status = check_parameter("grads.dt_bias", &grads->dt_bias, gate);
+        status = check_parameter_grad("grads.dt_bias", &grads->dt_bias, gate);
     }
     return status;
 }

@@ -1,36 +1,73 @@
-/* The gate on the CPU: blocks of tokens, and in a block tiles of heads. */
+/* The gate on the CPU: blocks of tokens, and in a block tiles of tokens times heads. */
 #include "gate_cpu.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "chunk_sums.h"
 #include "inline_math.h"
 #include "op_parallel.h"
 #include "op_scratch.h"
 #include "token_rows.h"
 
-#define HEAD_TILE 64
+#define TILE 512              /* elements */
+#define THREAD_ELEMENTS 16384 /* what a thread must have for its start to pay */
 
-/* What all tokens of a tile of heads share. */
-typedef struct head_tile {
-    int64_t first;
-    int64_t count;
-    float rate[HEAD_TILE]; /* -exp(A_log) */
-    const float *dt_bias;
+/* Heads of several tokens, [tokens, heads], as one run of elements: heads alone may be fewer than
+ * the processor works on at a time. */
+typedef struct gate_tile {
+    int64_t first; /* head */
+    int64_t heads;
+    int64_t tokens;
     float beta_scale;
-} head_tile_t;
+    bool has_parameters;
+    _Alignas(64) float rate[TILE]; /* -exp(A_log), again for each token */
+    _Alignas(64) float dt_bias[TILE];
+} gate_tile_t;
 
-static void start_tile(const gdncp_gate_t *gate, int64_t first, head_tile_t *tile)
+/* Rows of a tile that do not lie one after the other as float32. */
+typedef struct gate_buffers {
+    _Alignas(64) float rows[6][TILE];
+} gate_buffers_t;
+
+static int64_t min_i64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The first `period` values again and again. */
+static void repeat(float *values, int64_t period, int64_t count)
+{
+    for (int64_t filled = period; filled < count; filled *= 2) {
+        memcpy(values + filled, values, (size_t)min_i64(filled, count - filled) * sizeof *values);
+    }
+}
+
+static void start_tile(const gdncp_gate_t *gate, int64_t first, gate_tile_t *tile)
 {
     const int64_t left = gate->a.shape[1] - first;
 
     tile->first = first;
-    tile->count = left < HEAD_TILE ? left : HEAD_TILE;
-    tile->dt_bias = (const float *)gate->dt_bias.data + first;
+    tile->heads = left < TILE ? left : TILE;
+    tile->tokens = TILE / tile->heads;
     tile->beta_scale = gate->allow_neg_eigval ? 2.0f : 1.0f;
-    for (int64_t h = 0; h < tile->count; h++) {
-        tile->rate[h] = -expf(((const float *)gate->A_log.data)[first + h]);
+    tile->has_parameters = gdncp_gate_has_parameters(gate);
+    if (!tile->has_parameters) {
+        return;
     }
+    for (int64_t h = 0; h < tile->heads; h++) {
+        tile->rate[h] = -expf(((const float *)gate->A_log.data)[first + h]);
+        tile->dt_bias[h] = ((const float *)gate->dt_bias.data)[first + h];
+    }
+    repeat(tile->rate, tile->heads, tile->tokens * tile->heads);
+    repeat(tile->dt_bias, tile->heads, tile->tokens * tile->heads);
+}
+
+static int num_threads_for(const gdncp_gate_t *gate)
+{
+    return gdncp_parallel_num_threads(
+        min_i64(gdncp_num_token_blocks(gate->a.shape[0]),
+                gdncp_tensor_num_elements(&gate->a) / THREAD_ELEMENTS));
 }
 
 typedef struct forward_task {
@@ -39,35 +76,64 @@ typedef struct forward_task {
     const gdncp_tensor_t *beta;
 } forward_task_t;
 
-GDNCP_VECTOR_CLONES
-static void forward_row(const head_tile_t *tile, const float *a, const float *b, float *restrict g,
-                        float *restrict beta)
+/* has_parameters is a constant where this is inlined. */
+GDNCP_ALWAYS_INLINE void forward_loop(const bool has_parameters, const gate_tile_t *tile,
+                                      const float *a, const float *b, int64_t count,
+                                      float *restrict g, float *restrict beta)
 {
-    for (int64_t h = 0; h < tile->count; h++) {
-        g[h] = tile->rate[h] * gdncp_softplus_f32(a[h] + tile->dt_bias[h]);
-        beta[h] = tile->beta_scale * gdncp_sigmoid_f32(b[h]);
+    const float beta_scale = tile->beta_scale;
+
+    for (int64_t i = 0; i < count; i++) {
+        g[i] = has_parameters
+                   ? tile->rate[i] * gdncp_split_softplus_f32(a[i] + tile->dt_bias[i]).value
+                   : a[i];
+        beta[i] = beta_scale * gdncp_sigmoid_f32(b[i]);
     }
+}
+
+GDNCP_VECTOR_CLONES
+static void forward_elements(const gate_tile_t *tile, const float *a, const float *b, int64_t count,
+                             float *restrict g, float *restrict beta)
+{
+    if (tile->has_parameters) {
+        forward_loop(true, tile, a, b, count, g, beta);
+    } else {
+        forward_loop(false, tile, a, b, count, g, beta);
+    }
+}
+
+static void forward_tile(const forward_task_t *task, const gate_tile_t *tile, int64_t token,
+                         int64_t num_tokens)
+{
+    const gdncp_gate_t *const gate = task->gate;
+    const int64_t first = tile->first;
+    const int64_t heads = tile->heads;
+    gate_buffers_t buffers;
+    float *const g = gdncp_rows_output(task->g, token, num_tokens, first, heads, buffers.rows[0]);
+    float *const beta =
+        gdncp_rows_output(task->beta, token, num_tokens, first, heads, buffers.rows[1]);
+
+    forward_elements(tile,
+                     gdncp_rows_load(&gate->a, token, num_tokens, first, heads, buffers.rows[2]),
+                     gdncp_rows_load(&gate->b, token, num_tokens, first, heads, buffers.rows[3]),
+                     num_tokens * heads, g, beta);
+    gdncp_rows_store(task->g, token, num_tokens, first, heads, g);
+    gdncp_rows_store(task->beta, token, num_tokens, first, heads, beta);
 }
 
 static void forward_block(void *context, int64_t block, int thread)
 {
     const forward_task_t *const task = context;
-    const gdncp_gate_t *const gate = task->gate;
-    const int64_t num_tokens = gate->a.shape[0];
+    const int64_t num_tokens = task->gate->a.shape[0];
     const int64_t begin = block * gdncp_token_block_size(num_tokens);
     const int64_t end = gdncp_token_block_end(num_tokens, block);
-    float a_row[HEAD_TILE];
-    float b_row[HEAD_TILE];
-    head_tile_t tile;
+    gate_tile_t tile;
 
     (void)thread;
-    for (int64_t first = 0; first < gate->a.shape[1]; first += HEAD_TILE) {
-        start_tile(gate, first, &tile);
-        for (int64_t t = begin; t < end; t++) {
-            forward_row(&tile, gdncp_row_load(&gate->a, t, first, tile.count, a_row),
-                        gdncp_row_load(&gate->b, t, first, tile.count, b_row),
-                        gdncp_token_element(task->g, t, first),
-                        gdncp_token_element(task->beta, t, first));
+    for (int64_t first = 0; first < task->gate->a.shape[1]; first += TILE) {
+        start_tile(task->gate, first, &tile);
+        for (int64_t t = begin; t < end; t += tile.tokens) {
+            forward_tile(task, &tile, t, min_i64(end - t, tile.tokens));
         }
     }
 }
@@ -75,10 +141,15 @@ static void forward_block(void *context, int64_t block, int thread)
 void gdncp_gate_forward_cpu(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
                             const gdncp_tensor_t *beta)
 {
-    const int64_t num_blocks = gdncp_num_token_blocks(gate->a.shape[0]);
     forward_task_t task = {.gate = gate, .g = g, .beta = beta};
 
-    gdncp_parallel_for(num_blocks, gdncp_parallel_num_threads(num_blocks), forward_block, &task);
+    gdncp_parallel_for(gdncp_num_token_blocks(gate->a.shape[0]), num_threads_for(gate),
+                       forward_block, &task);
+    if (gate->chunk_size > 0) {
+        const gdncp_chunk_sums_t sums = gdncp_chunk_sums_of(gate, g, g, false);
+
+        gdncp_chunk_sums_cpu(&sums);
+    }
 }
 
 typedef struct backward_task {
@@ -89,49 +160,92 @@ typedef struct backward_task {
     double *partials; /* [blocks, 2, Hv]: A_log, dt_bias */
 } backward_task_t;
 
-GDNCP_VECTOR_CLONES
-static void backward_row(const head_tile_t *tile, const float *a, const float *b,
-                         const float *grad_g, const float *grad_beta, float *restrict grad_a,
-                         float *restrict grad_b, double *restrict grad_A_log,
-                         double *restrict grad_dt_bias)
-{
-    for (int64_t h = 0; h < tile->count; h++) {
-        const float x = a[h] + tile->dt_bias[h];
-        const float scaled = grad_g[h] * tile->rate[h];
-        const float through_x = scaled * gdncp_sigmoid_f32(x);
-        /* sigmoid'(b) = e / (1 + e)^2 with e = exp(-|b|): nothing cancels. */
-        const float e = gdncp_exp_f32(-fabsf(b[h]));
+/* Sums of the parameters' gradients, one for each place in a tile. */
+typedef struct gate_sums {
+    _Alignas(64) double A_log[TILE];
+    _Alignas(64) double dt_bias[TILE];
+} gate_sums_t;
 
-        grad_a[h] = through_x;
-        grad_b[h] = grad_beta[h] * tile->beta_scale * (e / ((1.0f + e) * (1.0f + e)));
-        grad_A_log[h] += (double)(scaled * gdncp_softplus_f32(x));
-        grad_dt_bias[h] += (double)through_x;
+/* has_parameters is a constant where this is inlined. */
+GDNCP_ALWAYS_INLINE void backward_loop(const bool has_parameters, const gate_tile_t *tile,
+                                       const float *a, const float *b, const float *grad_g,
+                                       const float *grad_beta, int64_t count,
+                                       float *restrict grad_a, float *restrict grad_b,
+                                       gate_sums_t *restrict sums)
+{
+    const float beta_scale = tile->beta_scale;
+
+    for (int64_t i = 0; i < count; i++) {
+        /* sigmoid'(b) = e / (1 + e)^2 with e = exp(-|b|): nothing cancels. */
+        const float e = gdncp_exp_f32(-fabsf(b[i]));
+
+        grad_b[i] = grad_beta[i] * beta_scale * (e / ((1.0f + e) * (1.0f + e)));
+        if (has_parameters) {
+            const gdncp_softplus_parts_t softplus =
+                gdncp_split_softplus_f32(a[i] + tile->dt_bias[i]);
+            const float scaled = grad_g[i] * tile->rate[i];
+            const float through_x = scaled * softplus.slope;
+
+            grad_a[i] = through_x;
+            sums->A_log[i] += (double)(scaled * softplus.value);
+            sums->dt_bias[i] += (double)through_x;
+        } else {
+            grad_a[i] = grad_g[i];
+        }
     }
 }
 
-static void backward_tile(const backward_task_t *task, const head_tile_t *tile, int64_t begin,
-                          int64_t end, double *grad_A_log, double *grad_dt_bias)
+GDNCP_VECTOR_CLONES
+static void backward_elements(const gate_tile_t *tile, const float *a, const float *b,
+                              const float *grad_g, const float *grad_beta, int64_t count,
+                              float *grad_a, float *grad_b, gate_sums_t *sums)
+{
+    if (tile->has_parameters) {
+        backward_loop(true, tile, a, b, grad_g, grad_beta, count, grad_a, grad_b, sums);
+    } else {
+        backward_loop(false, tile, a, b, grad_g, grad_beta, count, grad_a, grad_b, sums);
+    }
+}
+
+static void backward_tile(const backward_task_t *task, const gate_tile_t *tile, int64_t token,
+                          int64_t num_tokens, gate_sums_t *sums)
 {
     const gdncp_gate_t *const gate = task->gate;
     const gdncp_gate_grads_t *const grads = task->grads;
     const int64_t first = tile->first;
-    float a_row[HEAD_TILE];
-    float b_row[HEAD_TILE];
-    float grad_a_row[HEAD_TILE];
-    float grad_b_row[HEAD_TILE];
+    const int64_t heads = tile->heads;
+    gate_buffers_t buffers;
+    float *const grad_a =
+        gdncp_rows_output(&grads->a, token, num_tokens, first, heads, buffers.rows[0]);
+    float *const grad_b =
+        gdncp_rows_output(&grads->b, token, num_tokens, first, heads, buffers.rows[1]);
 
-    for (int64_t t = begin; t < end; t++) {
-        float *const grad_a = gdncp_row_output(&grads->a, t, first, grad_a_row);
-        float *const grad_b = gdncp_row_output(&grads->b, t, first, grad_b_row);
+    backward_elements(
+        tile, gdncp_rows_load(&gate->a, token, num_tokens, first, heads, buffers.rows[2]),
+        gdncp_rows_load(&gate->b, token, num_tokens, first, heads, buffers.rows[3]),
+        gdncp_rows_load(task->grad_g, token, num_tokens, first, heads, buffers.rows[4]),
+        gdncp_rows_load(task->grad_beta, token, num_tokens, first, heads, buffers.rows[5]),
+        num_tokens * heads, grad_a, grad_b, sums);
+    gdncp_rows_store(&grads->a, token, num_tokens, first, heads, grad_a);
+    gdncp_rows_store(&grads->b, token, num_tokens, first, heads, grad_b);
+}
 
-        backward_row(tile, gdncp_row_load(&gate->a, t, first, tile->count, a_row),
-                     gdncp_row_load(&gate->b, t, first, tile->count, b_row),
-                     gdncp_token_element(task->grad_g, t, first),
-                     gdncp_token_element(task->grad_beta, t, first), grad_a, grad_b, grad_A_log,
-                     grad_dt_bias);
-        gdncp_row_store(&grads->a, t, first, tile->count, grad_a);
-        gdncp_row_store(&grads->b, t, first, tile->count, grad_b);
+/* The sum of each head's places: the later tokens onto the earlier ones, by halves. */
+GDNCP_VECTOR_CLONES
+static void add_places(const gate_tile_t *tile, double *sums, double *by_head)
+{
+    const int64_t heads = tile->heads;
+
+    for (int64_t tokens = tile->tokens; tokens > 1; tokens -= tokens / 2) {
+        const int64_t count = tokens / 2 * heads;
+        const double *const later = sums + tokens * heads - count;
+
+#pragma GCC ivdep
+        for (int64_t i = 0; i < count; i++) {
+            sums[i] += later[i];
+        }
     }
+    memcpy(by_head + tile->first, sums, (size_t)heads * sizeof *sums);
 }
 
 static void backward_block(void *context, int64_t block, int thread)
@@ -142,13 +256,18 @@ static void backward_block(void *context, int64_t block, int thread)
     const int64_t begin = block * gdncp_token_block_size(num_tokens);
     const int64_t end = gdncp_token_block_end(num_tokens, block);
     double *const partial = task->partials + block * 2 * num_heads;
-    head_tile_t tile;
+    gate_tile_t tile;
+    gate_sums_t sums;
 
     (void)thread;
-    memset(partial, 0, (size_t)(2 * num_heads) * sizeof *partial);
-    for (int64_t first = 0; first < num_heads; first += HEAD_TILE) {
+    for (int64_t first = 0; first < num_heads; first += TILE) {
         start_tile(task->gate, first, &tile);
-        backward_tile(task, &tile, begin, end, partial + first, partial + num_heads + first);
+        memset(&sums, 0, sizeof sums);
+        for (int64_t t = begin; t < end; t += tile.tokens) {
+            backward_tile(task, &tile, t, min_i64(end - t, tile.tokens), &sums);
+        }
+        add_places(&tile, sums.A_log, partial);
+        add_places(&tile, sums.dt_bias, partial + num_heads);
     }
 }
 
@@ -165,6 +284,17 @@ static void sum_partials(const double *partials, int64_t num_blocks, int64_t num
     }
 }
 
+/* Runs the sums of the chunks backward, from grad_g into a tensor at `sums`. */
+static gdncp_tensor_t sum_grad_g(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
+                                 float *sums)
+{
+    const gdncp_tensor_t out = gdncp_tensor_contiguous(sums, GDNCP_F32, 2, grad_g->shape);
+    const gdncp_chunk_sums_t chunks = gdncp_chunk_sums_of(gate, grad_g, &out, true);
+
+    gdncp_chunk_sums_cpu(&chunks);
+    return out;
+}
+
 gdncp_status_t gdncp_gate_backward_cpu(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
                                        const gdncp_tensor_t *grad_beta,
                                        const gdncp_gate_grads_t *grads,
@@ -173,17 +303,27 @@ gdncp_status_t gdncp_gate_backward_cpu(const gdncp_gate_t *gate, const gdncp_ten
     const int64_t num_heads = gate->a.shape[1];
     const int64_t num_blocks = gdncp_num_token_blocks(gate->a.shape[0]);
     backward_task_t task = {.gate = gate, .grad_g = grad_g, .grad_beta = grad_beta, .grads = grads};
+    const size_t partials_bytes = (size_t)(num_blocks * 2 * num_heads) * sizeof *task.partials;
+    const size_t sums_bytes =
+        gate->chunk_size > 0 ? (size_t)gdncp_tensor_num_elements(grad_g) * sizeof(float) : 0;
+    gdncp_tensor_t summed;
     gdncp_scratch_t scratch;
-    const gdncp_status_t status = gdncp_scratch_open(
-        workspace, 1, (size_t)(num_blocks * 2 * num_heads) * sizeof *task.partials, &scratch);
+    const gdncp_status_t status =
+        gdncp_scratch_open(workspace, 1, partials_bytes + sums_bytes, &scratch);
 
     if (status != GDNCP_OK) {
         return status;
     }
     task.partials = (double *)(void *)scratch.memory;
-    gdncp_parallel_for(num_blocks, gdncp_parallel_num_threads(num_blocks), backward_block, &task);
-    sum_partials(task.partials, num_blocks, num_heads, grads->A_log.data);
-    sum_partials(task.partials + num_heads, num_blocks, num_heads, grads->dt_bias.data);
+    if (gate->chunk_size > 0) {
+        summed = sum_grad_g(gate, grad_g, (float *)(void *)(scratch.memory + partials_bytes));
+        task.grad_g = &summed;
+    }
+    gdncp_parallel_for(num_blocks, num_threads_for(gate), backward_block, &task);
+    if (gdncp_gate_has_parameters(gate)) {
+        sum_partials(task.partials, num_blocks, num_heads, grads->A_log.data);
+        sum_partials(task.partials + num_heads, num_blocks, num_heads, grads->dt_bias.data);
+    }
     gdncp_scratch_close(&scratch);
     return GDNCP_OK;
 }

@@ -4,6 +4,12 @@
 
 #include "gdncp/ops.h"
 
+/* Whether g comes from a and parameters; else it is a. */
+static inline bool gdncp_gate_has_parameters(const gdncp_gate_t *gate)
+{
+    return gate->A_log.data != NULL || gate->dt_bias.data != NULL;
+}
+
 void gdncp_gate_forward_cpu(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
                             const gdncp_tensor_t *beta);
 

@@ -2,8 +2,8 @@
  * The gate on a CUDA device. A warp has a token of 32 heads, a lane a head, so that a parameter's
  * gradient is one thread's sum over the tokens of its block until the block adds them up.
  */
+#include "chunk_sums_cuda.h"
 #include "kernel_math.h"
-#include "op_kernels_cuda.h"
 #include "partial_sums.h"
 
 namespace GDNCP_KERNELS
@@ -20,7 +20,7 @@ constexpr int64_t MAX_BLOCKS = 512;
 template <typename T> struct gate_inputs {
     token_rows<const T> a;
     token_rows<const T> b;
-    const float *A_log;
+    const float *A_log; /* nullptr: g is a */
     const float *dt_bias;
     int64_t num_tokens;
     int64_t tokens_per_block;
@@ -55,14 +55,15 @@ void forward_kernel(gate_inputs<T> in, token_rows<float> g, token_rows<float> be
     if (span.head >= in.num_heads) {
         return;
     }
-    const float rate = -expf(in.A_log[span.head]);
-    const float dt_bias = in.dt_bias[span.head];
+    const bool has_parameters = in.A_log != nullptr;
+    const float rate = has_parameters ? -expf(in.A_log[span.head]) : 0.0f;
+    const float dt_bias = has_parameters ? in.dt_bias[span.head] : 0.0f;
 
     for (int64_t t = span.begin; t < span.end; t += NUM_WARPS) {
         const float a = to_float(in.a.row(t)[span.head]);
         const float b = to_float(in.b.row(t)[span.head]);
 
-        g.row(t)[span.head] = rate * softplus(a + dt_bias);
+        g.row(t)[span.head] = has_parameters ? rate * softplus(a + dt_bias) : a;
         beta.row(t)[span.head] = in.beta_factor * sigmoid(b);
     }
 }
@@ -94,18 +95,20 @@ void backward_kernel(gate_inputs<T> in, token_rows<const float> grad_g,
     double *const shared = reinterpret_cast<double *>(shared_memory());
     const gate_span span = span_of(in);
     const bool is_head = span.head < in.num_heads;
-    const float rate = is_head ? -expf(in.A_log[span.head]) : 0.0f;
-    const float dt_bias = is_head ? in.dt_bias[span.head] : 0.0f;
+    const bool has_parameters = in.A_log != nullptr;
+    const float rate = is_head && has_parameters ? -expf(in.A_log[span.head]) : 0.0f;
+    const float dt_bias = is_head && has_parameters ? in.dt_bias[span.head] : 0.0f;
     double grad_A_log = 0.0;
     double grad_dt_bias = 0.0;
 
     for (int64_t t = span.begin; t < span.end; t += NUM_WARPS) {
         const float x = to_float(in.a.row(t)[span.head]) + dt_bias;
         const sigmoid_parts s = split_sigmoid(to_float(in.b.row(t)[span.head]));
-        const float scaled = grad_g.row(t)[span.head] * rate;
+        const float grad = grad_g.row(t)[span.head];
+        const float scaled = grad * rate;
         const float through_x = scaled * sigmoid(x);
 
-        out.a.row(t)[span.head] = from_float<T>(through_x);
+        out.a.row(t)[span.head] = from_float<T>(has_parameters ? through_x : grad);
         out.b.row(t)[span.head] =
             from_float<T>(grad_beta.row(t)[span.head] * in.beta_factor * (s.open * s.closed));
         grad_A_log += (double)(scaled * softplus(x));
@@ -154,13 +157,17 @@ gdncp_grid grid_of(const gdncp_gate_t *gate)
 gdncp_status_t gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
                             const gdncp_tensor_t *beta, gdncp_workspace_t *workspace)
 {
-    return with_dtype(gate->a.dtype, [&](auto element) {
+    const gdncp_stream_t stream = gdncp_workspace_stream(workspace);
+    const gdncp_status_t status = with_dtype(gate->a.dtype, [&](auto element) {
         using T = decltype(element);
 
-        return launch("gate_forward", forward_kernel<T>, grid_of(gate), THREADS, 0,
-                      gdncp_workspace_stream(workspace), inputs_of<T>(gate), rows_of<float>(*g),
-                      rows_of<float>(*beta));
+        return launch("gate_forward", forward_kernel<T>, grid_of(gate), THREADS, 0, stream,
+                      inputs_of<T>(gate), rows_of<float>(*g), rows_of<float>(*beta));
     });
+
+    return status == GDNCP_OK && gate->chunk_size > 0
+               ? chunk_sums(gdncp_chunk_sums_of(gate, g, g, false), stream)
+               : status;
 }
 
 gdncp_status_t gate_backward(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
@@ -170,23 +177,35 @@ gdncp_status_t gate_backward(const gdncp_gate_t *gate, const gdncp_tensor_t *gra
     const gdncp_stream_t stream = gdncp_workspace_stream(workspace);
     const gdncp_grid grid = grid_of(gate);
     const int64_t num_heads = gate->a.shape[1];
-    void *partials;
+    const int64_t num_partials = grid.x * 2 * num_heads;
+    const int64_t num_sums = gate->chunk_size > 0 ? gdncp_tensor_num_elements(grad_g) : 0;
+    gdncp_tensor_t summed = *grad_g;
+    void *scratch;
     gdncp_status_t status = gdncp_workspace_reserve(
-        workspace, (size_t)(grid.x * 2 * num_heads) * sizeof(double), &partials);
+        workspace, (size_t)num_partials * sizeof(double) + (size_t)num_sums * sizeof(float),
+        &scratch);
 
     if (status != GDNCP_OK) {
         return status;
     }
+    double *const partials = static_cast<double *>(scratch);
+
+    if (gate->chunk_size > 0) {
+        summed = gdncp_tensor_contiguous(partials + num_partials, GDNCP_F32, 2, grad_g->shape);
+        status = chunk_sums(gdncp_chunk_sums_of(gate, grad_g, &summed, true), stream);
+        if (status != GDNCP_OK) {
+            return status;
+        }
+    }
     status = with_dtype(gate->a.dtype, [&](auto element) {
         using T = decltype(element);
-        const gate_outputs<T> out = {rows_of<T>(grads->a), rows_of<T>(grads->b),
-                                     static_cast<double *>(partials)};
+        const gate_outputs<T> out = {rows_of<T>(grads->a), rows_of<T>(grads->b), partials};
 
         return launch("gate_backward", backward_kernel<T>, grid, THREADS,
                       2 * THREADS * sizeof(double), stream, inputs_of<T>(gate),
-                      rows_of<const float>(*grad_g), rows_of<const float>(*grad_beta), out);
+                      rows_of<const float>(summed), rows_of<const float>(*grad_beta), out);
     });
-    if (status != GDNCP_OK) {
+    if (status != GDNCP_OK || gate->A_log.data == nullptr) {
         return status;
     }
     sum_targets targets = {};

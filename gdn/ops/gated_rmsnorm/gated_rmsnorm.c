@@ -60,6 +60,11 @@ static gdncp_status_t check_norm(const gdncp_gated_rmsnorm_t *norm,
         status = gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                             "eps: expected a finite number >= 0, got %g", (double)norm->eps);
     }
+    if (status == GDNCP_OK && !isfinite(norm->weight_offset)) {
+        status = gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                            "weight_offset: expected a finite number, got %g",
+                            (double)norm->weight_offset);
+    }
     return status;
 }
 

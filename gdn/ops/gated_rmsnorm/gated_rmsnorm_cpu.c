@@ -8,10 +8,10 @@
 #include "op_parallel.h"
 #include "op_scratch.h"
 #include "token_rows.h"
-#include "vector_math.h"
 
-#define FORWARD_ROWS 3
-#define BACKWARD_ROWS 6
+/* Buffers of a thread, each of the rows of some heads. */
+#define FORWARD_BUFFERS 3
+#define BACKWARD_BUFFERS 7
 
 typedef struct norm_task {
     const gdncp_gated_rmsnorm_t *norm;
@@ -19,99 +19,199 @@ typedef struct norm_task {
     const gdncp_tensor_t *grad_y; /* backward, as what follows */
     const gdncp_gated_rmsnorm_grads_t *grads;
     double *partials; /* [blocks, d] of the weight's gradient */
-    float *rows;      /* [threads, FORWARD_ROWS or BACKWARD_ROWS, d] */
+    int64_t heads;    /* whose rows are converted together */
+    float *buffers;   /* [threads, FORWARD_BUFFERS or BACKWARD_BUFFERS, heads * d] */
 } norm_task_t;
 
-GDNCP_ALWAYS_INLINE float inverse_rms(const float *x, float eps, int64_t count)
+/* What the rows of a call share. */
+typedef struct row_params {
+    const float *weight; /* [d] */
+    float weight_offset;
+    float eps;
+    int64_t count; /* d */
+} row_params_t;
+
+static row_params_t params_of(const gdncp_gated_rmsnorm_t *norm)
 {
-    return 1.0f / sqrtf((float)gdncp_vector_dot(x, x, count) / (float)count + eps);
+    return (row_params_t){.weight = norm->weight.data,
+                          .weight_offset = norm->weight_offset,
+                          .eps = norm->eps,
+                          .count = norm->x.shape[2]};
+}
+
+GDNCP_ALWAYS_INLINE float inverse_rms(const float *x, const row_params_t *params)
+{
+    return 1.0f /
+           sqrtf((float)gdncp_dot_f64(x, x, params->count) / (float)params->count + params->eps);
 }
 
 GDNCP_VECTOR_CLONES
-static void forward_row(const float *x, const float *z, const float *weight, float eps,
-                        int64_t count, float *restrict y)
+static void forward_row(const row_params_t *params, const float *x, const float *z,
+                        float *restrict y)
 {
-    const float scale = inverse_rms(x, eps, count);
+    const float scale = inverse_rms(x, params);
+    const float offset = params->weight_offset;
 
-    for (int64_t i = 0; i < count; i++) {
-        y[i] = scale * x[i] * weight[i] * (z[i] * gdncp_sigmoid_f32(z[i]));
+    for (int64_t i = 0; i < params->count; i++) {
+        y[i] = scale * x[i] * (params->weight[i] + offset) * gdncp_silu_f32(z[i]);
+    }
+}
+
+GDNCP_VECTOR_CLONES
+static void forward_row_gate_first(const row_params_t *params, const float *x, const float *z,
+                                   float *restrict y)
+{
+    const float offset = params->weight_offset;
+
+    for (int64_t i = 0; i < params->count; i++) {
+        y[i] = x[i] * gdncp_silu_f32(z[i]);
+    }
+    const float scale = inverse_rms(y, params);
+
+    for (int64_t i = 0; i < params->count; i++) {
+        y[i] *= scale * (params->weight[i] + offset);
     }
 }
 
 /* grad_normed [count] is scratch: the gradient of x times the inverse RMS. */
 GDNCP_VECTOR_CLONES
-static void backward_row(const float *x, const float *z, const float *grad_y, const float *weight,
-                         float eps, int64_t count, float *restrict grad_normed,
-                         float *restrict grad_x, float *restrict grad_z,
-                         double *restrict grad_weight)
+static void backward_row(const row_params_t *params, const float *x, const float *z,
+                         const float *grad_y, float *restrict grad_normed, float *restrict grad_x,
+                         float *restrict grad_z, double *restrict grad_weight)
 {
-    const float scale = inverse_rms(x, eps, count);
+    const int64_t count = params->count;
+    const float offset = params->weight_offset;
+    const float scale = inverse_rms(x, params);
 
     for (int64_t i = 0; i < count; i++) {
-        const float open = gdncp_sigmoid_f32(z[i]);
-        const float silu = z[i] * open;
+        const gdncp_silu_parts_t silu = gdncp_split_silu_f32(z[i]);
+        const float weight = params->weight[i] + offset;
         const float normed = scale * x[i];
-        const float grad_scaled = grad_y[i] * silu;
+        const float grad_scaled = grad_y[i] * silu.value;
 
-        grad_normed[i] = grad_scaled * weight[i];
+        grad_normed[i] = grad_scaled * weight;
         grad_weight[i] += (double)(grad_scaled * normed);
-        grad_z[i] = grad_y[i] * normed * weight[i] * (open * (1.0f + (z[i] - silu)));
+        grad_z[i] = grad_y[i] * normed * weight * silu.slope;
     }
     const float along_x =
-        scale * scale * (float)gdncp_vector_dot(grad_normed, x, count) / (float)count;
+        scale * scale * (float)gdncp_dot_f64(grad_normed, x, count) / (float)count;
 
     for (int64_t i = 0; i < count; i++) {
         grad_x[i] = scale * (grad_normed[i] - along_x * x[i]);
     }
 }
 
-static void forward_block(void *context, int64_t block, int thread)
+/* gated and grad_normed [count] are scratch: x SiLU(z), and the gradient of what the norm makes of
+ * it. grad_x and grad_z hold SiLU(z) and its slope until they are multiplied by the gradient. */
+GDNCP_VECTOR_CLONES
+static void backward_row_gate_first(const row_params_t *params, const float *x, const float *z,
+                                    const float *grad_y, float *restrict gated,
+                                    float *restrict grad_normed, float *restrict grad_x,
+                                    float *restrict grad_z, double *restrict grad_weight)
 {
-    const norm_task_t *const task = context;
-    const gdncp_gated_rmsnorm_t *const norm = task->norm;
-    const int64_t num_tokens = norm->x.shape[0];
-    const int64_t d = norm->x.shape[2];
-    const int64_t begin = block * gdncp_token_block_size(num_tokens);
-    const int64_t end = gdncp_token_block_end(num_tokens, block);
-    float *const rows = task->rows + thread * FORWARD_ROWS * d;
+    const int64_t count = params->count;
+    const float offset = params->weight_offset;
 
-    for (int64_t t = begin; t < end; t++) {
-        for (int64_t offset = 0; offset < norm->x.shape[1] * d; offset += d) {
-            float *const y = gdncp_row_output(task->y, t, offset, rows + 2 * d);
+    for (int64_t i = 0; i < count; i++) {
+        const gdncp_silu_parts_t silu = gdncp_split_silu_f32(z[i]);
 
-            forward_row(gdncp_row_load(&norm->x, t, offset, d, rows),
-                        gdncp_row_load(&norm->z, t, offset, d, rows + d), norm->weight.data,
-                        norm->eps, d, y);
-            gdncp_row_store(task->y, t, offset, d, y);
-        }
+        gated[i] = x[i] * silu.value;
+        grad_x[i] = silu.value;
+        grad_z[i] = silu.slope;
+    }
+    const float scale = inverse_rms(gated, params);
+
+    for (int64_t i = 0; i < count; i++) {
+        grad_normed[i] = grad_y[i] * (params->weight[i] + offset);
+        grad_weight[i] += (double)(grad_y[i] * (scale * gated[i]));
+    }
+    const float along =
+        scale * scale * (float)gdncp_dot_f64(grad_normed, gated, count) / (float)count;
+
+    for (int64_t i = 0; i < count; i++) {
+        const float grad_gated = scale * (grad_normed[i] - along * gated[i]);
+
+        grad_x[i] *= grad_gated;
+        grad_z[i] *= grad_gated * x[i];
     }
 }
 
-static void backward_block(void *context, int64_t block, int thread)
+/* Rows of some heads of a token: `count` elements from `offset` on. */
+static void forward_heads(const norm_task_t *task, int64_t token, int64_t offset, int64_t count,
+                          float *buffer)
 {
-    const norm_task_t *const task = context;
+    const gdncp_gated_rmsnorm_t *const norm = task->norm;
+    const row_params_t params = params_of(norm);
+    const int64_t d = params.count;
+    const int64_t size = task->heads * d; /* of a buffer */
+    const float *const x = gdncp_row_load(&norm->x, token, offset, count, buffer);
+    const float *const z = gdncp_row_load(&norm->z, token, offset, count, buffer + size);
+    float *const y = gdncp_row_output(task->y, token, offset, buffer + 2 * size);
+
+    for (int64_t i = 0; i < count; i += d) {
+        if (norm->gate_first) {
+            forward_row_gate_first(&params, x + i, z + i, y + i);
+        } else {
+            forward_row(&params, x + i, z + i, y + i);
+        }
+    }
+    gdncp_row_store(task->y, token, offset, count, y);
+}
+
+static void backward_heads(const norm_task_t *task, int64_t token, int64_t offset, int64_t count,
+                           float *buffer, double *grad_weight)
+{
     const gdncp_gated_rmsnorm_t *const norm = task->norm;
     const gdncp_gated_rmsnorm_grads_t *const grads = task->grads;
-    const int64_t num_tokens = norm->x.shape[0];
-    const int64_t d = norm->x.shape[2];
-    const int64_t begin = block * gdncp_token_block_size(num_tokens);
-    const int64_t end = gdncp_token_block_end(num_tokens, block);
-    float *const rows = task->rows + thread * BACKWARD_ROWS * d;
-    double *const grad_weight = task->partials + block * d;
+    const row_params_t params = params_of(norm);
+    const int64_t d = params.count;
+    const int64_t size = task->heads * d;
+    const float *const x = gdncp_row_load(&norm->x, token, offset, count, buffer);
+    const float *const z = gdncp_row_load(&norm->z, token, offset, count, buffer + size);
+    const float *const grad_y =
+        gdncp_row_load(task->grad_y, token, offset, count, buffer + 2 * size);
+    float *const grad_normed = buffer + 3 * size;
+    float *const grad_x = gdncp_row_output(&grads->x, token, offset, buffer + 4 * size);
+    float *const grad_z = gdncp_row_output(&grads->z, token, offset, buffer + 5 * size);
 
-    memset(grad_weight, 0, (size_t)d * sizeof *grad_weight);
-    for (int64_t t = begin; t < end; t++) {
-        for (int64_t offset = 0; offset < norm->x.shape[1] * d; offset += d) {
-            float *const grad_x = gdncp_row_output(&grads->x, t, offset, rows + 4 * d);
-            float *const grad_z = gdncp_row_output(&grads->z, t, offset, rows + 5 * d);
-
-            backward_row(gdncp_row_load(&norm->x, t, offset, d, rows),
-                         gdncp_row_load(&norm->z, t, offset, d, rows + d),
-                         gdncp_row_load(task->grad_y, t, offset, d, rows + 2 * d),
-                         norm->weight.data, norm->eps, d, rows + 3 * d, grad_x, grad_z,
+    for (int64_t i = 0; i < count; i += d) {
+        if (norm->gate_first) {
+            backward_row_gate_first(&params, x + i, z + i, grad_y + i, buffer + 6 * size,
+                                    grad_normed, grad_x + i, grad_z + i, grad_weight);
+        } else {
+            backward_row(&params, x + i, z + i, grad_y + i, grad_normed, grad_x + i, grad_z + i,
                          grad_weight);
-            gdncp_row_store(&grads->x, t, offset, d, grad_x);
-            gdncp_row_store(&grads->z, t, offset, d, grad_z);
+        }
+    }
+    gdncp_row_store(&grads->x, token, offset, count, grad_x);
+    gdncp_row_store(&grads->z, token, offset, count, grad_z);
+}
+
+static void norm_block(void *context, int64_t block, int thread)
+{
+    const norm_task_t *const task = context;
+    const bool forward = task->grads == NULL;
+    const int64_t num_tokens = task->norm->x.shape[0];
+    const int64_t d = task->norm->x.shape[2];
+    const int64_t end = gdncp_token_block_end(num_tokens, block);
+    const int64_t width = task->norm->x.shape[1] * d;
+    const int64_t size = task->heads * d;
+    float *const buffer =
+        task->buffers + thread * (forward ? FORWARD_BUFFERS : BACKWARD_BUFFERS) * size;
+    double *const grad_weight = forward ? NULL : task->partials + block * d;
+
+    if (!forward) {
+        memset(grad_weight, 0, (size_t)d * sizeof *grad_weight);
+    }
+    for (int64_t t = block * gdncp_token_block_size(num_tokens); t < end; t++) {
+        for (int64_t offset = 0; offset < width; offset += size) {
+            const int64_t count = width - offset < size ? width - offset : size;
+
+            if (forward) {
+                forward_heads(task, t, offset, count, buffer);
+            } else {
+                backward_heads(task, t, offset, count, buffer, grad_weight);
+            }
         }
     }
 }
@@ -123,20 +223,21 @@ gdncp_status_t gdncp_gated_rmsnorm_forward_cpu(const gdncp_gated_rmsnorm_t *norm
     const int64_t num_blocks = gdncp_num_token_blocks(norm->x.shape[0]);
     const int64_t d = norm->x.shape[2];
     const int num_threads = gdncp_parallel_num_threads(num_blocks);
-    norm_task_t task = {.norm = norm, .y = y};
+    norm_task_t task = {.norm = norm, .y = y, .heads = gdncp_heads_together(norm->x.shape[1], d)};
     gdncp_scratch_t scratch;
 
     if (d == 0) {
         return GDNCP_OK;
     }
     const gdncp_status_t status = gdncp_scratch_open(
-        workspace, 1, (size_t)(num_threads * FORWARD_ROWS * d) * sizeof *task.rows, &scratch);
+        workspace, 1,
+        (size_t)(num_threads * FORWARD_BUFFERS * task.heads * d) * sizeof *task.buffers, &scratch);
 
     if (status != GDNCP_OK) {
         return status;
     }
-    task.rows = (float *)(void *)scratch.memory;
-    gdncp_parallel_for(num_blocks, num_threads, forward_block, &task);
+    task.buffers = (float *)(void *)scratch.memory;
+    gdncp_parallel_for(num_blocks, num_threads, norm_block, &task);
     gdncp_scratch_close(&scratch);
     return GDNCP_OK;
 }
@@ -162,23 +263,27 @@ gdncp_status_t gdncp_gated_rmsnorm_backward_cpu(const gdncp_gated_rmsnorm_t *nor
     const int64_t num_blocks = gdncp_num_token_blocks(norm->x.shape[0]);
     const int64_t d = norm->x.shape[2];
     const int num_threads = gdncp_parallel_num_threads(num_blocks);
-    norm_task_t task = {.norm = norm, .grad_y = grad_y, .grads = grads};
+    norm_task_t task = {.norm = norm,
+                        .grad_y = grad_y,
+                        .grads = grads,
+                        .heads = gdncp_heads_together(norm->x.shape[1], d)};
     const size_t partials_bytes = (size_t)(num_blocks * d) * sizeof *task.partials;
-    const size_t rows_bytes = (size_t)(num_threads * BACKWARD_ROWS * d) * sizeof *task.rows;
+    const size_t buffers_bytes =
+        (size_t)(num_threads * BACKWARD_BUFFERS * task.heads * d) * sizeof *task.buffers;
     gdncp_scratch_t scratch;
 
     if (d == 0) {
         return GDNCP_OK;
     }
     const gdncp_status_t status =
-        gdncp_scratch_open(workspace, 1, partials_bytes + rows_bytes, &scratch);
+        gdncp_scratch_open(workspace, 1, partials_bytes + buffers_bytes, &scratch);
 
     if (status != GDNCP_OK) {
         return status;
     }
     task.partials = (double *)(void *)scratch.memory;
-    task.rows = (float *)(void *)(scratch.memory + partials_bytes);
-    gdncp_parallel_for(num_blocks, num_threads, backward_block, &task);
+    task.buffers = (float *)(void *)(scratch.memory + partials_bytes);
+    gdncp_parallel_for(num_blocks, num_threads, norm_block, &task);
     sum_partials(task.partials, num_blocks, d, grads->weight.data);
     gdncp_scratch_close(&scratch);
     return GDNCP_OK;

@@ -15,38 +15,91 @@ namespace GDNCP_KERNELS
 namespace
 {
 
-struct forward_args {
+struct norm_inputs {
     head_rows x;
     head_rows z;
     const float *weight;
+    float weight_offset;
     float eps;
+    bool gate_first;
+};
+
+norm_inputs inputs_of(const gdncp_gated_rmsnorm_t *norm)
+{
+    return {head_rows_of(norm->x),
+            head_rows_of(norm->z),
+            static_cast<const float *>(norm->weight.data),
+            norm->weight_offset,
+            norm->eps,
+            norm->gate_first};
+}
+
+GDNCP_FN float_quad load_weight(const norm_inputs &in, int64_t first)
+{
+    float_quad weight = load_columns(in.weight, first, in.x.d);
+
+    GDNCP_UNROLL
+    for (int i = 0; i < QUAD; i++) {
+        weight.x[i] += in.weight_offset;
+    }
+    return weight;
+}
+
+/* SiLU(z) is a factor of what is normalised, or of the result. */
+struct gate_factors {
+    float before;
+    float after;
+};
+
+GDNCP_FN gate_factors place_gate(const norm_inputs &in, float gate)
+{
+    return {in.gate_first ? gate : 1.0f, in.gate_first ? 1.0f : gate};
+}
+
+struct forward_args {
+    norm_inputs in;
     head_rows y;
 };
 
-GDNCP_FN void forward_row(const forward_args &args, const head_row &row)
+GDNCP_FN float sum_of_squares(const norm_inputs &in, int64_t of_x, int64_t of_z)
 {
-    const int64_t of_x = row_offset(args.x, row);
-    const int64_t of_z = row_offset(args.z, row);
-    const int64_t of_y = row_offset(args.y, row);
     float squares = 0.0f;
 
-    for (int64_t first = first_of_lane(); first < args.x.d; first += NEXT_OF_LANE) {
-        const float_quad x = load_row(args.x, of_x, first);
+    for (int64_t first = first_of_lane(); first < in.x.d; first += NEXT_OF_LANE) {
+        float_quad x = load_row(in.x, of_x, first);
 
+        if (in.gate_first) {
+            const float_quad z = load_row(in.z, of_z, first);
+
+            GDNCP_UNROLL
+            for (int i = 0; i < QUAD; i++) {
+                x.x[i] *= silu(z.x[i]);
+            }
+        }
         GDNCP_UNROLL
         for (int i = 0; i < QUAD; i++) {
             squares += x.x[i] * x.x[i];
         }
     }
-    const float scale = rsqrtf(warp_sum(squares) / (float)args.x.d + args.eps);
+    return warp_sum(squares);
+}
 
-    for (int64_t first = first_of_lane(); first < args.x.d; first += NEXT_OF_LANE) {
-        const raw_quad raw_x = load_raw(args.x, of_x, first);
-        const raw_quad raw_z = load_raw(args.z, of_z, first);
-        const float_quad weight = load_columns(args.weight, first, args.x.d);
-        const float_quad z = widen(args.z.dtype, raw_z);
-        float_quad x = widen(args.x.dtype, raw_x);
+GDNCP_FN void forward_row(const forward_args &args, const head_row &row)
+{
+    const norm_inputs &in = args.in;
+    const int64_t of_x = row_offset(in.x, row);
+    const int64_t of_z = row_offset(in.z, row);
+    const int64_t of_y = row_offset(args.y, row);
+    const float scale = rsqrtf(sum_of_squares(in, of_x, of_z) / (float)in.x.d + in.eps);
 
+    for (int64_t first = first_of_lane(); first < in.x.d; first += NEXT_OF_LANE) {
+        const raw_quad raw_x = load_raw(in.x, of_x, first);
+        const raw_quad raw_z = load_raw(in.z, of_z, first);
+        const float_quad weight = load_weight(in, first);
+        const float_quad z = widen(in.z.dtype, raw_z);
+        float_quad x = widen(in.x.dtype, raw_x);
+
+        /* Wherever the gate is: it is a factor of each element. */
         GDNCP_UNROLL
         for (int i = 0; i < QUAD; i++) {
             x.x[i] = x.x[i] * scale * weight.x[i] * silu(z.x[i]);
@@ -58,7 +111,7 @@ GDNCP_FN void forward_row(const forward_args &args, const head_row &row)
 GDNCP_KERNEL(ROW_THREADS, 4)
 void forward_kernel(forward_args args, int64_t tokens_per_block)
 {
-    const block_rows rows = rows_of_block(args.x, tokens_per_block);
+    const block_rows rows = rows_of_block(args.in.x, tokens_per_block);
 
     for (int i = warp(); i < rows.count; i += ROW_WARPS) {
         forward_row(args, rows.at(i));
@@ -74,10 +127,7 @@ constexpr int64_t slice_of(int quads)
 constexpr int64_t MAX_BLOCKS = 512;
 
 struct backward_args {
-    head_rows x;
-    head_rows z;
-    const float *weight;
-    float eps;
+    norm_inputs in;
     head_rows grad_y;
     head_rows grad_x;
     head_rows grad_z;
@@ -93,29 +143,34 @@ struct row_inputs {
 
 GDNCP_FN row_inputs load_inputs(const backward_args &args, const head_row &row, int64_t first)
 {
-    const raw_quad x = load_raw(args.x, row_offset(args.x, row), first);
-    const raw_quad z = load_raw(args.z, row_offset(args.z, row), first);
+    const norm_inputs &in = args.in;
+    const raw_quad x = load_raw(in.x, row_offset(in.x, row), first);
+    const raw_quad z = load_raw(in.z, row_offset(in.z, row), first);
     const raw_quad grad_y = load_raw(args.grad_y, row_offset(args.grad_y, row), first);
 
-    return {widen(args.x.dtype, x), widen(args.z.dtype, z), widen(args.grad_y.dtype, grad_y)};
+    return {widen(in.x.dtype, x), widen(in.z.dtype, z), widen(args.grad_y.dtype, grad_y)};
 }
 
 /* Sums over a row. */
 struct row_sums {
-    float squares;  /* of x */
-    float products; /* of x and the gradient of what multiplies it */
+    float squares;  /* of what is normalised: u = x, or x SiLU(z) */
+    float products; /* of u and the gradient of what multiplies it */
 };
 
-GDNCP_FN void add_to_sums(const row_inputs &in, const float_quad &weight, row_sums *sums)
+GDNCP_FN void add_to_sums(const backward_args &args, const row_inputs &row,
+                          const float_quad &weight, row_sums *sums)
 {
     GDNCP_UNROLL
     for (int i = 0; i < QUAD; i++) {
-        sums->squares += in.x.x[i] * in.x.x[i];
-        sums->products += in.x.x[i] * (in.grad_y.x[i] * weight.x[i] * silu(in.z.x[i]));
+        const gate_factors gate = place_gate(args.in, silu(row.z.x[i]));
+        const float u = row.x.x[i] * gate.before;
+
+        sums->squares += u * u;
+        sums->products += u * (row.grad_y.x[i] * weight.x[i] * gate.after);
     }
 }
 
-/* With n = x r and r = (mean x^2 + eps)^-1/2: grad_x = r (grad_n - mean(grad_n n) n). */
+/* With n = u r and r = (mean u^2 + eps)^-1/2: grad_u = r (grad_n - mean(grad_n n) n). */
 GDNCP_FN void write_gradients(const backward_args &args, const head_row &row, int64_t first,
                               const row_inputs &in, const float_quad &weight, float scale,
                               float mean_product, double *grad_weight)
@@ -125,13 +180,15 @@ GDNCP_FN void write_gradients(const backward_args &args, const head_row &row, in
 
     GDNCP_UNROLL
     for (int i = 0; i < QUAD; i++) {
-        const silu_parts gate = split_silu(in.z.x[i]);
-        const float normal = in.x.x[i] * scale;
+        const silu_parts silu = split_silu(in.z.x[i]);
+        const gate_factors gate = place_gate(args.in, silu.value);
+        const float normal = in.x.x[i] * gate.before * scale;
         const float weighted = in.grad_y.x[i] * weight.x[i];
+        const float grad_u = scale * (weighted * gate.after - mean_product * normal);
 
-        grad_x.x[i] = scale * (weighted * gate.value - mean_product * normal);
-        grad_z.x[i] = weighted * normal * gate.slope;
-        grad_weight[i] += (double)(in.grad_y.x[i] * normal * gate.value);
+        grad_x.x[i] = grad_u * gate.before;
+        grad_z.x[i] = (args.in.gate_first ? grad_u * in.x.x[i] : weighted * normal) * silu.slope;
+        grad_weight[i] += (double)(in.grad_y.x[i] * normal * gate.after);
     }
     store_row(args.grad_x, row_offset(args.grad_x, row), first, grad_x);
     store_row(args.grad_z, row_offset(args.grad_z, row), first, grad_z);
@@ -150,16 +207,15 @@ GDNCP_FN void backward_row(const backward_args &args, const head_row &row, int64
     }
     GDNCP_UNROLL
     for (int i = 0; i < QUADS; i++) {
-        add_to_sums(in[i], weight[i], &sums);
+        add_to_sums(args, in[i], weight[i], &sums);
     }
-    for (int64_t first = first_of_lane(); first < args.x.d; first += NEXT_OF_LANE) {
+    for (int64_t first = first_of_lane(); first < args.in.x.d; first += NEXT_OF_LANE) {
         if (first < begin || first >= begin + slice_of(QUADS)) {
-            add_to_sums(load_inputs(args, row, first), load_columns(args.weight, first, args.x.d),
-                        &sums);
+            add_to_sums(args, load_inputs(args, row, first), load_weight(args.in, first), &sums);
         }
     }
-    const float scale = rsqrtf(warp_sum(sums.squares) / (float)args.x.d + args.eps);
-    const float mean_product = warp_sum(sums.products) * scale / (float)args.x.d;
+    const float scale = rsqrtf(warp_sum(sums.squares) / (float)args.in.x.d + args.in.eps);
+    const float mean_product = warp_sum(sums.products) * scale / (float)args.in.x.d;
 
     GDNCP_UNROLL
     for (int i = 0; i < QUADS; i++) {
@@ -174,7 +230,7 @@ void backward_kernel(backward_args args, int64_t tokens_per_block)
 {
     double *const shared = reinterpret_cast<double *>(shared_memory()); /* [warps, width] */
     constexpr int64_t width = slice_of(QUADS);
-    const block_rows rows = rows_of_block(args.x, tokens_per_block);
+    const block_rows rows = rows_of_block(args.in.x, tokens_per_block);
     const int64_t slice = (int64_t)block_y() * width;
     const int64_t begin = slice + first_of_lane();
     float_quad weight[QUADS];
@@ -182,7 +238,7 @@ void backward_kernel(backward_args args, int64_t tokens_per_block)
 
     GDNCP_UNROLL
     for (int i = 0; i < QUADS; i++) {
-        weight[i] = load_columns(args.weight, begin + i * NEXT_OF_LANE, args.x.d);
+        weight[i] = load_weight(args.in, begin + i * NEXT_OF_LANE);
     }
     for (int i = warp(); i < rows.count; i += ROW_WARPS) {
         backward_row<QUADS>(args, rows.at(i), begin, weight, grad_weight);
@@ -200,8 +256,8 @@ void backward_kernel(backward_args args, int64_t tokens_per_block)
         for (int i = 0; i < ROW_WARPS; i++) {
             sum += shared[i * width + column];
         }
-        if (slice + column < args.x.d) {
-            args.grad_weight[block_x() * args.x.d + slice + column] = sum;
+        if (slice + column < args.in.x.d) {
+            args.grad_weight[block_x() * args.in.x.d + slice + column] = sum;
         }
     }
 }
@@ -220,7 +276,7 @@ gdncp_status_t launch_backward(const backward_args &args, int64_t num_blocks, in
                                gdncp_stream_t stream)
 {
     return launch("gated_rmsnorm_backward", backward_kernel<QUADS>,
-                  {num_blocks, (int)ceil_div(args.x.d, slice_of(QUADS)), 1}, ROW_THREADS,
+                  {num_blocks, (int)ceil_div(args.in.x.d, slice_of(QUADS)), 1}, ROW_THREADS,
                   ROW_WARPS * slice_of(QUADS) * sizeof(double), stream, args, tokens);
 }
 
@@ -230,9 +286,7 @@ gdncp_status_t gated_rmsnorm_forward(const gdncp_gated_rmsnorm_t *norm, const gd
                                      gdncp_workspace_t *workspace)
 {
     const int64_t tokens = tokens_of_block(norm->x);
-    const forward_args args = {head_rows_of(norm->x), head_rows_of(norm->z),
-                               static_cast<const float *>(norm->weight.data), norm->eps,
-                               head_rows_of(*y)};
+    const forward_args args = {inputs_of(norm), head_rows_of(*y)};
 
     return launch("gated_rmsnorm_forward", forward_kernel, {num_blocks_of(norm->x, tokens), 1, 1},
                   ROW_THREADS, 0, gdncp_workspace_stream(workspace), args, tokens);
@@ -254,14 +308,8 @@ gdncp_status_t gated_rmsnorm_backward(const gdncp_gated_rmsnorm_t *norm,
     if (status != GDNCP_OK) {
         return status;
     }
-    const backward_args args = {head_rows_of(norm->x),
-                                head_rows_of(norm->z),
-                                static_cast<const float *>(norm->weight.data),
-                                norm->eps,
-                                head_rows_of(*grad_y),
-                                head_rows_of(grads->x),
-                                head_rows_of(grads->z),
-                                static_cast<double *>(partials)};
+    const backward_args args = {inputs_of(norm), head_rows_of(*grad_y), head_rows_of(grads->x),
+                                head_rows_of(grads->z), static_cast<double *>(partials)};
 
     status = d <= slice_of(1) ? launch_backward<1>(args, num_blocks, tokens, stream)
                               : launch_backward<2>(args, num_blocks, tokens, stream);

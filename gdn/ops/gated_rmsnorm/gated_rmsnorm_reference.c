@@ -8,25 +8,50 @@ static double sigmoid(double x)
     return 1.0 / (1.0 + exp(-x));
 }
 
-static double rms(const double *x, int64_t d, double eps)
+static double silu(double x)
+{
+    return x * sigmoid(x);
+}
+
+static double silu_slope(double x)
+{
+    return sigmoid(x) + silu(x) * (1.0 - sigmoid(x));
+}
+
+/* What is normalised is x times this. */
+static double factor_before(const gdncp_gated_rmsnorm_reference_t *norm, int64_t i)
+{
+    return norm->gate_first ? silu(norm->z[i]) : 1.0;
+}
+
+/* What is normalised then gets this factor, and the weight. */
+static double factor_after(const gdncp_gated_rmsnorm_reference_t *norm, int64_t i)
+{
+    return norm->gate_first ? 1.0 : silu(norm->z[i]);
+}
+
+static double rms_of_row(const gdncp_gated_rmsnorm_reference_t *norm, int64_t row)
 {
     double square = 0.0;
 
-    for (int64_t i = 0; i < d; i++) {
-        square += x[i] * x[i];
+    for (int64_t i = row * norm->d; i < (row + 1) * norm->d; i++) {
+        const double u = norm->x[i] * factor_before(norm, i);
+
+        square += u * u;
     }
-    return sqrt(square / (double)d + eps);
+    return sqrt(square / (double)norm->d + norm->eps);
 }
 
 void gdncp_gated_rmsnorm_reference_forward(const gdncp_gated_rmsnorm_reference_t *norm, double *y)
 {
     for (int64_t row = 0; row < norm->num_rows; row++) {
-        const double *const x = norm->x + row * norm->d;
-        const double *const z = norm->z + row * norm->d;
-        const double divisor = rms(x, norm->d, norm->eps);
+        const double divisor = rms_of_row(norm, row);
 
-        for (int64_t i = 0; i < norm->d; i++) {
-            y[row * norm->d + i] = x[i] / divisor * norm->weight[i] * z[i] * sigmoid(z[i]);
+        for (int64_t c = 0; c < norm->d; c++) {
+            const int64_t i = row * norm->d + c;
+
+            y[i] = norm->x[i] * factor_before(norm, i) / divisor *
+                   (norm->weight[c] + norm->weight_offset) * factor_after(norm, i);
         }
     }
 }
@@ -37,29 +62,32 @@ void gdncp_gated_rmsnorm_reference_backward(const gdncp_gated_rmsnorm_reference_
 {
     const int64_t d = norm->d;
 
-    for (int64_t i = 0; i < d; i++) {
-        grad_weight[i] = 0.0;
+    for (int64_t c = 0; c < d; c++) {
+        grad_weight[c] = 0.0;
     }
     for (int64_t row = 0; row < norm->num_rows; row++) {
-        const double *const x = norm->x + row * d;
-        const double *const z = norm->z + row * d;
-        const double *const dy = grad_y + row * d;
-        const double divisor = rms(x, d, norm->eps);
-        double grad_divisor = 0.0;
+        const double divisor = rms_of_row(norm, row);
+        double product = 0.0; /* of what is normalised and the gradient of its quotient */
 
-        for (int64_t i = 0; i < d; i++) {
-            const double open = sigmoid(z[i]);
-            const double silu = z[i] * open;
-            const double silu_slope = open + silu * (1.0 - open);
+        for (int64_t c = 0; c < d; c++) {
+            const int64_t i = row * d + c;
+            const double u = norm->x[i] * factor_before(norm, i);
 
-            grad_weight[i] += dy[i] * silu * x[i] / divisor;
-            grad_z[row * d + i] = dy[i] * norm->weight[i] * x[i] / divisor * silu_slope;
-            grad_x[row * d + i] = dy[i] * norm->weight[i] * silu / divisor;
-            grad_divisor -= grad_x[row * d + i] * x[i] / divisor;
+            grad_weight[c] += grad_y[i] * factor_after(norm, i) * u / divisor;
+            product +=
+                grad_y[i] * (norm->weight[c] + norm->weight_offset) * factor_after(norm, i) * u;
         }
-        /* d divisor / d x = x / (d divisor) */
-        for (int64_t i = 0; i < d; i++) {
-            grad_x[row * d + i] += grad_divisor * x[i] / ((double)d * divisor);
+        for (int64_t c = 0; c < d; c++) {
+            const int64_t i = row * d + c;
+            const double u = norm->x[i] * factor_before(norm, i);
+            const double grad_gated = grad_y[i] * (norm->weight[c] + norm->weight_offset);
+            /* d divisor / d u = u / (d divisor) */
+            const double grad_u = grad_gated * factor_after(norm, i) / divisor -
+                                  product * u / ((double)d * divisor * divisor * divisor);
+
+            grad_x[i] = grad_u * factor_before(norm, i);
+            grad_z[i] = silu_slope(norm->z[i]) *
+                        (norm->gate_first ? grad_u * norm->x[i] : grad_gated * u / divisor);
         }
     }
 }

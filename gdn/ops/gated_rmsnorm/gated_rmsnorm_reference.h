@@ -2,6 +2,7 @@
 #ifndef GDNCP_GATED_RMSNORM_REFERENCE_H
 #define GDNCP_GATED_RMSNORM_REFERENCE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct gdncp_gated_rmsnorm_reference {
@@ -11,6 +12,8 @@ typedef struct gdncp_gated_rmsnorm_reference {
     const double *z;      /* [num_rows, d] */
     const double *weight; /* [d] */
     double eps;
+    double weight_offset;
+    bool gate_first;
 } gdncp_gated_rmsnorm_reference_t;
 
 /* y [num_rows, d] */
