@@ -12,15 +12,10 @@ typedef struct ways_case {
 static int forked_body(const gdncp_bootstrap_t *bootstrap, void *context)
 {
     ways_case_t *const test = context;
-    gdncp_comm_t *comm = NULL;
+    gdncp_comm_t *const comm = create_on_way(bootstrap, 60000, test->way);
     char problem[1024] = "";
 
-    choose_way(test->way, bootstrap->rank);
-    if (gdncp_comm_create(bootstrap, NULL, &comm) != GDNCP_OK || !is_on_way(comm, test->way)) {
-        snprintf(problem, sizeof problem, "%s", gdncp_last_error());
-    } else {
-        run_relay_rank(&test->relay, comm, problem, sizeof problem);
-    }
+    run_relay_rank(&test->relay, comm, problem, sizeof problem);
     gdncp_comm_destroy(comm);
     if (problem[0] != '\0') {
         printf("rank %d: %s\n", bootstrap->rank, problem);

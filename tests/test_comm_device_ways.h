@@ -4,8 +4,10 @@
 #define GDNCP_TEST_COMM_DEVICE_WAYS_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "comm_internal.h"
 
@@ -35,6 +37,22 @@ static inline bool is_on_way(const gdncp_comm_t *comm, way_t way)
     return goes_direct(way, comm->rank) ? status == GDNCP_OK
                                         : status == GDNCP_ERR_NOT_SUPPORTED &&
                                               strstr(gdncp_last_error(), "GDNCP_UCX_CUDA is 0");
+}
+
+/* A communicator that is on its way; without one the process ends. */
+static inline gdncp_comm_t *create_on_way(const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms,
+                                          way_t way)
+{
+    const gdncp_comm_options_t options = {.timeout_ms = timeout_ms};
+    gdncp_comm_t *comm = NULL;
+
+    choose_way(way, bootstrap->rank);
+    if (gdncp_comm_create(bootstrap, &options, &comm) != GDNCP_OK || !is_on_way(comm, way)) {
+        printf("rank %d, way %d: %s\n", bootstrap->rank, (int)way, gdncp_last_error());
+        fflush(stdout);
+        _exit(98);
+    }
+    return comm;
 }
 
 #endif
