@@ -261,11 +261,17 @@ void gdncp_comm_abort(gdncp_comm_t *comm)
 gdncp_status_t gdncp_comm_group_create(gdncp_comm_t *comm, int64_t max_messages,
                                        gdncp_group_t **group_p)
 {
+    return gdncp_comm_group_create_on(comm, GDNCP_DEVICE_CPU, max_messages, group_p);
+}
+
+gdncp_status_t gdncp_comm_group_create_on(gdncp_comm_t *comm, gdncp_device_kind_t memory,
+                                          int64_t max_messages, gdncp_group_t **group_p)
+{
     if (max_messages < 0 || max_messages > INT32_MAX) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "max_messages: expected 0..%lld, got %lld",
                           (long long)INT32_MAX, (long long)max_messages);
     }
-    return comm->transport->ops->group_create(comm->transport, max_messages, group_p);
+    return comm->transport->ops->group_create(comm->transport, memory, max_messages, group_p);
 }
 
 gdncp_status_t gdncp_comm_group_begin(gdncp_comm_t *comm, gdncp_group_t *group)

@@ -11,7 +11,7 @@
 
 struct gdncp_comm {
     gdncp_transport_t *transport; /* of the host's memory, and of control calls */
-    gdncp_nccl_t *nccl;           /* of devices' memory; NULL: that is staged through the host's */
+    gdncp_nccl_t *nccl;           /* of devices' memory; NULL: the transport moves that, too */
     int rank;
     int size;
     int64_t timeout_ms;
@@ -23,7 +23,7 @@ struct gdncp_comm {
     gdncp_shared_t *shared;   /* with ranks of this machine; NULL: none */
     gdncp_courier_t *courier; /* for groups of streams, while there are any */
     int64_t num_stream_groups;
-    bool said_staged;              /* that device buffers are staged */
+    bool said_way;                 /* that device buffers take: staged, or where they lie */
     gdncp_status_t stream_failure; /* of the first group that failed there; the courier's own */
     char stream_sentence[512];
 };
@@ -48,6 +48,8 @@ gdncp_status_t gdncp_comm_gather_among(gdncp_comm_t *comm, const int *members, i
  * rank sends to itself are moved but not counted. */
 gdncp_status_t gdncp_comm_group_create(gdncp_comm_t *comm, int64_t max_messages,
                                        gdncp_group_t **group_p);
+gdncp_status_t gdncp_comm_group_create_on(gdncp_comm_t *comm, gdncp_device_kind_t memory,
+                                          int64_t max_messages, gdncp_group_t **group_p);
 gdncp_status_t gdncp_comm_group_begin(gdncp_comm_t *comm, gdncp_group_t *group);
 gdncp_status_t gdncp_comm_send(gdncp_comm_t *comm, gdncp_group_t *group, const void *buffer,
                                size_t bytes, int peer);

@@ -3,7 +3,7 @@
  *
  * A run is, in stream order: pack all messages into the staging buffer, copy my own blocks from in
  * to out, send and receive between staging buffers, unpack. Messages that are whole in the user's
- * buffers go from and to these, and have no part in the staging buffer.
+ * buffers are neither packed nor unpacked, and have no part in the staging buffer.
  *
  * An all-gather of equal shards that lie whole in the user's buffers is one call of a transport
  * that has one. An all-to-all of equal messages is not: NCCL makes of its own what is done here,
@@ -37,13 +37,16 @@ struct gdncp_device_exchange {
 };
 
 static void add_message(gdncp_device_exchange_t *exchange, const gdncp_message_t *message,
-                        bool is_send)
+                        bool is_send, bool is_fixed)
 {
     const int64_t bytes = is_send ? message->send_bytes : message->recv_bytes;
 
     if (bytes > 0) {
-        exchange->messages[exchange->num_messages++] = (gdncp_stream_message_t){
-            .peer = message->peer, .is_send = is_send, .bytes = (size_t)bytes};
+        exchange->messages[exchange->num_messages++] =
+            (gdncp_stream_message_t){.peer = message->peer,
+                                     .is_send = is_send,
+                                     .is_fixed = is_fixed,
+                                     .bytes = (size_t)bytes};
     }
 }
 
@@ -57,7 +60,7 @@ static void add_messages(gdncp_device_exchange_t *exchange, bool sends, bool in_
                                        : gdncp_plan_receives_in_place(plan, peer);
 
         if (is_in_place == in_place) {
-            add_message(exchange, &plan->messages[m], sends);
+            add_message(exchange, &plan->messages[m], sends, !in_place);
         }
     }
 }
@@ -152,12 +155,12 @@ static gdncp_status_t make_parts(gdncp_comm_t *comm, gdncp_device_exchange_t *ex
     if (status == GDNCP_OK) {
         status = list_messages(exchange);
     }
+    if (status == GDNCP_OK && exchange->num_staged > 0) {
+        status = make_staging(exchange);
+    }
     if (status == GDNCP_OK && exchange->num_messages > 0) {
         status = gdncp_stream_group_create(comm, exchange->messages, exchange->num_messages,
                                            &exchange->group);
-    }
-    if (status == GDNCP_OK && exchange->num_staged > 0) {
-        status = make_staging(exchange);
     }
     exchange->gathers = exchange->group != NULL && gdncp_stream_group_gathers(exchange->group) &&
                         is_even_all_gather(exchange->plan);

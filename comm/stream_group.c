@@ -1,4 +1,4 @@
-/* Messages in stream order, over NCCL or staged. */
+/* Messages in stream order, over NCCL or by a courier. */
 #include "stream_group.h"
 
 #include <assert.h>
@@ -7,14 +7,14 @@
 #include "error.h"
 #include "gdncp/memory.h"
 #include "nccl_comm.h"
-#include "staged_group.h"
+#include "courier_group.h"
 
 struct gdncp_stream_group {
     gdncp_comm_t *comm;
     const gdncp_stream_message_t *messages;
     int64_t num_messages;
-    gdncp_nccl_group_t *nccl;     /* one of these two */
-    gdncp_staged_group_t *staged; /* the other is NULL */
+    gdncp_nccl_group_t *nccl;       /* one of these two */
+    gdncp_courier_group_t *courier; /* the other is NULL */
 };
 
 gdncp_status_t gdncp_stream_group_create(gdncp_comm_t *comm, const gdncp_stream_message_t *messages,
@@ -30,7 +30,7 @@ gdncp_status_t gdncp_stream_group_create(gdncp_comm_t *comm, const gdncp_stream_
     const gdncp_status_t status =
         comm->nccl != NULL
             ? gdncp_nccl_group_create(comm->nccl, messages, num_messages, &group->nccl)
-            : gdncp_staged_group_create(comm, messages, num_messages, &group->staged);
+            : gdncp_courier_group_create(comm, messages, num_messages, &group->courier);
 
     if (status != GDNCP_OK) {
         gdncp_memory_free(group);
@@ -44,7 +44,7 @@ void gdncp_stream_group_destroy(gdncp_stream_group_t *group)
 {
     if (group != NULL) {
         gdncp_nccl_group_destroy(group->nccl);
-        gdncp_staged_group_destroy(group->staged);
+        gdncp_courier_group_destroy(group->courier);
         gdncp_memory_free(group);
     }
 }
@@ -73,18 +73,18 @@ static void count_messages(const gdncp_stream_group_t *group)
 gdncp_status_t gdncp_stream_group_start(gdncp_stream_group_t *group, gdncp_stream_t stream)
 {
     return group->nccl != NULL ? gdncp_stream_group_run(group, stream)
-                               : gdncp_staged_group_start(group->staged, stream);
+                               : gdncp_courier_group_start(group->courier, stream);
 }
 
 gdncp_status_t gdncp_stream_group_wait(gdncp_stream_group_t *group, gdncp_stream_t stream)
 {
-    return group->nccl != NULL ? GDNCP_OK : gdncp_staged_group_wait(group->staged, stream);
+    return group->nccl != NULL ? GDNCP_OK : gdncp_courier_group_wait(group->courier, stream);
 }
 
 gdncp_status_t gdncp_stream_group_run(gdncp_stream_group_t *group, gdncp_stream_t stream)
 {
     if (group->nccl == NULL) {
-        return gdncp_staged_group_run(group->staged, stream);
+        return gdncp_courier_group_run(group->courier, stream);
     }
     count_messages(group);
     return gdncp_nccl_group_run(group->nccl, stream);
@@ -113,5 +113,5 @@ gdncp_status_t gdncp_stream_group_connect_all_gather(const gdncp_stream_group_t 
 gdncp_status_t gdncp_stream_group_check(const gdncp_stream_group_t *group)
 {
     return group->nccl != NULL ? gdncp_nccl_check(group->comm->nccl)
-                               : gdncp_staged_group_check(group->staged);
+                               : gdncp_courier_group_check(group->courier);
 }

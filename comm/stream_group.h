@@ -1,8 +1,8 @@
 /*
  * Messages between buffers of CUDA devices, in stream order.
  *
- * Over NCCL, where the communicator has it, they go from device to device. Else they are staged
- * through pinned memory: see staged_group.h.
+ * Over NCCL, where the communicator has it, they go from device to device. Else the communicator's
+ * transport moves them, from the device's memory or from pinned memory: see courier_group.h.
  */
 #ifndef GDNCP_STREAM_GROUP_H
 #define GDNCP_STREAM_GROUP_H
@@ -28,8 +28,9 @@ static inline size_t gdncp_stream_message_room(size_t bytes)
 typedef struct gdncp_stream_message {
     int peer; /* another rank */
     bool is_send;
-    size_t bytes; /* > 0 */
-    void *buffer; /* of the device; may be another one for each run */
+    bool is_fixed; /* the buffer is the library's, from the group's creation to its destruction */
+    size_t bytes;  /* > 0 */
+    void *buffer;  /* of the device; unless it is fixed, may be another one for each run */
 } gdncp_stream_message_t;
 
 typedef struct gdncp_stream_group gdncp_stream_group_t;

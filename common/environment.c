@@ -32,6 +32,9 @@ static const struct {
     [GDNCP_VARIABLE_SHARED_MEMORY] = {"GDNCP_SHARED_MEMORY", "1",
                                       "0: exchanges between processes of one machine go through "
                                       "UCX, too"},
+    [GDNCP_VARIABLE_UCX_CUDA] = {"GDNCP_UCX_CUDA", "1",
+                                 "0: devices' buffers go to UCX by way of pinned memory, also "
+                                 "where it has CUDA"},
 };
 
 const char *gdncp_launcher_variable(const char *name)

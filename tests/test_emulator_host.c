@@ -89,6 +89,51 @@ static gdncp_status_t host_reads_new_memory(bool mended, const arrays_t *a)
     return status == GDNCP_OK ? planted_copy(a->in, a->out, a->stream) : status;
 }
 
+/* The host may touch what is lent to it, and no longer. */
+static gdncp_status_t host_reads_after_loan(bool mended, const arrays_t *a)
+{
+    const gdncp_backend_t *backend;
+    int device = -1;
+    gdncp_status_t status = planted_copy(a->in, a->out, a->stream);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_stream_synchronize(GDNCP_DEVICE_CUDA, a->stream);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_backend_find(&backend);
+    }
+    if (status == GDNCP_OK) {
+        status = backend->current(&device);
+    }
+    if (status == GDNCP_OK) {
+        status = backend->lend(device);
+    }
+    if (status == GDNCP_OK && !mended) {
+        status = backend->take_back(device);
+    }
+    if (status == GDNCP_OK && *(volatile const float *)a->out != 1.0f) {
+        status = GDNCP_ERR_INTERNAL;
+    }
+    return status == GDNCP_OK ? backend->take_back(device) : status;
+}
+
+static gdncp_status_t taken_back_twice(bool mended, const arrays_t *a)
+{
+    const gdncp_backend_t *backend;
+    gdncp_status_t status = gdncp_backend_find(&backend);
+
+    if (status == GDNCP_OK) {
+        status = backend->lend(0);
+    }
+    if (status == GDNCP_OK) {
+        status = backend->take_back(0);
+    }
+    if (status == GDNCP_OK && !mended) {
+        status = backend->take_back(0);
+    }
+    return status == GDNCP_OK ? planted_copy(a->in, a->out, a->stream) : status;
+}
+
 /* A host call that uses the device. */
 static void synchronize(void *stream)
 {
@@ -240,6 +285,9 @@ static const planted_t all_planted[] = {
     {"use after free", use_after_free, same, STOPS, "where device memory is freed"},
     {"host reads", host_reads, same, STOPS, "the host touches device memory"},
     {"host reads new memory", host_reads_new_memory, same, STOPS, "the host touches device memory"},
+    {"host reads after loan", host_reads_after_loan, same, STOPS, "the host touches device memory"},
+    {"taken back twice", taken_back_twice, same, STOPS,
+     "take_back: device memory is taken back that was not lent"},
     {"host call", host_call, same, STOPS,
      "stream_synchronize: a function queued with call_host() may use no call of the backend"},
     {"pinned freed", pinned_freed, same, STOPS,

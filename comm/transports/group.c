@@ -6,8 +6,9 @@
 #include "gdncp/memory.h"
 #include "transport.h"
 
-gdncp_status_t gdncp_group_alloc(gdncp_transport_t *transport, int64_t max_messages,
-                                 size_t head_bytes, size_t message_bytes, gdncp_group_t **group_p)
+gdncp_status_t gdncp_group_alloc(gdncp_transport_t *transport, gdncp_device_kind_t memory,
+                                 int64_t max_messages, size_t head_bytes, size_t message_bytes,
+                                 gdncp_group_t **group_p)
 {
     gdncp_group_t *const group =
         gdncp_memory_alloc(head_bytes + (size_t)max_messages * message_bytes);
@@ -17,6 +18,7 @@ gdncp_status_t gdncp_group_alloc(gdncp_transport_t *transport, int64_t max_messa
     }
     memset(group, 0, head_bytes);
     group->transport = transport;
+    group->memory = memory;
     group->max_messages = max_messages;
     *group_p = group;
     return GDNCP_OK;
@@ -59,4 +61,10 @@ void gdncp_transport_keep_cause(gdncp_transport_t *transport)
         snprintf(transport->cause, sizeof transport->cause, "%s", gdncp_last_error());
         atomic_store_explicit(&transport->has_cause, true, memory_order_release);
     }
+}
+
+gdncp_status_t gdncp_transport_refuse_device(const gdncp_transport_t *transport)
+{
+    return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED, "transport %s moves the host's memory only",
+                      gdncp_transport_name(transport->ops->kind));
 }

@@ -30,20 +30,24 @@ typedef struct gdncp_group gdncp_group_t;
 
 typedef struct gdncp_transport_ops {
     gdncp_transport_kind_t kind;
-    bool moves_cuda_memory; /* send and recv take device pointers */
-    bool stream_ordered;    /* group_end enqueues on the stream instead of starting at once */
 
-    /* Allocate room for max_messages sends and receives. The only slot but the constructor
-     * that allocates. */
-    gdncp_status_t (*group_create)(gdncp_transport_t *transport, int64_t max_messages,
-                                   gdncp_group_t **group_p);
+    /* Whether groups may be made whose messages lie in memory of a CUDA device; else
+     * GDNCP_ERR_NOT_SUPPORTED, and the sentence says why. The other end of a message may lie in
+     * either memory. */
+    gdncp_status_t (*check_device_memory)(const gdncp_transport_t *transport);
+    /* Allocate room for max_messages sends and receives, all of them in that memory. The only slot
+     * but the constructor that allocates. */
+    gdncp_status_t (*group_create)(gdncp_transport_t *transport, gdncp_device_kind_t memory,
+                                   int64_t max_messages, gdncp_group_t **group_p);
     /* Empty the group. It must not be in flight. */
     gdncp_status_t (*group_begin)(gdncp_group_t *group);
-    /* Add a message. bytes > 0. peer may be the rank itself. Buffers stay the caller's and must
-     * live until the group is done. Nothing moves before group_end. */
+    /* Add a message. bytes > 0. peer may be the rank itself, unless the memory is a device's.
+     * Buffers stay the caller's and must live until the group is done. Nothing moves before
+     * group_end. */
     gdncp_status_t (*send)(gdncp_group_t *group, const void *buffer, size_t bytes, int peer);
     gdncp_status_t (*recv)(gdncp_group_t *group, void *buffer, size_t bytes, int peer);
-    /* Start all messages of the group. Does not wait. */
+    /* Start all messages of the group. Does not wait, and no message waits for what a stream has
+     * yet to do. */
     gdncp_status_t (*group_end)(gdncp_group_t *group, gdncp_stream_t stream);
     /* Make progress. *done_p: all messages of the group have arrived and all sends' buffers may
      * be used again. Never blocks. After an error the group counts as done. */
@@ -93,9 +97,13 @@ const char *gdncp_transport_cause(const gdncp_transport_t *transport);
 /* Keep this thread's last error as the cause, unless there is one. */
 void gdncp_transport_keep_cause(gdncp_transport_t *transport);
 
+/* check_device_memory() of a transport that knows the host's memory only. */
+gdncp_status_t gdncp_transport_refuse_device(const gdncp_transport_t *transport);
+
 /* The head of every backend's groups. */
 struct gdncp_group {
     gdncp_transport_t *transport;
+    gdncp_device_kind_t memory; /* where all its messages lie */
     bool in_flight;
     int64_t max_messages;
     int64_t num_messages;
@@ -103,8 +111,9 @@ struct gdncp_group {
 
 /* Allocate a backend's group: a head of head_bytes, zeroed but for what is above, then room for
  * max_messages of message_bytes each, not initialised. */
-gdncp_status_t gdncp_group_alloc(gdncp_transport_t *transport, int64_t max_messages,
-                                 size_t head_bytes, size_t message_bytes, gdncp_group_t **group_p);
+gdncp_status_t gdncp_group_alloc(gdncp_transport_t *transport, gdncp_device_kind_t memory,
+                                 int64_t max_messages, size_t head_bytes, size_t message_bytes,
+                                 gdncp_group_t **group_p);
 
 /* Empty a group; an error where it is in flight. */
 gdncp_status_t gdncp_group_restart(gdncp_group_t *group);

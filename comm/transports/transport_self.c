@@ -30,11 +30,11 @@ static self_transport_t *transport_of(const self_group_t *group)
     return (self_transport_t *)group->base.transport;
 }
 
-static gdncp_status_t group_create(gdncp_transport_t *transport, int64_t max_messages,
-                                   gdncp_group_t **group_p)
+static gdncp_status_t group_create(gdncp_transport_t *transport, gdncp_device_kind_t memory,
+                                   int64_t max_messages, gdncp_group_t **group_p)
 {
-    return gdncp_group_alloc(transport, max_messages, sizeof(self_group_t), sizeof(message_t),
-                             group_p);
+    return gdncp_group_alloc(transport, memory, max_messages, sizeof(self_group_t),
+                             sizeof(message_t), group_p);
 }
 
 static void cancel(self_group_t *group)
@@ -200,6 +200,7 @@ static void destroy(gdncp_transport_t *transport)
 
 static const gdncp_transport_ops_t self_ops = {
     .kind = GDNCP_TRANSPORT_SELF,
+    .check_device_memory = gdncp_transport_refuse_device,
     .group_create = group_create,
     .group_begin = gdncp_group_restart,
     .send = send_message,

@@ -51,10 +51,10 @@ static gdncp_hub_channel_t *channel_of(const threads_group_t *group,
                             : gdncp_hub_channel(hub, message->peer, rank);
 }
 
-static gdncp_status_t group_create(gdncp_transport_t *transport, int64_t max_messages,
-                                   gdncp_group_t **group_p)
+static gdncp_status_t group_create(gdncp_transport_t *transport, gdncp_device_kind_t memory,
+                                   int64_t max_messages, gdncp_group_t **group_p)
 {
-    return gdncp_group_alloc(transport, max_messages, sizeof(threads_group_t),
+    return gdncp_group_alloc(transport, memory, max_messages, sizeof(threads_group_t),
                              sizeof(gdncp_hub_message_t), group_p);
 }
 
@@ -463,6 +463,7 @@ static gdncp_status_t shrink(gdncp_transport_t *base, int64_t timeout_ms,
 
 static const gdncp_transport_ops_t threads_ops = {
     .kind = GDNCP_TRANSPORT_THREADS,
+    .check_device_memory = gdncp_transport_refuse_device,
     .group_create = group_create,
     .group_begin = group_begin,
     .send = send_message,

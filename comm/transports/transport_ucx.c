@@ -66,7 +66,8 @@ gdncp_status_t gdncp_ucx_say_hello(gdncp_ucx_t *ucx, int64_t timeout_ms)
     if (hellos == NULL) {
         return gdncp_fail_memory("a handshake");
     }
-    gdncp_status_t status = ops->group_create(&ucx->base, 2 * (int64_t)size, &group);
+    gdncp_status_t status =
+        ops->group_create(&ucx->base, GDNCP_DEVICE_CPU, 2 * (int64_t)size, &group);
     if (status != GDNCP_OK) {
         goto free_hellos;
     }

@@ -223,11 +223,17 @@ gdncp_status_t gdncp_ucx_open(gdncp_ucx_t *ucx, gdncp_ucx_introduction_t *introd
     size_t address_bytes = 0;
 
     *introduction = (gdncp_ucx_introduction_t){.magic = MAGIC};
-    const gdncp_status_t status = gdncp_watch_open(&ucx->watch);
+    gdncp_status_t status = gdncp_ucx_read_settings(ucx);
+    if (status == GDNCP_OK) {
+        status = gdncp_watch_open(&ucx->watch);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
     ucs_status_t opened = open_worker(ucx);
+    if (opened == UCS_OK) {
+        opened = gdncp_ucx_ask_memory_types(ucx);
+    }
     if (opened == UCS_OK) {
         opened = ucp_worker_get_address(ucx->worker, address_p, &address_bytes);
     }

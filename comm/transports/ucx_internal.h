@@ -24,6 +24,8 @@ typedef struct gdncp_ucx {
     gdncp_transport_t base;
     ucp_context_h context;
     ucp_worker_h worker;
+    uint64_t memory_types;   /* a bit of each ucs_memory_type_t that UCX moves */
+    bool may_use_devices;    /* GDNCP_UCX_CUDA */
     gdncp_ucx_peer_t *peers; /* [size] */
     gdncp_loopback_t loopback;
     gdncp_watch_t *watch;
@@ -77,6 +79,15 @@ void gdncp_ucx_lose_peer(gdncp_ucx_peer_t *peer, ucs_status_t reason);
 /* Record what UCX says: PEER_LOST where the peer or the connection is gone, else TRANSPORT. */
 gdncp_status_t gdncp_ucx_fail(const gdncp_ucx_t *ucx, int peer, ucs_status_t status,
                               const char *what);
+
+/* What is needed below: of the environment, before UCX is opened; and of UCX, once it is. */
+gdncp_status_t gdncp_ucx_read_settings(gdncp_ucx_t *ucx);
+ucs_status_t gdncp_ucx_ask_memory_types(gdncp_ucx_t *ucx);
+
+/* Whether buffers of a CUDA device may be sent and received: see check_device_memory() of
+ * transport.h. And what UCX calls the memory of a group's messages. */
+gdncp_status_t gdncp_ucx_check_device_memory(const gdncp_transport_t *transport);
+ucs_memory_type_t gdncp_ucx_memory_type(gdncp_device_kind_t memory);
 
 /* The lanes in what ucp_ep_print_info() prints: "posix/memory cma/memory". */
 void gdncp_ucx_lanes_text(char *info, char *text, size_t size);

@@ -1,4 +1,5 @@
 /* Groups of messages over UCX. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -29,6 +30,7 @@ typedef struct message {
 
 typedef struct ucx_group {
     gdncp_group_t base;
+    ucs_memory_type_t memory_type;
     int64_t num_done;     /* all messages before this one are done and checked */
     int64_t started_ms;   /* when it was ended */
     message_t messages[]; /* [base.max_messages] */
@@ -44,11 +46,16 @@ static ucp_tag_t make_tag(int sender, uint64_t number)
     return (uint64_t)sender << (64 - RANK_BITS) | (number & (UINT64_MAX >> RANK_BITS));
 }
 
-static gdncp_status_t group_create(gdncp_transport_t *transport, int64_t max_messages,
-                                   gdncp_group_t **group_p)
+static gdncp_status_t group_create(gdncp_transport_t *transport, gdncp_device_kind_t memory,
+                                   int64_t max_messages, gdncp_group_t **group_p)
 {
-    return gdncp_group_alloc(transport, max_messages, sizeof(ucx_group_t), sizeof(message_t),
-                             group_p);
+    const gdncp_status_t status = gdncp_group_alloc(
+        transport, memory, max_messages, sizeof(ucx_group_t), sizeof(message_t), group_p);
+
+    if (status == GDNCP_OK) {
+        ((ucx_group_t *)*group_p)->memory_type = gdncp_ucx_memory_type(memory);
+    }
+    return status;
 }
 
 static gdncp_status_t group_begin(gdncp_group_t *base)
@@ -72,6 +79,7 @@ static gdncp_status_t add_message(ucx_group_t *group, bool is_send, void *buffer
     if (status != GDNCP_OK) {
         return status;
     }
+    assert(group->base.memory == GDNCP_DEVICE_CPU || peer != group->base.transport->rank);
     group->messages[group->base.num_messages - 1] =
         (message_t){.is_send = is_send, .peer = peer, .buffer = buffer, .bytes = bytes};
     return GDNCP_OK;
@@ -110,13 +118,15 @@ static void on_received(void *request, ucs_status_t status, const ucp_tag_recv_i
     finish_message(message, request, status);
 }
 
-static void post_send(gdncp_ucx_t *ucx, message_t *message)
+static void post_send(gdncp_ucx_t *ucx, message_t *message, ucs_memory_type_t memory_type)
 {
     gdncp_ucx_peer_t *const peer = &ucx->peers[message->peer];
     const ucp_request_param_t params = {
-        .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
+        .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
+                        UCP_OP_ATTR_FIELD_MEMORY_TYPE,
         .cb.send = on_sent,
         .user_data = message,
+        .memory_type = memory_type,
     };
 
     if (peer->endpoint == NULL) {
@@ -135,15 +145,16 @@ static void post_send(gdncp_ucx_t *ucx, message_t *message)
     }
 }
 
-static void post_recv(gdncp_ucx_t *ucx, message_t *message)
+static void post_recv(gdncp_ucx_t *ucx, message_t *message, ucs_memory_type_t memory_type)
 {
     gdncp_ucx_peer_t *const peer = &ucx->peers[message->peer];
     /* Always through the callback: only there a truncated message tells its length. */
     const ucp_request_param_t params = {
-        .op_attr_mask =
-            UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FLAG_NO_IMM_CMPL,
+        .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
+                        UCP_OP_ATTR_FIELD_MEMORY_TYPE | UCP_OP_ATTR_FLAG_NO_IMM_CMPL,
         .cb.recv = on_received,
         .user_data = message,
+        .memory_type = memory_type,
     };
 
     message->pending = true;
@@ -247,14 +258,14 @@ static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
         if (message->peer == ucx->base.rank) {
             post_to_self(ucx, message);
         } else if (!message->is_send) {
-            post_recv(ucx, message);
+            post_recv(ucx, message, group->memory_type);
         }
     }
     for (int64_t i = 0; i < group->base.num_messages; i++) {
         message_t *const message = &group->messages[i];
 
         if (message->is_send && message->peer != ucx->base.rank) {
-            post_send(ucx, message);
+            post_send(ucx, message, group->memory_type);
         }
     }
     return GDNCP_OK;
@@ -465,6 +476,7 @@ static void destroy(gdncp_transport_t *transport)
 
 const gdncp_transport_ops_t gdncp_ucx_ops = {
     .kind = GDNCP_TRANSPORT_UCX,
+    .check_device_memory = gdncp_ucx_check_device_memory,
     .group_create = group_create,
     .group_begin = group_begin,
     .send = send_message,

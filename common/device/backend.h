@@ -2,6 +2,7 @@
 #ifndef GDNCP_BACKEND_H
 #define GDNCP_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +21,11 @@ typedef void *gdncp_event_t;
 typedef struct gdncp_backend {
     /* Whether there is a device: called before anything else, any number of times. */
     gdncp_status_t (*check)(void);
+    /* Other libraries are to take what alloc() gives, while it is lent, as memory of the host. */
+    bool is_host_memory;
     gdncp_status_t (*info)(gdncp_device_info_t *info);
+    /* The device that this thread's calls are for. */
+    gdncp_status_t (*current)(int *device_p);
 
     gdncp_status_t (*alloc)(size_t bytes, void **memory_p);
     void (*free)(void *memory);
@@ -44,6 +49,12 @@ typedef struct gdncp_backend {
 
     /* Store value to *flag, in pinned memory, in stream order. */
     gdncp_status_t (*write_flag)(gdncp_stream_t stream, uint32_t *flag, uint32_t value);
+
+    /* Lend memory of a device to another library, which this thread calls until take_back(). What
+     * the library has written until then is seen by what streams do afterwards. Loans may overlap;
+     * both calls are made by threads that no stream calls, and may be by different ones. */
+    gdncp_status_t (*lend)(int device);
+    gdncp_status_t (*take_back)(int device);
 
     gdncp_status_t (*stream_create)(gdncp_stream_t *stream_p);
     void (*stream_destroy)(gdncp_stream_t stream);

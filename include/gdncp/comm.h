@@ -64,7 +64,9 @@ typedef struct gdncp_comm_counters {
  * Make a communicator over UCX. Collective over the ranks of @p bootstrap.
  *
  * Ranks of one machine share 4 MiB each for their exchanges, unless GDNCP_SHARED_MEMORY is 0 on
- * one of them; see gdncp_comm_describe_lanes().
+ * one of them; see gdncp_comm_describe_lanes(). If UCX has CUDA transports, the device whose
+ * buffers are to be exchanged is current. A GDNCP_UCX_CUDA that is neither 0 nor 1 is
+ * GDNCP_ERR_INVALID_ARGUMENT, and the other ranks get GDNCP_ERR_PEER_LOST.
  * @param options  NULL: defaults
  * @param comm_p   set on success; free with gdncp_comm_destroy()
  */

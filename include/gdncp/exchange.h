@@ -35,11 +35,13 @@ GDNCP_API gdncp_status_t gdncp_exchange_create(gdncp_comm_t *comm, const gdncp_p
  *
  * On GDNCP_DEVICE_CUDA a run is queued in a stream. Blocks that stay on a rank are copied on the
  * device; what goes to others goes over NCCL where the communicator has it (nccl.h), and all ranks
- * then have their buffers on devices. Else it passes through pinned memory, and a thread of the
- * communicator sends and receives it while the stream waits. So all exchanges of one communicator
- * on a device are started in one stream, or in streams that events order, in the same order on all
- * ranks; and while runs are queued nothing else is asked of the communicator: synchronise the
- * stream first.
+ * then have their buffers on devices. Else a thread of the communicator sends and receives it while
+ * the stream waits: from and into memory of the device where UCX has CUDA transports and
+ * GDNCP_UCX_CUDA is not 0, which then takes as much more memory as messages are whole in the
+ * caller's buffers; otherwise through pinned memory. A line in the log says which and why. So all
+ * exchanges of one communicator on a device are started in one stream, or in streams that events
+ * order, in the same order on all ranks; and while runs are queued nothing else is asked of the
+ * communicator: synchronise the stream first.
  *
  * A run can be captured in a CUDA graph, which is then launched alike on all ranks, as long as the
  * exchange lives.

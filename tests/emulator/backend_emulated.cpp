@@ -1,6 +1,7 @@
 /* The backend of the emulator: its calls, checked as a GPU's runtime would. */
 #include "kernel.h"
 
+#include <atomic>
 #include <cstring>
 
 extern "C" {
@@ -53,6 +54,12 @@ gdncp_status_t info(gdncp_device_info_t *result)
     result->compute_capability = 90;
     result->shared_bytes = shared_bytes_of_block();
     result->memory_bytes = DEVICE_BYTES;
+    return GDNCP_OK;
+}
+
+gdncp_status_t current(int *device_p)
+{
+    *device_p = 0;
     return GDNCP_OK;
 }
 
@@ -218,6 +225,39 @@ gdncp_status_t write_flag(gdncp_stream_t stream, uint32_t *flag, uint32_t value)
     return stream_queue(stream, std::move(added));
 }
 
+gdncp_status_t check_device(const char *call, int device)
+{
+    enter(call);
+    return device == 0 ? GDNCP_OK
+                       : gdncp_fail(GDNCP_ERR_DEVICE, "device: expected 0, got %d", device);
+}
+
+std::atomic<int> num_loans;
+
+gdncp_status_t lend(int device)
+{
+    const gdncp_status_t status = check_device("lend", device);
+
+    if (status == GDNCP_OK) {
+        num_loans++;
+        device_open();
+    }
+    return status;
+}
+
+gdncp_status_t take_back(int device)
+{
+    const gdncp_status_t status = check_device("take_back", device);
+
+    if (status == GDNCP_OK) {
+        if (num_loans-- <= 0) {
+            stop("take_back: device memory is taken back that was not lent");
+        }
+        device_close();
+    }
+    return status;
+}
+
 gdncp_status_t stream_create(gdncp_stream_t *stream_p)
 {
     enter("stream_create");
@@ -362,16 +402,12 @@ int emulator_queue_peer_work(void *stream, const char *name, void (*function)(vo
 }
 
 extern "C" const gdncp_backend_t gdncp_backend_emulated = {
-    check,          info,
-    alloc,          release,
-    alloc_pinned,   release_pinned,
-    copy,           clear,
-    call_host,      wait_flag,
-    write_flag,     stream_create,
-    stream_destroy, stream_synchronize,
-    event_create,   event_destroy,
-    event_record,   stream_wait_event,
-    event_elapsed,  capture_begin,
-    capture_end,    graph_launch,
+    check,         true, /* is_host_memory */
+    info,          current,        alloc,          release,
+    alloc_pinned,  release_pinned, copy,           clear,
+    call_host,     wait_flag,      write_flag,     lend,
+    take_back,     stream_create,  stream_destroy, stream_synchronize,
+    event_create,  event_destroy,  event_record,   stream_wait_event,
+    event_elapsed, capture_begin,  capture_end,    graph_launch,
     graph_destroy,
 };

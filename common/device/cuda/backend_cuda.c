@@ -94,6 +94,11 @@ static gdncp_status_t info(gdncp_device_info_t *info)
     return status;
 }
 
+static gdncp_status_t current(int *device_p)
+{
+    return result("cudaGetDevice", cudaGetDevice(device_p));
+}
+
 static gdncp_status_t alloc(size_t bytes, void **memory_p)
 {
     return result("cudaMalloc", cudaMalloc(memory_p, bytes > 0 ? bytes : 1));
@@ -193,6 +198,41 @@ static gdncp_status_t write_flag(gdncp_stream_t stream, uint32_t *flag, uint32_t
                                      CU_STREAM_WRITE_VALUE_DEFAULT));
 }
 
+/* The library finds the device's context current, and may query events and allocate though another
+ * thread is capturing a stream. */
+static gdncp_status_t lend(int device)
+{
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    const cudaError_t error = cudaSetDevice(device);
+
+    return error == cudaSuccess ? result("cudaThreadExchangeStreamCaptureMode",
+                                         cudaThreadExchangeStreamCaptureMode(&mode))
+                                : fail("cudaSetDevice", error);
+}
+
+/* Whoever writes from outside, as a network card does, may be overtaken by whoever says that it
+ * has: some devices must be told to wait for it. */
+static gdncp_status_t take_back(int device)
+{
+    int ordering = cudaGPUDirectRDMAWritesOrderingOwner;
+    int ways = 0;
+    cudaError_t error =
+        cudaDeviceGetAttribute(&ordering, cudaDevAttrGPUDirectRDMAWritesOrdering, device);
+
+    if (error == cudaSuccess && ordering < cudaGPUDirectRDMAWritesOrderingOwner) {
+        error = cudaDeviceGetAttribute(&ways, cudaDevAttrGPUDirectRDMAFlushWritesOptions, device);
+    }
+    if (error != cudaSuccess) {
+        return fail("cudaDeviceGetAttribute", error);
+    }
+    return (ways & cudaFlushGPUDirectRDMAWritesOptionHost) != 0
+               ? result("cudaDeviceFlushGPUDirectRDMAWrites",
+                        cudaDeviceFlushGPUDirectRDMAWrites(
+                            cudaFlushGPUDirectRDMAWritesTargetCurrentDevice,
+                            cudaFlushGPUDirectRDMAWritesToOwner))
+               : GDNCP_OK;
+}
+
 static gdncp_status_t stream_create(gdncp_stream_t *stream_p)
 {
     return result("cudaStreamCreateWithFlags",
@@ -272,7 +312,9 @@ static void graph_destroy(void *graph)
 
 const gdncp_backend_t gdncp_backend_cuda = {
     .check = check,
+    .is_host_memory = false,
     .info = info,
+    .current = current,
     .alloc = alloc,
     .free = release,
     .alloc_pinned = alloc_pinned,
@@ -282,6 +324,8 @@ const gdncp_backend_t gdncp_backend_cuda = {
     .call_host = call_host,
     .wait_flag = wait_flag,
     .write_flag = write_flag,
+    .lend = lend,
+    .take_back = take_back,
     .stream_create = stream_create,
     .stream_destroy = stream_destroy,
     .stream_synchronize = stream_synchronize,
