@@ -53,12 +53,36 @@ static ucs_status_t init_context(gdncp_ucx_t *ucx, ucp_config_t *config)
     return ucp_init(&params, config, &ucx->context);
 }
 
-/* Whether UCX would use shared memory of the kind that MM_ERROR_HANDLING is about. It warns of
- * settings that nothing uses. */
-static bool has_mapped_memory(ucp_context_h context)
+/* Before 1.17 the settings of a transport were known without its name in front. */
+static const char *name_of_setting(const char *name)
+{
+    unsigned major = 0, minor = 0, release = 0;
+
+    ucp_get_version(&major, &minor, &release);
+    return major == 1 && minor < 17 && strncmp(name, "TCP_", 4) == 0 ? name + 4 : name;
+}
+
+/* What ranks need that UCX leaves off, where it would use such a transport: it warns of settings
+ * that nothing uses. */
+static const struct {
+    const char *transport; /* as ucp_context_print_info() has it */
+    const char *name;
+} settings[] = {
+    /* UCX gives up shared memory for endpoints that are to report a peer's death. */
+    {"posix/", "MM_ERROR_HANDLING"},
+    {"sysv/", "MM_ERROR_HANDLING"},
+    {"xpmem/", "MM_ERROR_HANDLING"},
+    /* A connect() that blocks has no deadline; and where the peer dies between it and the first
+     * message, UCX destroys a connection that it goes on to use, and aborts. */
+    {"tcp/", "TCP_CONN_NB"},
+};
+
+/* Whether the context wants other settings than it was made with. */
+static bool choose_settings(ucp_context_h context, ucp_config_t *config)
 {
     char *info = NULL;
     size_t info_bytes = 0;
+    bool any = false;
     FILE *const stream = open_memstream(&info, &info_bytes);
 
     if (stream == NULL) {
@@ -66,14 +90,17 @@ static bool has_mapped_memory(ucp_context_h context)
     }
     ucp_context_print_info(context, stream);
     fclose(stream);
-    const bool found = strstr(info, "posix/") != NULL || strstr(info, "sysv/") != NULL ||
-                       strstr(info, "xpmem/") != NULL;
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        if (strstr(info, settings[i].transport) != NULL) {
+            ucp_config_modify(config, name_of_setting(settings[i].name), "y");
+            any = true;
+        }
+    }
     free(info);
-    return found;
+    return any;
 }
 
-/* Left alone, UCX gives up shared memory for endpoints that report a peer's death, and looks for
- * dead peers only every 20 seconds. */
+/* Left alone, UCX looks for dead peers only every 20 seconds. */
 static ucs_status_t open_context(gdncp_ucx_t *ucx)
 {
     ucp_config_t *config = NULL;
@@ -84,10 +111,9 @@ static ucs_status_t open_context(gdncp_ucx_t *ucx)
     }
     ucp_config_modify(config, "KEEPALIVE_INTERVAL", "500ms");
     status = init_context(ucx, config);
-    if (status == UCS_OK && has_mapped_memory(ucx->context)) {
+    if (status == UCS_OK && choose_settings(ucx->context, config)) {
         ucp_cleanup(ucx->context);
         ucx->context = NULL;
-        ucp_config_modify(config, "MM_ERROR_HANDLING", "y");
         status = init_context(ucx, config);
     }
     ucp_config_release(config);

@@ -125,7 +125,10 @@ static gdncp_status_t agree(gdncp_watch_t *watch, int64_t timeout_ms)
     int64_t announce_until = come_until;
 
     while (!watch->decided && !watch->given_up) {
-        if (gdncp_now_ms() >= come_until) {
+        /* Once a turn: whoever is absent is given up before this rank gives up. */
+        const int64_t now_ms = gdncp_now_ms();
+
+        if (now_ms >= come_until) {
             give_up_absent(watch, timeout_ms);
         }
         if (announce(watch)) {
@@ -137,7 +140,7 @@ static gdncp_status_t agree(gdncp_watch_t *watch, int64_t timeout_ms)
             gdncp_watch_hear_decide(watch, watch->own_set);
             break;
         }
-        if (gdncp_now_ms() >= announce_until && gdncp_now_ms() >= come_until) {
+        if (now_ms >= announce_until && now_ms >= come_until) {
             return gdncp_fail(GDNCP_ERR_TIMEOUT,
                               "rank %d of %d: waited %.3g s in vain for rank %d to agree on "
                               "which ranks are left",
