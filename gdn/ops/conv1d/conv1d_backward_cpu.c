@@ -32,60 +32,94 @@ typedef struct backward_item {
     double *partial; /* [W + 1, C], from the tile's first channel on */
 } backward_item_t;
 
-/* grad_u from grad_y, and what it adds to the parameters' gradients. */
-GDNCP_ALWAYS_INLINE void backward_row(const int width, const bool silu,
-                                      const gdncp_conv1d_taps_t *taps, const float *const *row,
-                                      const float *grad_y, int64_t count, float *grad_u,
-                                      float (*sums)[GDNCP_CONV1D_TILE])
+/* Rows of `tokens` positions. */
+typedef struct token_rows {
+    int tokens; /* 1 or GDNCP_CONV1D_TOGETHER */
+    const float *grad_y[GDNCP_CONV1D_TOGETHER];
+    float *grad_u[GDNCP_CONV1D_TOGETHER];
+} token_rows_t;
+
+/* grad_u from grad_y, and what it adds to the parameters' gradients. width, silu and tokens are
+ * constants where this is inlined. */
+GDNCP_ALWAYS_INLINE void backward_loop(const int width, const bool silu, const int tokens,
+                                       const gdncp_conv1d_taps_t *taps, const float *const *row,
+                                       const token_rows_t *out, int64_t count,
+                                       float (*sums)[GDNCP_CONV1D_TILE])
 {
 #pragma GCC ivdep
     for (int64_t c = 0; c < count; c++) {
-        const float slope =
-            silu ? gdncp_split_silu_f32(gdncp_conv1d_sum(width, taps, row, c)).slope : 1.0f;
-        const float grad = grad_y[c] * slope;
+        float grad[GDNCP_CONV1D_TOGETHER];
 
-        grad_u[c] = grad;
+        for (int n = 0; n < tokens; n++) {
+            const float slope =
+                silu ? gdncp_split_silu_f32(gdncp_conv1d_sum(width, taps, row + n, c)).slope : 1.0f;
+
+            grad[n] = out->grad_y[n][c] * slope;
+            out->grad_u[n][c] = grad[n];
+        }
         for (int i = 0; i < width; i++) {
-            sums[i][c] += row[i][c] * grad;
+            float sum = sums[i][c];
+
+            for (int n = 0; n < tokens; n++) {
+                sum += row[n + i][c] * grad[n];
+            }
+            sums[i][c] = sum;
         }
-        sums[width][c] += grad;
+        float sum = sums[width][c];
+
+        for (int n = 0; n < tokens; n++) {
+            sum += grad[n];
+        }
+        sums[width][c] = sum;
     }
 }
 
 GDNCP_VECTOR_CLONES
-static void backward_inputs(const gdncp_conv1d_taps_t *taps, bool silu,
-                            const gdncp_conv1d_rows_t *inputs, const float *grad_y, int64_t count,
-                            float *grad_u, float (*sums)[GDNCP_CONV1D_TILE])
+static void backward_inputs(const gdncp_conv1d_taps_t *taps, bool silu, const float *const *row,
+                            const token_rows_t *out, int64_t count,
+                            float (*sums)[GDNCP_CONV1D_TILE])
 {
-    if (silu) {
-        GDNCP_CONV1D_CALL(inputs->width, backward_row, true, taps, inputs->row, grad_y, count,
-                          grad_u, sums);
+    if (out->tokens == 1 && silu) {
+        GDNCP_CONV1D_CALL(taps->width, backward_loop, true, 1, taps, row, out, count, sums);
+    } else if (out->tokens == 1) {
+        GDNCP_CONV1D_CALL(taps->width, backward_loop, false, 1, taps, row, out, count, sums);
+    } else if (silu) {
+        GDNCP_CONV1D_CALL(taps->width, backward_loop, true, GDNCP_CONV1D_TOGETHER, taps, row, out,
+                          count, sums);
     } else {
-        GDNCP_CONV1D_CALL(inputs->width, backward_row, false, taps, inputs->row, grad_y, count,
-                          grad_u, sums);
+        GDNCP_CONV1D_CALL(taps->width, backward_loop, false, GDNCP_CONV1D_TOGETHER, taps, row, out,
+                          count, sums);
     }
 }
 
-/* The transposed convolution: grad[c] = sum_i weight[W - 1 - i][c] row[i][c]. */
-GDNCP_ALWAYS_INLINE void transposed_row(const int width, const gdncp_conv1d_taps_t *taps,
-                                        const float *const *row, int64_t count,
-                                        float *restrict grad)
+/* The transposed convolution: grad[n][c] = sum_i weight[W - 1 - i][c] row[n + i][c]. */
+GDNCP_ALWAYS_INLINE void transposed_loop(const int width, const int tokens,
+                                         const gdncp_conv1d_taps_t *taps, const float *const *row,
+                                         int64_t count, float *const *grad)
 {
+#pragma GCC ivdep
     for (int64_t c = 0; c < count; c++) {
-        float sum = taps->weight[width - 1][c] * row[0][c];
+        for (int n = 0; n < tokens; n++) {
+            float sum = taps->weight[width - 1][c] * row[n][c];
 
-        for (int i = 1; i < width; i++) {
-            sum += taps->weight[width - 1 - i][c] * row[i][c];
+            for (int i = 1; i < width; i++) {
+                sum += taps->weight[width - 1 - i][c] * row[n + i][c];
+            }
+            grad[n][c] = sum;
         }
-        grad[c] = sum;
     }
 }
 
 GDNCP_VECTOR_CLONES
-static void apply_transposed(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *grad_us,
-                             int64_t count, float *grad)
+static void apply_transposed(const gdncp_conv1d_taps_t *taps, int tokens, const float *const *row,
+                             int64_t count, float *const *grad)
 {
-    GDNCP_CONV1D_CALL(grad_us->width, transposed_row, taps, grad_us->row, count, grad);
+    if (tokens == 1) {
+        GDNCP_CONV1D_CALL(taps->width, transposed_loop, 1, taps, row, count, grad);
+    } else {
+        GDNCP_CONV1D_CALL(taps->width, transposed_loop, GDNCP_CONV1D_TOGETHER, taps, row, count,
+                          grad);
+    }
 }
 
 static void flush_sums(backward_item_t *item)
@@ -101,35 +135,38 @@ static void flush_sums(backward_item_t *item)
     item->unflushed = 0;
 }
 
-/* Push the gradient of the pre-activation at a position; inputs end there. The parameters'
+/* Push the gradients of the pre-activation at `tokens` positions; inputs end there. The parameters'
  * gradients of tokens after the run belong to the next one. */
-static void push_grad_u(backward_item_t *item, const gdncp_conv1d_run_t *run, int64_t position,
-                        const gdncp_conv1d_rows_t *inputs, gdncp_conv1d_rows_t *grad_us)
+static void push_grad_us(backward_item_t *item, const gdncp_conv1d_run_t *run, int64_t position,
+                         int tokens, const gdncp_conv1d_rows_t *inputs,
+                         gdncp_conv1d_rows_t *grad_us)
 {
     const backward_task_t *const task = item->task;
     const gdncp_conv1d_tile_t *const tile = &item->tile;
     const bool in_run = position < run->end;
-    float *const grad_u = gdncp_conv1d_next_slot(grad_us);
-    _Alignas(64) float buffer[GDNCP_CONV1D_TILE];
+    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_TILE];
+    token_rows_t rows = {.tokens = tokens};
 
-    gdncp_conv1d_prefetch(tile, run, task->grad_y, position);
-    gdncp_conv1d_prefetch(tile, run, &task->grads->x, position);
-    backward_inputs(
-        &item->taps, task->conv->activation == GDNCP_ACTIVATION_SILU, inputs,
-        gdncp_row_load(task->grad_y, run->first + position, tile->first, tile->count, buffer),
-        tile->count, grad_u, in_run ? item->sums : item->unused_sums);
-    gdncp_conv1d_push(grad_us, grad_u);
-    if (in_run) {
-        item->unflushed++;
+    for (int n = 0; n < tokens; n++) {
+        gdncp_conv1d_prefetch(tile, run, task->grad_y, position + n);
+        gdncp_conv1d_prefetch(tile, run, &task->grads->x, position + n);
+        rows.grad_y[n] = gdncp_row_load(task->grad_y, run->first + position + n, tile->first,
+                                        tile->count, buffers[n]);
+        rows.grad_u[n] = gdncp_conv1d_next_slot(grad_us);
+        gdncp_conv1d_push(grad_us, rows.grad_u[n]);
     }
+    backward_inputs(&item->taps, task->conv->activation == GDNCP_ACTIVATION_SILU,
+                    gdncp_conv1d_last(inputs, tokens), &rows, tile->count,
+                    in_run ? item->sums : item->unused_sums);
+    item->unflushed += in_run ? tokens : 0;
     if (item->unflushed == FLUSH_TOKENS) {
         flush_sums(item);
     }
 }
 
-/* The gradient of the input at a position: of x, or before position 0 of the window. */
-static void write_grad_input(const backward_item_t *item, const gdncp_conv1d_run_t *run,
-                             int64_t position, const gdncp_conv1d_rows_t *grad_us)
+/* The gradients of the input at `tokens` positions: of x, or before position 0 of the window. */
+static void write_grad_inputs(const backward_item_t *item, const gdncp_conv1d_run_t *run,
+                              int64_t position, int tokens, const gdncp_conv1d_rows_t *grad_us)
 {
     const gdncp_conv1d_grads_t *const grads = item->task->grads;
     const gdncp_conv1d_tile_t *const tile = &item->tile;
@@ -138,11 +175,27 @@ static void write_grad_input(const backward_item_t *item, const gdncp_conv1d_run
     const int64_t row = in_window ? run->sequence : run->first + position;
     const int64_t offset =
         (in_window ? (item->taps.width - 1 + position) * out->shape[2] : 0) + tile->first;
-    _Alignas(64) float buffer[GDNCP_CONV1D_TILE];
-    float *const grad = gdncp_row_output(out, row, offset, buffer);
+    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_TILE];
+    float *grad[GDNCP_CONV1D_TOGETHER];
 
-    apply_transposed(&item->taps, grad_us, tile->count, grad);
-    gdncp_row_store(out, row, offset, tile->count, grad);
+    for (int n = 0; n < tokens; n++) {
+        grad[n] = gdncp_row_output(out, row + n, offset, buffers[n]);
+    }
+    apply_transposed(&item->taps, tokens, gdncp_conv1d_last(grad_us, tokens), tile->count, grad);
+    for (int n = 0; n < tokens; n++) {
+        gdncp_row_store(out, row + n, offset, tile->count, grad[n]);
+    }
+}
+
+/* Tokens to take together: all of the run, with the inputs whose gradients they complete, none of
+ * the window, and no more than are still added in float32. */
+static int tokens_at(const backward_item_t *item, const gdncp_conv1d_run_t *run, int64_t position)
+{
+    const bool together = position + GDNCP_CONV1D_TOGETHER <= run->end &&
+                          position - item->taps.width + 1 >= run->begin &&
+                          item->unflushed + GDNCP_CONV1D_TOGETHER <= FLUSH_TOKENS;
+
+    return together ? GDNCP_CONV1D_TOGETHER : 1;
 }
 
 static void backward_run(backward_item_t *item, const gdncp_conv1d_run_t *run)
@@ -151,22 +204,26 @@ static void backward_run(backward_item_t *item, const gdncp_conv1d_run_t *run)
     const bool wants_window = run->begin == 0 && item->task->grads->window.data != NULL;
     const int64_t first_grad = wants_window ? 1 - width : run->begin;
     gdncp_conv1d_rows_t inputs;
-    gdncp_conv1d_rows_t grad_us; /* after position p: of positions p - W + 1 .. p */
+    gdncp_conv1d_rows_t grad_us; /* after position p: up to that of p */
+    int tokens;
 
     gdncp_conv1d_clear_rows(&inputs, width);
     gdncp_conv1d_clear_rows(&grad_us, width);
     for (int64_t position = run->begin - width + 1; position < run->begin; position++) {
         gdncp_conv1d_push_input(&item->tile, run, position, &inputs);
     }
-    for (int64_t position = run->begin; position < run->end + width - 1; position++) {
+    for (int64_t position = run->begin; position < run->end + width - 1; position += tokens) {
+        tokens = tokens_at(item, run, position);
         if (position < run->length) {
-            gdncp_conv1d_push_input(&item->tile, run, position, &inputs);
-            push_grad_u(item, run, position, &inputs, &grad_us);
+            for (int n = 0; n < tokens; n++) {
+                gdncp_conv1d_push_input(&item->tile, run, position + n, &inputs);
+            }
+            push_grad_us(item, run, position, tokens, &inputs, &grad_us);
         } else {
             gdncp_conv1d_push(&grad_us, NULL);
         }
         if (position - width + 1 >= first_grad) {
-            write_grad_input(item, run, position - width + 1, &grad_us);
+            write_grad_inputs(item, run, position - width + 1, tokens, &grad_us);
         }
     }
 }

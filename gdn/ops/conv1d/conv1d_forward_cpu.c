@@ -12,24 +12,40 @@ typedef struct forward_task {
     int64_t num_tiles;
 } forward_task_t;
 
+/* The outputs of `tokens` positions whose inputs were pushed. */
+static void write_outputs(const forward_task_t *task, const gdncp_conv1d_tile_t *tile,
+                          const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
+                          int64_t token, int tokens)
+{
+    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_TILE];
+    float *y[GDNCP_CONV1D_TOGETHER];
+
+    for (int n = 0; n < tokens; n++) {
+        y[n] = gdncp_row_output(task->y, token + n, tile->first, buffers[n]);
+    }
+    gdncp_conv1d_apply(taps, task->conv->activation, rows, tokens, tile->count, y);
+    for (int n = 0; n < tokens; n++) {
+        gdncp_row_store(task->y, token + n, tile->first, tile->count, y[n]);
+    }
+}
+
 static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *tile,
                         const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_run_t *run)
 {
     gdncp_conv1d_rows_t rows;
-    _Alignas(64) float buffer[GDNCP_CONV1D_TILE];
+    int tokens;
 
     gdncp_conv1d_clear_rows(&rows, taps->width);
-    for (int64_t position = run->begin - taps->width + 1; position < run->end; position++) {
+    for (int64_t position = run->begin - taps->width + 1; position < run->begin; position++) {
         gdncp_conv1d_push_input(tile, run, position, &rows);
-        if (position < run->begin) {
-            continue;
+    }
+    for (int64_t position = run->begin; position < run->end; position += tokens) {
+        tokens = run->end - position >= GDNCP_CONV1D_TOGETHER ? GDNCP_CONV1D_TOGETHER : 1;
+        for (int n = 0; n < tokens; n++) {
+            gdncp_conv1d_push_input(tile, run, position + n, &rows);
+            gdncp_conv1d_prefetch(tile, run, task->y, position + n);
         }
-        const int64_t token = run->first + position;
-        float *const y = gdncp_row_output(task->y, token, tile->first, buffer);
-
-        gdncp_conv1d_prefetch(tile, run, task->y, position);
-        gdncp_conv1d_apply(taps, task->conv->activation, &rows, tile->count, y);
-        gdncp_row_store(task->y, token, tile->first, tile->count, y);
+        write_outputs(task, tile, taps, &rows, run->first + position, tokens);
     }
 }
 

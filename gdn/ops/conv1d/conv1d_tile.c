@@ -5,7 +5,7 @@
 #include "token_rows.h"
 
 /* Tokens ahead of which rows are asked for. */
-#define PREFETCH_TOKENS 2
+#define PREFETCH_TOKENS GDNCP_CONV1D_TOGETHER
 
 static const float zeros[GDNCP_CONV1D_TILE];
 
@@ -77,8 +77,9 @@ bool gdncp_conv1d_next_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_conv
 void gdncp_conv1d_clear_rows(gdncp_conv1d_rows_t *rows, int width)
 {
     rows->width = width;
+    rows->count = width + GDNCP_CONV1D_TOGETHER - 1;
     rows->next = 0;
-    for (int i = 0; i < width; i++) {
+    for (int i = 0; i < rows->count; i++) {
         rows->row[i] = zeros;
     }
 }
@@ -90,11 +91,11 @@ float *gdncp_conv1d_next_slot(gdncp_conv1d_rows_t *rows)
 
 void gdncp_conv1d_push(gdncp_conv1d_rows_t *rows, const float *row)
 {
-    for (int i = 0; i + 1 < rows->width; i++) {
+    for (int i = 0; i + 1 < rows->count; i++) {
         rows->row[i] = rows->row[i + 1];
     }
-    rows->row[rows->width - 1] = row != NULL ? row : zeros;
-    rows->next = rows->next + 1 < rows->width ? rows->next + 1 : 0;
+    rows->row[rows->count - 1] = row != NULL ? row : zeros;
+    rows->next = rows->next + 1 < rows->count ? rows->next + 1 : 0;
 }
 
 void gdncp_conv1d_prefetch(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
@@ -128,30 +129,41 @@ void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d
     }
 }
 
-/* width and silu are constants where this is inlined. */
-GDNCP_ALWAYS_INLINE void apply(const int width, const bool silu, const gdncp_conv1d_taps_t *taps,
-                               const float *const *row, int64_t count, float *restrict out)
+/* width, silu and tokens are constants where this is inlined. */
+GDNCP_ALWAYS_INLINE void apply(const int width, const bool silu, const int tokens,
+                               const gdncp_conv1d_taps_t *taps, const float *const *row,
+                               int64_t count, float *const *out)
 {
+#pragma GCC ivdep
     for (int64_t c = 0; c < count; c++) {
-        const float sum = gdncp_conv1d_sum(width, taps, row, c);
+        for (int n = 0; n < tokens; n++) {
+            const float sum = gdncp_conv1d_sum(width, taps, row + n, c);
 
-        out[c] = silu ? gdncp_silu_f32(sum) : sum;
+            out[n][c] = silu ? gdncp_silu_f32(sum) : sum;
+        }
     }
 }
 
 GDNCP_VECTOR_CLONES
-static void apply_taps(const gdncp_conv1d_taps_t *taps, bool silu, const gdncp_conv1d_rows_t *rows,
-                       int64_t count, float *out)
+static void apply_taps(const gdncp_conv1d_taps_t *taps, bool silu, int tokens,
+                       const float *const *row, int64_t count, float *const *out)
 {
-    if (silu) {
-        GDNCP_CONV1D_CALL(rows->width, apply, true, taps, rows->row, count, out);
+    if (tokens == 1 && silu) {
+        GDNCP_CONV1D_CALL(taps->width, apply, true, 1, taps, row, count, out);
+    } else if (tokens == 1) {
+        GDNCP_CONV1D_CALL(taps->width, apply, false, 1, taps, row, count, out);
+    } else if (silu) {
+        GDNCP_CONV1D_CALL(taps->width, apply, true, GDNCP_CONV1D_TOGETHER, taps, row, count, out);
     } else {
-        GDNCP_CONV1D_CALL(rows->width, apply, false, taps, rows->row, count, out);
+        GDNCP_CONV1D_CALL(taps->width, apply, false, GDNCP_CONV1D_TOGETHER, taps, row, count, out);
     }
 }
 
 void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, gdncp_activation_t activation,
-                        const gdncp_conv1d_rows_t *rows, int64_t count, float *out)
+                        const gdncp_conv1d_rows_t *rows, int tokens, int64_t count,
+                        float *const *out)
 {
-    apply_taps(taps, activation == GDNCP_ACTIVATION_SILU, rows, count, out);
+    assert(tokens == 1 || tokens == GDNCP_CONV1D_TOGETHER);
+    apply_taps(taps, activation == GDNCP_ACTIVATION_SILU, tokens, gdncp_conv1d_last(rows, tokens),
+               count, out);
 }

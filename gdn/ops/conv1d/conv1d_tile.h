@@ -9,7 +9,13 @@
 #include "gdncp/ops.h"
 #include "vector_clones.h"
 
-#define GDNCP_CONV1D_TILE 512 /* channels worked on at a time; its rows stay in the first cache */
+#define GDNCP_CONV1D_TILE 256 /* channels worked on at a time; its rows stay in the first cache */
+
+/* Tokens that a loop over channels takes together, where there are so many; else it takes one. Taps
+ * and sums are then loaded once for all of them, and a row once for all that read it. */
+#define GDNCP_CONV1D_TOGETHER 4
+
+#define GDNCP_CONV1D_MAX_ROWS (GDNCP_CONV1D_MAX_WIDTH + GDNCP_CONV1D_TOGETHER - 1)
 
 /* One coefficient per tap and channel, oldest tap first. */
 typedef struct gdncp_conv1d_taps {
@@ -35,12 +41,14 @@ typedef struct gdncp_conv1d_run {
     int64_t end;
 } gdncp_conv1d_run_t;
 
-/* The last `width` rows that were pushed, oldest first. */
+/* The last rows that were pushed, oldest first: those that a convolution at the last
+ * GDNCP_CONV1D_TOGETHER positions reads. */
 typedef struct gdncp_conv1d_rows {
-    int width;
+    int width; /* of the convolution */
+    int count;
     int next; /* slot that the next row may use */
-    const float *row[GDNCP_CONV1D_MAX_WIDTH];
-    _Alignas(64) float slots[GDNCP_CONV1D_MAX_WIDTH][GDNCP_CONV1D_TILE];
+    const float *row[GDNCP_CONV1D_MAX_ROWS];
+    _Alignas(64) float slots[GDNCP_CONV1D_MAX_ROWS][GDNCP_CONV1D_TILE];
 } gdncp_conv1d_rows_t;
 
 static inline int64_t gdncp_conv1d_num_tiles(int64_t channels)
@@ -59,7 +67,7 @@ bool gdncp_conv1d_first_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_con
 /* From one run of a block to the next; false after the last. */
 bool gdncp_conv1d_next_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_conv1d_run_t *run);
 
-/* `width` rows of zeros. */
+/* Rows of zeros, for a convolution of that width. */
 void gdncp_conv1d_clear_rows(gdncp_conv1d_rows_t *rows, int width);
 
 /* A slot for a row to be pushed; it is not one of the rows that stay. */
@@ -78,9 +86,18 @@ void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d
 void gdncp_conv1d_prefetch(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
                            const gdncp_tensor_t *tensor, int64_t position);
 
-/* out[c] = act(bias[c] + sum_i weight[i][c] row[i][c]), summed in order of i. */
+/* The rows that the last `tokens` positions read: position n of them reads `width` rows from n on.
+ */
+static inline const float *const *gdncp_conv1d_last(const gdncp_conv1d_rows_t *rows, int tokens)
+{
+    return rows->row + rows->count - (rows->width + tokens - 1);
+}
+
+/* For each of the last `tokens` positions, 1 or GDNCP_CONV1D_TOGETHER:
+ * out[n][c] = act(bias[c] + sum_i weight[i][c] row[n + i][c]), summed in order of i. */
 void gdncp_conv1d_apply(const gdncp_conv1d_taps_t *taps, gdncp_activation_t activation,
-                        const gdncp_conv1d_rows_t *rows, int64_t count, float *out);
+                        const gdncp_conv1d_rows_t *rows, int tokens, int64_t count,
+                        float *const *out);
 
 /* One channel's sum, before the activation. width is a constant where this is inlined, so that its
  * loop unrolls and the caller's, over channels, vectorises. */

@@ -66,7 +66,7 @@ static void write_outputs(const update_run_t *run, const gdncp_conv1d_taps_t *ta
         }
         float *const out = gdncp_row_output(y, run->first + position, tile->first, buffer);
 
-        gdncp_conv1d_apply(taps, tile->conv->activation, &rows, tile->count, out);
+        gdncp_conv1d_apply(taps, tile->conv->activation, &rows, 1, tile->count, &out);
         gdncp_row_store(y, run->first + position, tile->first, tile->count, out);
     }
 }
