@@ -11,6 +11,7 @@ set(device_tests
   gate
   delta_rule
   delta_rule_arguments
+  delta_rule_gate
   delta_rule_stability
   delta_rule_summary
   delta_rule_windows

@@ -177,10 +177,15 @@ typedef struct gdncp_delta_rule {
     gdncp_tensor_t beta;          /**< [T, Hv] F32, contiguous */
     gdncp_tensor_t initial_state; /**< [N, Hv, dk, dv] F32, contiguous; optional: zeros */
     /**
+     * Optional: gdncp_delta_rule_forward() computes g and beta from it first, and writes them to
+     * the two tensors above for the backward; other calls read them there. Its chunk_size is 0.
+     */
+    const gdncp_gate_t *gate;
+    /**
      * [T / GDNCP_SAVED_STATE_TOKENS, Hv, dk, dv] F32, contiguous, optional:
      * gdncp_delta_rule_forward() writes states here that gdncp_delta_rule_backward() then reads
-     * instead of walking forward for them; 256 bytes a token and value head at 128 x 128, half of
-     * what its v takes in F32. Only what a sequence of more than GDNCP_SAVED_STATE_TOKENS tokens
+     * instead of walking forward for them; 128 bytes a token and value head at 128 x 128, a quarter
+     * of what its v takes in F32. Only what a sequence of more than GDNCP_SAVED_STATE_TOKENS tokens
      * needs is written. Must be absent on a CUDA device, else GDNCP_ERR_NOT_SUPPORTED.
      */
     gdncp_tensor_t saved_states;
@@ -210,12 +215,13 @@ GDNCP_API gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule
                                                   gdncp_workspace_t *workspace);
 
 typedef struct gdncp_delta_rule_grads {
-    gdncp_tensor_t q;             /**< [T, Hk, dk] dtype of q; summed over a group in float32 */
-    gdncp_tensor_t k;             /**< [T, Hk, dk] */
-    gdncp_tensor_t v;             /**< [T, Hv, dv] */
-    gdncp_tensor_t g;             /**< [T, Hv] F32 */
-    gdncp_tensor_t beta;          /**< [T, Hv] F32 */
-    gdncp_tensor_t initial_state; /**< [N, Hv, dk, dv] F32; optional; may be grad_final_state */
+    gdncp_tensor_t q;               /**< [T, Hk, dk] dtype of q; summed over a group in float32 */
+    gdncp_tensor_t k;               /**< [T, Hk, dk] */
+    gdncp_tensor_t v;               /**< [T, Hv, dv] */
+    gdncp_tensor_t g;               /**< [T, Hv] F32 */
+    gdncp_tensor_t beta;            /**< [T, Hv] F32 */
+    gdncp_tensor_t initial_state;   /**< [N, Hv, dk, dv] F32; optional; may be grad_final_state */
+    const gdncp_gate_grads_t *gate; /**< where the rule has a gate, else NULL; from g and beta */
 } gdncp_delta_rule_grads_t;
 
 /**

@@ -41,6 +41,20 @@ static const gdncp_gate_t *mirror_gate(device_call_t *call, const gdncp_gate_t *
     return held;
 }
 
+static const gdncp_gate_grads_t *
+mirror_gate_grads(device_call_t *call, const gdncp_gate_grads_t *grads, gdncp_gate_grads_t *held)
+{
+    if (grads == NULL) {
+        return NULL;
+    }
+    *held = *grads;
+    device_call_output(call, &held->a);
+    device_call_output(call, &held->b);
+    device_call_output(call, &held->A_log);
+    device_call_output(call, &held->dt_bias);
+    return held;
+}
+
 gdncp_status_t on_device_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
                                       const gdncp_tensor_t *beta, gdncp_workspace_t *workspace)
 {
@@ -70,14 +84,7 @@ gdncp_status_t on_device_gate_backward(const gdncp_gate_t *gate, const gdncp_ten
     gate = mirror_gate(&call, gate, &held);
     grad_g = device_call_input_argument(&call, grad_g);
     grad_beta = device_call_input_argument(&call, grad_beta);
-    if (grads != NULL) {
-        held_grads = *grads;
-        grads = &held_grads;
-        device_call_output(&call, &held_grads.a);
-        device_call_output(&call, &held_grads.b);
-        device_call_output(&call, &held_grads.A_log);
-        device_call_output(&call, &held_grads.dt_bias);
-    }
+    grads = mirror_gate_grads(&call, grads, &held_grads);
     while (device_call_next(&call)) {
         call.status = gdncp_gate_backward(gate, grad_g, grad_beta, grads, call.workspace);
     }
@@ -189,21 +196,36 @@ gdncp_status_t on_device_conv1d_backward(const gdncp_conv1d_t *conv, const gdncp
     return device_call_end(&call);
 }
 
+typedef struct held_rule {
+    gdncp_delta_rule_t rule;
+    gdncp_gate_t gate;
+} held_rule_t;
+
+/* With writes_gates, g and beta are outputs where the rule has a gate. */
 static const gdncp_delta_rule_t *mirror_rule(device_call_t *call, const gdncp_delta_rule_t *rule,
-                                             gdncp_delta_rule_t *held)
+                                             bool writes_gates, held_rule_t *held)
 {
+    gdncp_delta_rule_t *const mirrored = &held->rule;
+
     if (rule == NULL) {
         return NULL;
     }
-    *held = *rule;
-    device_call_input(call, &held->q);
-    device_call_input(call, &held->k);
-    device_call_input(call, &held->v);
-    device_call_input(call, &held->g);
-    device_call_input(call, &held->beta);
-    device_call_input(call, &held->initial_state);
-    device_call_list(call, held->cu_seqlens, held->num_sequences + 1, &held->cu_seqlens_cuda);
-    return held;
+    *mirrored = *rule;
+    mirrored->gate = mirror_gate(call, rule->gate, &held->gate);
+    device_call_input(call, &mirrored->q);
+    device_call_input(call, &mirrored->k);
+    device_call_input(call, &mirrored->v);
+    if (writes_gates && mirrored->gate != NULL) {
+        device_call_output(call, &mirrored->g);
+        device_call_output(call, &mirrored->beta);
+    } else {
+        device_call_input(call, &mirrored->g);
+        device_call_input(call, &mirrored->beta);
+    }
+    device_call_input(call, &mirrored->initial_state);
+    device_call_list(call, mirrored->cu_seqlens, mirrored->num_sequences + 1,
+                     &mirrored->cu_seqlens_cuda);
+    return mirrored;
 }
 
 gdncp_status_t on_device_delta_rule_forward(const gdncp_delta_rule_t *rule, const gdncp_tensor_t *o,
@@ -211,10 +233,10 @@ gdncp_status_t on_device_delta_rule_forward(const gdncp_delta_rule_t *rule, cons
                                             gdncp_workspace_t *workspace)
 {
     device_call_t call;
-    gdncp_delta_rule_t held;
+    held_rule_t held;
 
     device_call_begin(&call, workspace);
-    rule = mirror_rule(&call, rule, &held);
+    rule = mirror_rule(&call, rule, true, &held);
     o = device_call_output_argument(&call, o);
     final_state = device_call_output_argument(&call, final_state);
     while (device_call_next(&call)) {
@@ -230,22 +252,24 @@ gdncp_status_t on_device_delta_rule_backward(const gdncp_delta_rule_t *rule,
                                              gdncp_workspace_t *workspace)
 {
     device_call_t call;
-    gdncp_delta_rule_t held;
+    held_rule_t held;
     gdncp_delta_rule_grads_t held_grads;
+    gdncp_gate_grads_t held_gate_grads;
 
     device_call_begin(&call, workspace);
-    rule = mirror_rule(&call, rule, &held);
+    rule = mirror_rule(&call, rule, false, &held);
     grad_o = device_call_input_argument(&call, grad_o);
     grad_final_state = device_call_input_argument(&call, grad_final_state);
     if (grads != NULL) {
         held_grads = *grads;
-        grads = &held_grads;
         device_call_output(&call, &held_grads.q);
         device_call_output(&call, &held_grads.k);
         device_call_output(&call, &held_grads.v);
         device_call_output(&call, &held_grads.g);
         device_call_output(&call, &held_grads.beta);
         device_call_output(&call, &held_grads.initial_state);
+        held_grads.gate = mirror_gate_grads(&call, grads->gate, &held_gate_grads);
+        grads = &held_grads;
     }
     while (device_call_next(&call)) {
         call.status =
@@ -261,10 +285,10 @@ gdncp_status_t on_device_delta_rule_summary(const gdncp_delta_rule_t *rule,
                                             gdncp_workspace_t *workspace)
 {
     device_call_t call;
-    gdncp_delta_rule_t held;
+    held_rule_t held;
 
     device_call_begin(&call, workspace);
-    rule = mirror_rule(&call, rule, &held);
+    rule = mirror_rule(&call, rule, false, &held);
     device_call_list(&call, sequences, num_selected, &sequences_cuda);
     transition = device_call_output_argument(&call, transition);
     contribution = device_call_output_argument(&call, contribution);
@@ -281,10 +305,10 @@ gdncp_status_t on_device_delta_rule_grad_summary(
     const gdncp_tensor_t *grad_initial, gdncp_workspace_t *workspace)
 {
     device_call_t call;
-    gdncp_delta_rule_t held;
+    held_rule_t held;
 
     device_call_begin(&call, workspace);
-    rule = mirror_rule(&call, rule, &held);
+    rule = mirror_rule(&call, rule, false, &held);
     device_call_list(&call, sequences, num_selected, &sequences_cuda);
     grad_o = device_call_input_argument(&call, grad_o);
     grad_final_state = device_call_input_argument(&call, grad_final_state);

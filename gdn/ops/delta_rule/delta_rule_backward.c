@@ -2,6 +2,7 @@
 #include "gdncp/ops.h"
 
 #include "delta_rule_backward_walk.h"
+#include "delta_rule_gate.h"
 #include "error.h"
 #include "op_checks.h"
 #include "op_parallel.h"
@@ -135,14 +136,21 @@ gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
     if (status == GDNCP_OK) {
         status = check_grads(problem, grads);
     }
+    if (status == GDNCP_OK) {
+        status = gdncp_rule_gate_check_backward(rule, grads, workspace);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
     if (problem->kernels != NULL) {
-        return problem->kernels->delta_rule_backward(
+        status = problem->kernels->delta_rule_backward(
             problem, grad_o, gdncp_op_is_absent(grad_final_state) ? NULL : grad_final_state, grads,
             workspace);
+    } else {
+        choose_blocks(&run);
+        status = run.is_shared ? run_shared(&run, workspace) : run_items(&run, workspace);
     }
-    choose_blocks(&run);
-    return run.is_shared ? run_shared(&run, workspace) : run_items(&run, workspace);
+    return status == GDNCP_OK && rule->gate != NULL
+               ? gdncp_gate_backward(rule->gate, &grads->g, &grads->beta, grads->gate, workspace)
+               : status;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "delta_rule_chunk.h"
+#include "delta_rule_gate.h"
 #include "op_checks.h"
 #include "op_parallel.h"
 #include "small_gemm.h"
@@ -191,6 +192,12 @@ gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gd
     if (status == GDNCP_OK) {
         status = gdncp_rule_check_states(problem, "final_state", final_state, true,
                                          rule->num_sequences, problem->dv);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_rule_gate_check_forward(rule, workspace);
+    }
+    if (status == GDNCP_OK && rule->gate != NULL) {
+        status = gdncp_gate_forward(rule->gate, &rule->g, &rule->beta, workspace);
     }
     if (status != GDNCP_OK) {
         return status;

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "error.h"
+#include "gate_checks.h"
 #include "gate_cpu.h"
 #include "op_checks.h"
 
@@ -93,11 +94,12 @@ static gdncp_status_t check_grads(const gdncp_gate_t *gate, const gdncp_gate_gra
     return status;
 }
 
-gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
-                                  const gdncp_tensor_t *beta, gdncp_workspace_t *workspace)
+gdncp_status_t gdncp_gate_check_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
+                                        const gdncp_tensor_t *beta,
+                                        const gdncp_workspace_t *workspace,
+                                        const gdncp_op_kernels_t **kernels_p)
 {
-    const gdncp_op_kernels_t *kernels;
-    gdncp_status_t status = check_gate(gate, workspace, &kernels);
+    gdncp_status_t status = check_gate(gate, workspace, kernels_p);
 
     if (status == GDNCP_OK) {
         status = check_tokens("g", g, GDNCP_F32, gate);
@@ -105,6 +107,35 @@ gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t
     if (status == GDNCP_OK) {
         status = check_tokens("beta", beta, GDNCP_F32, gate);
     }
+    return status;
+}
+
+gdncp_status_t gdncp_gate_check_backward(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
+                                         const gdncp_tensor_t *grad_beta,
+                                         const gdncp_gate_grads_t *grads,
+                                         const gdncp_workspace_t *workspace,
+                                         const gdncp_op_kernels_t **kernels_p)
+{
+    gdncp_status_t status = check_gate(gate, workspace, kernels_p);
+
+    if (status == GDNCP_OK) {
+        status = check_tokens("grad_g", grad_g, GDNCP_F32, gate);
+    }
+    if (status == GDNCP_OK) {
+        status = check_tokens("grad_beta", grad_beta, GDNCP_F32, gate);
+    }
+    if (status == GDNCP_OK) {
+        status = check_grads(gate, grads);
+    }
+    return status;
+}
+
+gdncp_status_t gdncp_gate_forward(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
+                                  const gdncp_tensor_t *beta, gdncp_workspace_t *workspace)
+{
+    const gdncp_op_kernels_t *kernels;
+    const gdncp_status_t status = gdncp_gate_check_forward(gate, g, beta, workspace, &kernels);
+
     if (status != GDNCP_OK) {
         return status;
     }
@@ -120,17 +151,9 @@ gdncp_status_t gdncp_gate_backward(const gdncp_gate_t *gate, const gdncp_tensor_
                                    gdncp_workspace_t *workspace)
 {
     const gdncp_op_kernels_t *kernels;
-    gdncp_status_t status = check_gate(gate, workspace, &kernels);
+    const gdncp_status_t status =
+        gdncp_gate_check_backward(gate, grad_g, grad_beta, grads, workspace, &kernels);
 
-    if (status == GDNCP_OK) {
-        status = check_tokens("grad_g", grad_g, GDNCP_F32, gate);
-    }
-    if (status == GDNCP_OK) {
-        status = check_tokens("grad_beta", grad_beta, GDNCP_F32, gate);
-    }
-    if (status == GDNCP_OK) {
-        status = check_grads(gate, grads);
-    }
     if (status != GDNCP_OK) {
         return status;
     }
