@@ -21,6 +21,9 @@ enum {
     HIDDEN,
     HEADS,
     HEAD_DIM,
+    DIM,
+    KEY_HEADS,
+    VALUE_HEADS,
     DTYPE,
     DEVICE,
     PEAK_GBS,
@@ -38,6 +41,9 @@ static const struct option long_options[] = {
     {"hidden", required_argument, NULL, HIDDEN},
     {"heads", required_argument, NULL, HEADS},
     {"head-dim", required_argument, NULL, HEAD_DIM},
+    {"dim", required_argument, NULL, DIM},
+    {"key-heads", required_argument, NULL, KEY_HEADS},
+    {"value-heads", required_argument, NULL, VALUE_HEADS},
     {"dtype", required_argument, NULL, DTYPE},
     {"device", required_argument, NULL, DEVICE},
     {"peak-gbs", required_argument, NULL, PEAK_GBS},
@@ -68,7 +74,8 @@ const char *bench_options_help(void)
            "  --shape MODEL     sizes of a model's layer: qwen3_next (default), qwen3_5_9b,\n"
            "                    qwen3_5_27b, qwen3_5_397b, olmo_hybrid\n"
            "  --heads K/V       key and value heads, instead of the model's\n"
-           "  --head-dim K[/V]  their dims\n"
+           "  --head-dim K[/V]  their dims; also --dim\n"
+           "  --key-heads N, --value-heads N\n"
            "  --hidden N        hidden size\n"
            "  --batch N         sequences that decode a token each (default 64)\n"
            "  --dtype LIST      bf16 (default), f16, f32, or several with a comma between\n"
@@ -159,6 +166,12 @@ static gdncp_status_t parse_sizes(int option, const char *text, bench_options_t 
     case HEADS:
         return parse_pair("--heads", text, false, MAX_HEADS, &shape->key_heads,
                           &shape->value_heads);
+    case KEY_HEADS:
+        return option_integer(gdncp_fail, "--key-heads", text, 1, MAX_HEADS, &shape->key_heads);
+    case VALUE_HEADS:
+        return option_integer(gdncp_fail, "--value-heads", text, 1, MAX_HEADS, &shape->value_heads);
+    case DIM:
+        return parse_pair("--dim", text, true, MAX_DIM, &shape->key_dim, &shape->value_dim);
     default:
         return parse_pair("--head-dim", text, true, MAX_DIM, &shape->key_dim, &shape->value_dim);
     }

@@ -41,11 +41,11 @@ static void correlated_keys_with_beta_near_2(void **state)
     rule_case_free(&rule_case);
 }
 
-/* A state that still remembers its first tokens after 16k more. */
-static void slow_decay_over_16k_tokens(void **state)
+/* A state that still remembers its first tokens after all others: e^-2.6 of it is left. */
+static void slow_decay_over_262144_tokens(void **state)
 {
     static const rule_dims_t dims = {1, 1, 16, 16};
-    static const int64_t lengths[] = {16384};
+    const int64_t lengths[] = {test_size(262144, 16384)};
     test_random_t random = test_random_start(__func__, 22);
     rule_case_t rule_case = rule_case_make(&dims, lengths, 1);
 
@@ -280,7 +280,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(correlated_keys_with_beta_near_2),
-        cmocka_unit_test(slow_decay_over_16k_tokens),
+        cmocka_unit_test(slow_decay_over_262144_tokens),
         cmocka_unit_test(strong_decay),
         cmocka_unit_test(zero_beta),
         cmocka_unit_test(zero_keys),

@@ -187,6 +187,32 @@ static void a_sweep_has_a_row_a_size(void **state)
     json_decref(object);
 }
 
+/* The forward alone and with its backward, in the first row of the group. */
+static void a_training_step_has_two_times(void **state)
+{
+    json_t *const object =
+        measure((const char *const[]){"rule",        "--tokens", is_emulated() ? "70" : "600",
+                                      "--key-heads", "1",        "--value-heads",
+                                      "2",           "--dim",    "16",
+                                      "--dtype",     "f32",      "-n",
+                                      "1",           "-w",       "0",
+                                      "--peak-gbs",  "50",       "--peak-tflops",
+                                      "0.25",        NULL});
+    const json_t *const rows = json_object_get(object, "results");
+    const json_t *const first = json_array_get(rows, 0);
+
+    (void)state;
+    assert_string_equal(json_string_value(json_object_get(first, "name")), "rule_training");
+    assert_true(number_of(first, "median_forward_ms") > 0.0);
+    assert_true(number_of(first, "median_forward_backward_ms") == number_of(first, "median_ms"));
+    assert_int_equal(json_integer_value(json_object_get(first, "key_heads")), 1);
+    assert_int_equal(json_integer_value(json_object_get(first, "value_heads")), 2);
+    assert_int_equal(json_integer_value(json_object_get(first, "value_dim")), 16);
+    assert_int_equal(json_integer_value(json_object_get(first, "wrong")), 0);
+    assert_null(json_object_get(json_array_get(rows, 1), "median_forward_ms"));
+    json_decref(object);
+}
+
 static void what_is_not_checked_is_null(void **state)
 {
     json_t *const object = measure((const char *const[]){
@@ -235,6 +261,9 @@ static void bad_options_are_refused(void **state)
         {{"--heads", "2/5"}, "--heads: expected a multiple of 2 value heads, got 5"},
         {{"--heads", "0/4"}, "--heads: expected an integer 1..4096, got '0'"},
         {{"--head-dim", "257"}, "--head-dim: expected an integer 1..256, got '257'"},
+        {{"--dim", "0"}, "--dim: expected an integer 1..256, got '0'"},
+        {{"--key-heads", "x"}, "--key-heads: expected an integer 1..4096, got 'x'"},
+        {{"--value-heads", "-1"}, "--value-heads: expected an integer 1..4096, got '-1'"},
         {{"--tokens", "0"}, "--tokens: expected an integer 1.."},
         {{"-b", "9", "-e", "8"}, "-e: expected 9 or more, as -b, got 8"},
         {{"-f", "1"}, "-f: expected an integer 2.."},
@@ -284,6 +313,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_benchmark_is_right),
         cmocka_unit_test(a_sweep_has_a_row_a_size),
+        cmocka_unit_test(a_training_step_has_two_times),
         cmocka_unit_test(what_is_not_checked_is_null),
         cmocka_unit_test(peaks_are_measured),
         cmocka_unit_test(bad_options_are_refused),
