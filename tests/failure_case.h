@@ -37,7 +37,7 @@ typedef struct failure_case {
 typedef struct outcome {
     gdncp_status_t status;
     int64_t told_after_ms; /* since the fault */
-    int64_t queued_ms;     /* in the call that told, ready to run but without a core */
+    int64_t queued_ms; /* until then, from just before the fault, ready to run but without a core */
     bool has_told;
     int new_size;
     bool tokens_are_right;
@@ -76,9 +76,8 @@ static inline const char *describe_case(const failure_case_t *test)
     return text;
 }
 
-/* What a survivor spent in the queue for a core since it called, and the victim until it was dead,
- * is none of gdncp's. But who polls is in that queue too, so that it excuses no more than it must.
- */
+/* What a survivor spent in the queue for a core meanwhile, and the victim until it was dead, is
+ * none of gdncp's. But who polls is in that queue too, so that it excuses no more than it must. */
 static inline bool is_late(const shared_t *shared, const outcome_t *outcome)
 {
     const int64_t stop_ms = shared->test.fault == FAULT_STOP ? STOP_MS : 0;
