@@ -46,7 +46,7 @@ GDNCP_ALWAYS_INLINE void backward_loop(const int width, const bool silu, const i
                                        const token_rows_t *out, int64_t count,
                                        float (*sums)[GDNCP_CONV1D_TILE])
 {
-#pragma GCC ivdep
+    GDNCP_INDEPENDENT_ITERATIONS
     for (int64_t c = 0; c < count; c++) {
         float grad[GDNCP_CONV1D_TOGETHER];
 
@@ -97,7 +97,7 @@ GDNCP_ALWAYS_INLINE void transposed_loop(const int width, const int tokens,
                                          const gdncp_conv1d_taps_t *taps, const float *const *row,
                                          int64_t count, float *const *grad)
 {
-#pragma GCC ivdep
+    GDNCP_INDEPENDENT_ITERATIONS
     for (int64_t c = 0; c < count; c++) {
         for (int n = 0; n < tokens; n++) {
             float sum = taps->weight[width - 1][c] * row[n][c];

@@ -134,7 +134,7 @@ GDNCP_ALWAYS_INLINE void apply(const int width, const bool silu, const int token
                                const gdncp_conv1d_taps_t *taps, const float *const *row,
                                int64_t count, float *const *out)
 {
-#pragma GCC ivdep
+    GDNCP_INDEPENDENT_ITERATIONS
     for (int64_t c = 0; c < count; c++) {
         for (int n = 0; n < tokens; n++) {
             const float sum = gdncp_conv1d_sum(width, taps, row + n, c);
