@@ -75,14 +75,14 @@ GDNCP_ALWAYS_INLINE float bf16_to_f32(uint16_t value)
     return float_of((uint32_t)value << 16);
 }
 
-/* Round to nearest even; NaN stays NaN. */
+/* Round to nearest even; NaN stays NaN: cut off and made quiet, it is not changed by rounding. */
 GDNCP_ALWAYS_INLINE uint16_t f32_to_bf16(float value)
 {
     const uint32_t bits = bits_of(value);
-    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    const uint32_t quiet_nan = (bits >> 16) | 0x40u;
+    const uint32_t quiet_nan = (bits & 0xffff0000u) | 0x400000u;
+    const uint32_t number = (bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : bits;
 
-    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+    return (uint16_t)((number + 0x7fffu + ((number >> 16) & 1u)) >> 16);
 }
 
 /* Both ways without branches, so that loops do several at once. */
