@@ -1,4 +1,4 @@
-/* Copies of a function for what processors have. */
+/* How loops are made into vector code: copies of a function for what processors have. */
 #ifndef GDNCP_VECTOR_CLONES_H
 #define GDNCP_VECTOR_CLONES_H
 
@@ -11,6 +11,14 @@
     __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define GDNCP_VECTOR_CLONES
+#endif
+
+/* Put before a loop none of whose iterations reads what another one writes, where the compiler
+ * cannot see that. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define GDNCP_INDEPENDENT_ITERATIONS _Pragma("GCC ivdep")
+#else
+#define GDNCP_INDEPENDENT_ITERATIONS
 #endif
 
 #define GDNCP_ALWAYS_INLINE static inline __attribute__((always_inline))

@@ -9,6 +9,7 @@ set(device_tests
   conv1d_update_arguments
   conv1d_update_sequences
   gate
+  gate_arguments
   delta_rule
   delta_rule_arguments
   delta_rule_gate

@@ -59,8 +59,8 @@ static void results_match_the_reference(void **state)
         conv_shape_t shape = {
             .dtype = dtypes[i % 4],
             .wide = test_random_int(&random, 0, 2) == 0,
-            .channels =
-                i % 15 == 0 ? test_random_int(&random, 500, 600) : test_random_int(&random, 1, 40),
+            .channels = i % 15 == 0 ? test_random_int(&random, 1000, 1100)
+                                    : test_random_int(&random, 1, 40),
             .width = 1 + i % 8,
             .gap = test_random_int(&random, 0, 3),
             .bias = test_random_int(&random, 0, 1) == 1,
@@ -192,7 +192,7 @@ static void threads_do_not_change_bits(void **state)
     static const int64_t cu_seqlens[] = {0, 3, 2000, 5000};
     test_random_t random = test_random_start(__func__, 8);
     const conv_shape_t shape = {.dtype = GDNCP_F32,
-                                .channels = test_size(600, 300),
+                                .channels = test_size(1100, 300),
                                 .width = 4,
                                 .bias = true,
                                 .activation = GDNCP_ACTIVATION_SILU,

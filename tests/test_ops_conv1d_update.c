@@ -70,7 +70,7 @@ static void many_channels(void **state)
         for (int64_t n = 0; n <= MAX_SEQUENCES; n++) {
             cu_seqlens[n] = 2 * n;
         }
-        shape.channels = test_size(550, 120) + 37 * round;
+        shape.channels = test_size(1050, 120) + 37 * round;
         shape.num_sequences = test_size(MAX_SEQUENCES, 3);
         shape.num_slots = MAX_SEQUENCES;
         start_case(&random, &shape, &c);
@@ -192,7 +192,7 @@ static void threads_do_not_change_bits(void **state)
         update_shape_t shape = random_shape(&random, round, cu_seqlens);
         update_case_t c;
 
-        shape.channels += test_size(550, 0);
+        shape.channels += test_size(1050, 0);
         start_case(&random, &shape, &c);
         const tested_op_t op = op_of(&c);
 

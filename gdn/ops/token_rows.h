@@ -10,6 +10,7 @@
 #define GDNCP_TOKEN_BLOCK_MIN 64
 #define GDNCP_TOKEN_BLOCKS_MAX 64
 #define GDNCP_LINE_BYTES 64
+#define GDNCP_PAGE_BYTES 4096
 #define GDNCP_ROW_ELEMENTS 1024
 
 /* Tokens in a block: a multiple of GDNCP_TOKEN_BLOCK_MIN, such that there are at most
@@ -63,14 +64,15 @@ static inline void *gdncp_token_element(const gdncp_tensor_t *tensor, int64_t to
 }
 
 /* Have elements [offset, offset + count) of a token brought near: pieces of rows are too short for
- * the processor to see where it goes. */
+ * the processor to see where they go on. Of a page it follows the first lines by itself. */
 static inline void gdncp_row_prefetch(const gdncp_tensor_t *tensor, int64_t token, int64_t offset,
                                       int64_t count)
 {
     const char *const row = gdncp_token_element(tensor, token, offset);
     const int64_t bytes = count * (int64_t)gdncp_dtype_size(tensor->dtype);
+    const int64_t asked = bytes < GDNCP_PAGE_BYTES ? bytes : 4 * GDNCP_LINE_BYTES;
 
-    for (int64_t i = 0; i < bytes; i += GDNCP_LINE_BYTES) {
+    for (int64_t i = 0; i < asked; i += GDNCP_LINE_BYTES) {
         __builtin_prefetch(row + i);
     }
 }

@@ -23,13 +23,13 @@ typedef struct backward_task {
 
 /* One item: a block of tokens and a tile of channels. */
 typedef struct backward_item {
-    const backward_task_t *task;
-    gdncp_conv1d_tile_t tile;
+    _Alignas(64) float sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_STRIDE];
+    float unused_sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_STRIDE];
     gdncp_conv1d_taps_t taps;
+    gdncp_conv1d_tile_t tile;
+    const backward_task_t *task;
+    double *partial;   /* [W + 1, C], from the tile's first channel on */
     int64_t unflushed; /* tokens in sums */
-    _Alignas(64) float sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_TILE];
-    float unused_sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_TILE];
-    double *partial; /* [W + 1, C], from the tile's first channel on */
 } backward_item_t;
 
 /* Rows of `tokens` positions. */
@@ -44,9 +44,9 @@ typedef struct token_rows {
 GDNCP_ALWAYS_INLINE void backward_loop(const int width, const bool silu, const int tokens,
                                        const gdncp_conv1d_taps_t *taps, const float *const *row,
                                        const token_rows_t *out, int64_t count,
-                                       float (*sums)[GDNCP_CONV1D_TILE])
+                                       float (*sums)[GDNCP_CONV1D_STRIDE])
 {
-#pragma GCC ivdep
+    GDNCP_INDEPENDENT_ITERATIONS
     for (int64_t c = 0; c < count; c++) {
         float grad[GDNCP_CONV1D_TOGETHER];
 
@@ -77,7 +77,7 @@ GDNCP_ALWAYS_INLINE void backward_loop(const int width, const bool silu, const i
 GDNCP_VECTOR_CLONES
 static void backward_inputs(const gdncp_conv1d_taps_t *taps, bool silu, const float *const *row,
                             const token_rows_t *out, int64_t count,
-                            float (*sums)[GDNCP_CONV1D_TILE])
+                            float (*sums)[GDNCP_CONV1D_STRIDE])
 {
     if (out->tokens == 1 && silu) {
         GDNCP_CONV1D_CALL(taps->width, backward_loop, true, 1, taps, row, out, count, sums);
@@ -97,7 +97,7 @@ GDNCP_ALWAYS_INLINE void transposed_loop(const int width, const int tokens,
                                          const gdncp_conv1d_taps_t *taps, const float *const *row,
                                          int64_t count, float *const *grad)
 {
-#pragma GCC ivdep
+    GDNCP_INDEPENDENT_ITERATIONS
     for (int64_t c = 0; c < count; c++) {
         for (int n = 0; n < tokens; n++) {
             float sum = taps->weight[width - 1][c] * row[n][c];
@@ -122,6 +122,13 @@ static void apply_transposed(const gdncp_conv1d_taps_t *taps, int tokens, const 
     }
 }
 
+static void clear_sums(const backward_item_t *item, float (*sums)[GDNCP_CONV1D_STRIDE])
+{
+    for (int i = 0; i <= item->taps.width; i++) {
+        memset(sums[i], 0, (size_t)item->tile.count * sizeof *sums[i]);
+    }
+}
+
 static void flush_sums(backward_item_t *item)
 {
     const int64_t channels = item->task->conv->x.shape[1];
@@ -131,7 +138,7 @@ static void flush_sums(backward_item_t *item)
             item->partial[i * channels + c] += (double)item->sums[i][c];
         }
     }
-    memset(item->sums, 0, sizeof item->sums);
+    clear_sums(item, item->sums);
     item->unflushed = 0;
 }
 
@@ -144,7 +151,7 @@ static void push_grad_us(backward_item_t *item, const gdncp_conv1d_run_t *run, i
     const backward_task_t *const task = item->task;
     const gdncp_conv1d_tile_t *const tile = &item->tile;
     const bool in_run = position < run->end;
-    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_TILE];
+    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_STRIDE];
     token_rows_t rows = {.tokens = tokens};
 
     for (int n = 0; n < tokens; n++) {
@@ -175,7 +182,7 @@ static void write_grad_inputs(const backward_item_t *item, const gdncp_conv1d_ru
     const int64_t row = in_window ? run->sequence : run->first + position;
     const int64_t offset =
         (in_window ? (item->taps.width - 1 + position) * out->shape[2] : 0) + tile->first;
-    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_TILE];
+    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_STRIDE];
     float *grad[GDNCP_CONV1D_TOGETHER];
 
     for (int n = 0; n < tokens; n++) {
@@ -235,11 +242,16 @@ static void backward_item(void *context, int64_t index, int thread)
     const int64_t block = index / task->num_tiles;
     const int64_t channels = conv->x.shape[1];
     const int64_t width = conv->weight.shape[1];
-    backward_item_t item = {.task = task, .tile = gdncp_conv1d_tile(conv, index % task->num_tiles)};
+    backward_item_t item; /* most of its large arrays stay unused */
     gdncp_conv1d_run_t run;
 
     (void)thread;
+    item.task = task;
+    item.tile = gdncp_conv1d_tile(conv, index % task->num_tiles);
+    item.unflushed = 0;
     gdncp_conv1d_load_taps(&item.tile, &item.taps);
+    clear_sums(&item, item.sums);
+    clear_sums(&item, item.unused_sums);
     item.partial = task->partials + block * (width + 1) * channels + item.tile.first;
     for (int64_t i = 0; i <= width; i++) {
         memset(item.partial + i * channels, 0, (size_t)item.tile.count * sizeof *item.partial);
@@ -300,10 +312,8 @@ gdncp_status_t gdncp_conv1d_backward_cpu(const gdncp_conv1d_t *conv, const gdncp
     const int64_t num_blocks = gdncp_num_token_blocks(conv->x.shape[0]);
     const int64_t channels = conv->x.shape[1];
     const int64_t num_sums = (conv->weight.shape[1] + 1) * channels; /* of one block */
-    backward_task_t task = {.conv = conv,
-                            .grad_y = grad_y,
-                            .grads = grads,
-                            .num_tiles = gdncp_conv1d_num_tiles(channels)};
+    backward_task_t task = {
+        .conv = conv, .grad_y = grad_y, .grads = grads, .num_tiles = gdncp_conv1d_num_tiles(conv)};
     const int64_t num_items = num_blocks * task.num_tiles;
 
     gdncp_scratch_t scratch;

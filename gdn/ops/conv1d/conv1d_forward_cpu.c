@@ -17,7 +17,7 @@ static void write_outputs(const forward_task_t *task, const gdncp_conv1d_tile_t 
                           const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_rows_t *rows,
                           int64_t token, int tokens)
 {
-    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_TILE];
+    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_STRIDE];
     float *y[GDNCP_CONV1D_TOGETHER];
 
     for (int n = 0; n < tokens; n++) {
@@ -93,8 +93,7 @@ static void write_final_window(const gdncp_conv1d_t *conv, int64_t sequence,
 void gdncp_conv1d_forward_cpu(const gdncp_conv1d_t *conv, const gdncp_tensor_t *y,
                               const gdncp_tensor_t *final_window)
 {
-    forward_task_t task = {
-        .conv = conv, .y = y, .num_tiles = gdncp_conv1d_num_tiles(conv->x.shape[1])};
+    forward_task_t task = {.conv = conv, .y = y, .num_tiles = gdncp_conv1d_num_tiles(conv)};
     const int64_t num_items = gdncp_num_token_blocks(conv->x.shape[0]) * task.num_tiles;
 
     gdncp_parallel_for(num_items, gdncp_parallel_num_threads(num_items), forward_item, &task);

@@ -11,11 +11,12 @@ static const float zeros[GDNCP_CONV1D_TILE];
 
 gdncp_conv1d_tile_t gdncp_conv1d_tile(const gdncp_conv1d_t *conv, int64_t index)
 {
-    const int64_t first = index * GDNCP_CONV1D_TILE;
+    const int64_t width = gdncp_conv1d_tile_width(conv);
+    const int64_t first = index * width;
     const int64_t left = conv->x.shape[1] - first;
 
     return (gdncp_conv1d_tile_t){
-        .conv = conv, .first = first, .count = left < GDNCP_CONV1D_TILE ? left : GDNCP_CONV1D_TILE};
+        .conv = conv, .first = first, .count = left < width ? left : width};
 }
 
 void gdncp_conv1d_load_taps(const gdncp_conv1d_tile_t *tile, gdncp_conv1d_taps_t *taps)
@@ -134,7 +135,7 @@ GDNCP_ALWAYS_INLINE void apply(const int width, const bool silu, const int token
                                const gdncp_conv1d_taps_t *taps, const float *const *row,
                                int64_t count, float *const *out)
 {
-#pragma GCC ivdep
+    GDNCP_INDEPENDENT_ITERATIONS
     for (int64_t c = 0; c < count; c++) {
         for (int n = 0; n < tokens; n++) {
             const float sum = gdncp_conv1d_sum(width, taps, row + n, c);

@@ -9,7 +9,15 @@
 #include "gdncp/ops.h"
 #include "vector_clones.h"
 
-#define GDNCP_CONV1D_TILE 256 /* channels worked on at a time; its rows stay in the first cache */
+/* Channels worked on at a time, at most: of float32 a page of memory, inside which processors see
+ * by themselves where reads go on. 16-bit rows are fewer, as converted ones need place in the first
+ * cache too. */
+#define GDNCP_CONV1D_TILE 1024
+#define GDNCP_CONV1D_TILE_NARROW 256
+
+/* Floats from one row of a tile to the next. Rows a page apart would compete for the same places of
+ * the cache. */
+#define GDNCP_CONV1D_STRIDE (GDNCP_CONV1D_TILE + 16)
 
 /* Tokens that a loop over channels takes together, where there are so many; else it takes one. Taps
  * and sums are then loaded once for all of them, and a row once for all that read it. */
@@ -20,8 +28,8 @@
 /* One coefficient per tap and channel, oldest tap first. */
 typedef struct gdncp_conv1d_taps {
     int width;
-    _Alignas(64) float weight[GDNCP_CONV1D_MAX_WIDTH][GDNCP_CONV1D_TILE];
-    float bias[GDNCP_CONV1D_TILE];
+    _Alignas(64) float weight[GDNCP_CONV1D_MAX_WIDTH][GDNCP_CONV1D_STRIDE];
+    float bias[GDNCP_CONV1D_STRIDE];
 } gdncp_conv1d_taps_t;
 
 /* Channels [first, first + count) of a convolution. */
@@ -48,12 +56,20 @@ typedef struct gdncp_conv1d_rows {
     int count;
     int next; /* slot that the next row may use */
     const float *row[GDNCP_CONV1D_MAX_ROWS];
-    _Alignas(64) float slots[GDNCP_CONV1D_MAX_ROWS][GDNCP_CONV1D_TILE];
+    _Alignas(64) float slots[GDNCP_CONV1D_MAX_ROWS][GDNCP_CONV1D_STRIDE];
 } gdncp_conv1d_rows_t;
 
-static inline int64_t gdncp_conv1d_num_tiles(int64_t channels)
+/* Channels of a convolution's tiles, but for the last. */
+static inline int64_t gdncp_conv1d_tile_width(const gdncp_conv1d_t *conv)
 {
-    return (channels + GDNCP_CONV1D_TILE - 1) / GDNCP_CONV1D_TILE;
+    return conv->x.dtype == GDNCP_F32 ? GDNCP_CONV1D_TILE : GDNCP_CONV1D_TILE_NARROW;
+}
+
+static inline int64_t gdncp_conv1d_num_tiles(const gdncp_conv1d_t *conv)
+{
+    const int64_t width = gdncp_conv1d_tile_width(conv);
+
+    return (conv->x.shape[1] + width - 1) / width;
 }
 
 gdncp_conv1d_tile_t gdncp_conv1d_tile(const gdncp_conv1d_t *conv, int64_t index);

@@ -150,7 +150,7 @@ static void update_item(void *context, int64_t item, int thread)
 void gdncp_conv1d_update_cpu(const gdncp_update_problem_t *problem, const gdncp_tensor_t *y)
 {
     update_task_t task = {
-        .problem = problem, .y = y, .num_tiles = gdncp_conv1d_num_tiles(problem->conv.x.shape[1])};
+        .problem = problem, .y = y, .num_tiles = gdncp_conv1d_num_tiles(&problem->conv)};
     const int64_t num_blocks = (problem->conv.num_sequences + SEQUENCES - 1) / SEQUENCES;
     const int64_t num_items = num_blocks * task.num_tiles;
 

@@ -240,7 +240,7 @@ static void add_places(const gate_tile_t *tile, double *sums, double *by_head)
         const int64_t count = tokens / 2 * heads;
         const double *const later = sums + tokens * heads - count;
 
-#pragma GCC ivdep
+        GDNCP_INDEPENDENT_ITERATIONS
         for (int64_t i = 0; i < count; i++) {
             sums[i] += later[i];
         }

@@ -23,7 +23,7 @@ static void forward_row(const float *x, float eps, int64_t count, float *y)
 {
     const float scale = 1.0f / sqrtf((float)gdncp_dot_f64(x, x, count) + eps);
 
-#pragma GCC ivdep
+    GDNCP_INDEPENDENT_ITERATIONS
     for (int64_t i = 0; i < count; i++) {
         y[i] = scale * x[i];
     }
