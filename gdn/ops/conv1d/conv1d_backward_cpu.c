@@ -25,7 +25,7 @@ typedef struct backward_task {
 typedef struct backward_item {
     _Alignas(64) float sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_STRIDE];
     float unused_sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_STRIDE];
-    gdncp_conv1d_taps_t taps;
+    const gdncp_conv1d_taps_t *taps;
     gdncp_conv1d_tile_t tile;
     const backward_task_t *task;
     double *partial;   /* [W + 1, C], from the tile's first channel on */
@@ -122,23 +122,16 @@ static void apply_transposed(const gdncp_conv1d_taps_t *taps, int tokens, const 
     }
 }
 
-static void clear_sums(const backward_item_t *item, float (*sums)[GDNCP_CONV1D_STRIDE])
-{
-    for (int i = 0; i <= item->taps.width; i++) {
-        memset(sums[i], 0, (size_t)item->tile.count * sizeof *sums[i]);
-    }
-}
-
 static void flush_sums(backward_item_t *item)
 {
     const int64_t channels = item->task->conv->x.shape[1];
 
-    for (int i = 0; i <= item->taps.width; i++) {
+    for (int i = 0; i <= item->taps->width; i++) {
         for (int64_t c = 0; c < item->tile.count; c++) {
             item->partial[i * channels + c] += (double)item->sums[i][c];
+            item->sums[i][c] = 0.0f;
         }
     }
-    clear_sums(item, item->sums);
     item->unflushed = 0;
 }
 
@@ -162,7 +155,7 @@ static void push_grad_us(backward_item_t *item, const gdncp_conv1d_run_t *run, i
         rows.grad_u[n] = gdncp_conv1d_next_slot(grad_us);
         gdncp_conv1d_push(grad_us, rows.grad_u[n]);
     }
-    backward_inputs(&item->taps, task->conv->activation == GDNCP_ACTIVATION_SILU,
+    backward_inputs(item->taps, task->conv->activation == GDNCP_ACTIVATION_SILU,
                     gdncp_conv1d_last(inputs, tokens), &rows, tile->count,
                     in_run ? item->sums : item->unused_sums);
     item->unflushed += in_run ? tokens : 0;
@@ -181,14 +174,14 @@ static void write_grad_inputs(const backward_item_t *item, const gdncp_conv1d_ru
     const gdncp_tensor_t *const out = in_window ? &grads->window : &grads->x;
     const int64_t row = in_window ? run->sequence : run->first + position;
     const int64_t offset =
-        (in_window ? (item->taps.width - 1 + position) * out->shape[2] : 0) + tile->first;
+        (in_window ? (item->taps->width - 1 + position) * out->shape[2] : 0) + tile->first;
     _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_STRIDE];
     float *grad[GDNCP_CONV1D_TOGETHER];
 
     for (int n = 0; n < tokens; n++) {
         grad[n] = gdncp_row_output(out, row + n, offset, buffers[n]);
     }
-    apply_transposed(&item->taps, tokens, gdncp_conv1d_last(grad_us, tokens), tile->count, grad);
+    apply_transposed(item->taps, tokens, gdncp_conv1d_last(grad_us, tokens), tile->count, grad);
     for (int n = 0; n < tokens; n++) {
         gdncp_row_store(out, row + n, offset, tile->count, grad[n]);
     }
@@ -199,7 +192,7 @@ static void write_grad_inputs(const backward_item_t *item, const gdncp_conv1d_ru
 static int tokens_at(const backward_item_t *item, const gdncp_conv1d_run_t *run, int64_t position)
 {
     const bool together = position + GDNCP_CONV1D_TOGETHER <= run->end &&
-                          position - item->taps.width + 1 >= run->begin &&
+                          position - item->taps->width + 1 >= run->begin &&
                           item->unflushed + GDNCP_CONV1D_TOGETHER <= FLUSH_TOKENS;
 
     return together ? GDNCP_CONV1D_TOGETHER : 1;
@@ -207,7 +200,7 @@ static int tokens_at(const backward_item_t *item, const gdncp_conv1d_run_t *run,
 
 static void backward_run(backward_item_t *item, const gdncp_conv1d_run_t *run)
 {
-    const int width = item->taps.width;
+    const int width = item->taps->width;
     const bool wants_window = run->begin == 0 && item->task->grads->window.data != NULL;
     const int64_t first_grad = wants_window ? 1 - width : run->begin;
     gdncp_conv1d_rows_t inputs;
@@ -242,19 +235,20 @@ static void backward_item(void *context, int64_t index, int thread)
     const int64_t block = index / task->num_tiles;
     const int64_t channels = conv->x.shape[1];
     const int64_t width = conv->weight.shape[1];
-    backward_item_t item; /* most of its large arrays stay unused */
+    const gdncp_conv1d_tile_t tile = gdncp_conv1d_tile(conv, index % task->num_tiles);
+    gdncp_conv1d_taps_t taps;
+    backward_item_t item = {
+        .taps = &taps,
+        .tile = tile,
+        .task = task,
+        .partial = task->partials + block * (width + 1) * channels + tile.first,
+    };
     gdncp_conv1d_run_t run;
 
     (void)thread;
-    item.task = task;
-    item.tile = gdncp_conv1d_tile(conv, index % task->num_tiles);
-    item.unflushed = 0;
-    gdncp_conv1d_load_taps(&item.tile, &item.taps);
-    clear_sums(&item, item.sums);
-    clear_sums(&item, item.unused_sums);
-    item.partial = task->partials + block * (width + 1) * channels + item.tile.first;
+    gdncp_conv1d_load_taps(&tile, &taps);
     for (int64_t i = 0; i <= width; i++) {
-        memset(item.partial + i * channels, 0, (size_t)item.tile.count * sizeof *item.partial);
+        memset(item.partial + i * channels, 0, (size_t)tile.count * sizeof *item.partial);
     }
     for (bool more = gdncp_conv1d_first_run(conv, block, &run); more;
          more = gdncp_conv1d_next_run(conv, block, &run)) {
