@@ -1,7 +1,8 @@
-/* gdncp-bench: time operators beside what the machine could do. */
+/* gdncp-bench: time operators, or exchanges, beside what the machine could do. */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "comm_main.h"
 #include "gdncp/gdncp.h"
 #include "report.h"
 #include "run.h"
@@ -73,7 +74,7 @@ static void list(void)
     }
 }
 
-int main(int argc, char **argv)
+static int time_operators(int argc, char **argv)
 {
     bench_options_t options;
     gdncp_device_info_t info;
@@ -112,4 +113,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "gdncp-bench: %d outputs are wrong\n", wrong);
     }
     return status == GDNCP_OK && wrong == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    return comm_is_asked_for(argc, argv) ? comm_main(argc, argv) : time_operators(argc, argv);
 }

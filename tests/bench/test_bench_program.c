@@ -23,16 +23,9 @@ static run_ended_t run_bench(const char *const *arguments)
 }
 
 /* The results of a run that went well. To be released with json_decref(). */
-static json_t *measure(const char *const *extra)
+static json_t *run_to_json(const char *const *arguments)
 {
-    const char *arguments[RUN_MAX_ARGUMENTS + 1] = {"--json", json_file, "--device", device};
-    int count = 4;
     json_error_t error;
-
-    for (int i = 0; extra[i] != NULL; i++) {
-        assert_true(count < RUN_MAX_ARGUMENTS);
-        arguments[count++] = extra[i];
-    }
     run_ended_t ended = run_bench(arguments);
 
     if (ended.status != 0 || ended.err[0] != '\0') {
@@ -45,6 +38,18 @@ static json_t *measure(const char *const *extra)
     }
     run_release(&ended);
     return object;
+}
+
+static json_t *measure(const char *const *extra)
+{
+    const char *arguments[RUN_MAX_ARGUMENTS + 1] = {"--json", json_file, "--device", device};
+    int count = 4;
+
+    for (int i = 0; extra[i] != NULL; i++) {
+        assert_true(count < RUN_MAX_ARGUMENTS);
+        arguments[count++] = extra[i];
+    }
+    return run_to_json(arguments);
 }
 
 static double number_of(const json_t *row, const char *key)
@@ -213,6 +218,26 @@ static void a_training_step_has_two_times(void **state)
     json_decref(object);
 }
 
+/* The name of an exchange makes it the other program. */
+static void exchanges_are_known(void **state)
+{
+    (void)state;
+    if (is_emulated()) {
+        return;
+    }
+    json_t *const object = run_to_json(
+        (const char *const[]){"cp2hp", "--ranks", "2", "--tokens", "64", "--channels", "16",
+                              "--dtype", "f32", "-n", "2", "-w", "1", "--json", json_file, NULL});
+    const json_t *const row = json_array_get(json_object_get(object, "results"), 0);
+
+    assert_int_equal(json_integer_value(json_object_get(object, "ranks")), 2);
+    assert_string_equal(json_string_value(json_object_get(row, "name")), "cp2hp");
+    assert_int_equal(json_integer_value(json_object_get(row, "wrong")), 0);
+    assert_true(number_of(row, "median_ms") > 0.0);
+    assert_true(number_of(row, "busbw") > 0.0 && number_of(row, "algbw") > 0.0);
+    json_decref(object);
+}
+
 static void what_is_not_checked_is_null(void **state)
 {
     json_t *const object = measure((const char *const[]){
@@ -314,6 +339,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_benchmark_is_right),
         cmocka_unit_test(a_sweep_has_a_row_a_size),
         cmocka_unit_test(a_training_step_has_two_times),
+        cmocka_unit_test(exchanges_are_known),
         cmocka_unit_test(what_is_not_checked_is_null),
         cmocka_unit_test(peaks_are_measured),
         cmocka_unit_test(bad_options_are_refused),
