@@ -53,6 +53,7 @@ typedef struct shared {
     int64_t queued_ms; /* the victim, ready to run but without a core, from the fault to its end */
     _Atomic int num_ready;
     outcome_t outcomes[MAX_SIZE];
+    FILE *outputs[MAX_SIZE]; /* of the parent, and copied by forks */
 } shared_t;
 
 static inline int num_dead(const failure_case_t *test)

@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,6 +18,7 @@
 #include "leftovers.h"
 #include "queued_time.h"
 #include "random.h"
+#include "rank_output.h"
 
 #define SIZE 3
 
@@ -222,7 +222,6 @@ static int play(const gdncp_bootstrap_t *bootstrap, void *context)
     outcome_t *const outcome = &shared->outcomes[bootstrap->rank];
     const gdncp_comm_options_t options = {.timeout_ms =
                                               shared->test.fault == FAULT_STOP ? STOP_MS : LONG_MS};
-    const int nothing = open("/dev/null", O_WRONLY);
     gdncp_comm_t *comm = NULL;
 
     if (shared->test.scene != SCENE_OPERATION || shared->test.kind == OPERATION_SPLIT) {
@@ -231,8 +230,7 @@ static int play(const gdncp_bootstrap_t *bootstrap, void *context)
         setenv("UCX_TLS", shared->test.over_tcp ? "tcp,self" : "sysv,cma,self", 1);
     }
     /* UCX complains of connections that break. */
-    dup2(nothing, STDOUT_FILENO);
-    dup2(nothing, STDERR_FILENO);
+    write_to_rank_output(shared->outputs[bootstrap->rank]);
     shared_of_victim = shared;
     if (shared->test.scene == SCENE_CREATE && bootstrap->rank == shared->test.victim) {
         test_random_t random = {.state = shared->test.seed};
@@ -270,6 +268,9 @@ static void start_case(running_t *running, const failure_case_t *test)
                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(running->shared != MAP_FAILED);
     running->shared->test = *test;
+    for (int rank = 0; rank < test->size; rank++) {
+        running->shared->outputs[rank] = open_rank_output();
+    }
     start_forked(&running->ranks, test->size, play, running->shared);
 }
 
@@ -278,8 +279,59 @@ typedef struct tally {
     int num_wrong;
     int num_segments;
     int num_of_killed; /* segments too */
+    int num_spoilt;    /* cases */
     int64_t longest_ms[NUM_FAULTS];
 } tally_t;
+
+/* UCX ends a process over TCP by an assertion of its own, once in some thousand deaths of others:
+ * docs/debugging.md. What is left to see is then another case. */
+static bool is_spoilt(const running_t *running)
+{
+    for (int rank = 0; rank < running->shared->test.size; rank++) {
+        const int status = running->ranks.statuses[rank];
+
+        if (running->shared->test.over_tcp && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) {
+            const char *const text = read_rank_output(running->shared->outputs[rank]);
+
+            printf("%s: rank %d was ended by UCX: %s\n", describe_case(&running->shared->test),
+                   rank, text);
+            return strstr(text, "Assertion") != NULL;
+        }
+    }
+    return false;
+}
+
+/* What every survivor tells. */
+static void judge_case(const running_t *running, tally_t *tally)
+{
+    const failure_case_t *const test = &running->shared->test;
+    const int also_dead = test->scene != SCENE_SHRINK      ? -1
+                          : test->victim == test->size - 1 ? 0
+                                                           : test->size - 1;
+
+    for (int rank = 0; rank < test->size; rank++) {
+        const outcome_t *const outcome = &running->shared->outcomes[rank];
+
+        if ((rank == test->victim && test->fault != FAULT_ABORT) || rank == also_dead) {
+            continue;
+        }
+        const char *const wrong = judge(running->shared, outcome);
+
+        if (wrong != NULL) {
+            tally->num_wrong++;
+            printf("%s: rank %d: %s: %s after %lld ms, %lld and %lld without a core: \"%s\", "
+                   "new size %d; exit 0x%x; %s\n%s",
+                   describe_case(test), rank, wrong, gdncp_status_string(outcome->status),
+                   (long long)outcome->told_after_ms, (long long)outcome->queued_ms,
+                   (long long)running->shared->queued_ms, outcome->sentence, outcome->new_size,
+                   (unsigned)running->ranks.statuses[rank], outcome->problem,
+                   read_rank_output(running->shared->outputs[rank]));
+        }
+        if (outcome->has_told && outcome->told_after_ms > tally->longest_ms[test->fault]) {
+            tally->longest_ms[test->fault] = outcome->told_after_ms;
+        }
+    }
+}
 
 static void finish_case(running_t *running, tally_t *tally)
 {
@@ -312,28 +364,13 @@ static void finish_case(running_t *running, tally_t *tally)
         tally->num_segments += is_killed ? 0 : num_left;
         tally->num_of_killed += is_killed ? num_left : 0;
     }
+    if (is_spoilt(running)) {
+        tally->num_spoilt++;
+    } else {
+        judge_case(running, tally);
+    }
     for (int rank = 0; rank < test->size; rank++) {
-        const outcome_t *const outcome = &running->shared->outcomes[rank];
-        const int also_dead = test->scene != SCENE_SHRINK      ? -1
-                              : test->victim == test->size - 1 ? 0
-                                                               : test->size - 1;
-
-        if ((rank == test->victim && test->fault != FAULT_ABORT) || rank == also_dead) {
-            continue;
-        }
-        const char *const wrong = judge(running->shared, outcome);
-        if (wrong != NULL) {
-            tally->num_wrong++;
-            printf("%s: rank %d: %s: %s after %lld ms, %lld and %lld without a core: \"%s\", "
-                   "new size %d; exit 0x%x; %s\n",
-                   describe_case(test), rank, wrong, gdncp_status_string(outcome->status),
-                   (long long)outcome->told_after_ms, (long long)outcome->queued_ms,
-                   (long long)running->shared->queued_ms, outcome->sentence, outcome->new_size,
-                   (unsigned)running->ranks.statuses[rank], outcome->problem);
-        }
-        if (outcome->has_told && outcome->told_after_ms > tally->longest_ms[test->fault]) {
-            tally->longest_ms[test->fault] = outcome->told_after_ms;
-        }
+        fclose(running->shared->outputs[rank]);
     }
     munmap(running->shared, sizeof *running->shared);
 }
@@ -365,6 +402,7 @@ static void run_cases(const failure_case_t *tests, int count, int at_a_time)
         printf("%d segments were left by kills while UCX made them\n", tally.num_of_killed);
     }
     assert_int_equal(tally.num_wrong, 0);
+    assert_true(tally.num_spoilt <= 1);
     assert_int_equal(tally.num_segments, 0);
     assert_true(tally.num_of_killed <= 2 + tally.num_cases / 20);
     assert_true(shrinks_to("/dev/shm", num_posix));
