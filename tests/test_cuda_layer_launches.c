@@ -27,13 +27,17 @@ static gdncp_status_t count_work(const step_t *step, gdncp_comm_t *comm,
     if (status == GDNCP_OK) {
         status = queue(step);
     }
+    /* Until then the communicator is the stream's. */
+    if (status == GDNCP_OK) {
+        status = step_synchronize(step);
+    }
     if (status == GDNCP_OK) {
         status = gdncp_comm_barrier(comm);
     }
     if (status == GDNCP_OK && gdncp_comm_rank(comm) == 0) {
         *work = emulator_counts();
     }
-    return status == GDNCP_OK ? step_synchronize(step) : status;
+    return status;
 }
 
 static void count_step(void *context, gdncp_comm_t *comm, char *problem, size_t size)

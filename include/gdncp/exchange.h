@@ -79,6 +79,9 @@ GDNCP_API gdncp_status_t gdncp_exchange_create_in_place(gdncp_comm_t *comm,
  * @param stream  NULL on a CPU
  *
  * Several exchanges may be in flight on one communicator; one exchange only once at a time.
+ *
+ * On a CUDA device the communicator is the stream's while such work is queued: wait by
+ * gdncp_stream_synchronize() before any other call on it but starts and waits of exchanges.
  */
 GDNCP_API gdncp_status_t gdncp_exchange_start(gdncp_exchange_t *exchange, const void *in, void *out,
                                               gdncp_stream_t stream);
