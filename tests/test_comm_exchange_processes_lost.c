@@ -240,6 +240,7 @@ static int aborting_body(const gdncp_bootstrap_t *bootstrap, void *context)
 
         if (c.rank == 0) {
             expect_ok(&c, status, "start");
+            nap(500); /* others may still be in the last agreement of the creation */
             gdncp_comm_abort(c.comm);
         }
         if (status == GDNCP_OK) {
