@@ -4,25 +4,9 @@
 
 #include <math.h>
 #include <stdint.h>
-#include <string.h>
 
+#include "float_bits.h"
 #include "vector_clones.h"
-
-GDNCP_ALWAYS_INLINE int32_t gdncp_bits_of_f32(float x)
-{
-    int32_t bits;
-
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-GDNCP_ALWAYS_INLINE float gdncp_f32_of_bits(int32_t bits)
-{
-    float x;
-
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 /* Of the bits of |x|, those of 87 at most: a NaN gives 87. On integers: a comparison of floats may
  * trap, which would keep the compiler from doing several at once. */
