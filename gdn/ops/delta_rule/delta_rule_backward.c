@@ -82,25 +82,22 @@ static void run_item(void *context, int64_t index, int thread)
     const gdncp_backward_run_t *const run = context;
     gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
 
-    gdncp_backward_item(run, index, arena.block, arena.block + gdncp_backward_shared_bytes(run));
+    gdncp_backward_item(run, index, arena.block, arena.block + run->shared_bytes);
 }
 
 static gdncp_status_t run_items(gdncp_backward_run_t *run, gdncp_workspace_t *workspace)
 {
     return gdncp_scratch_parallel_for(workspace, num_items_of(&run->problem),
-                                      gdncp_backward_shared_bytes(run) +
-                                          gdncp_backward_thread_bytes(run),
-                                      &run->scratch, run_item, run);
+                                      run->shared_bytes + run->thread_bytes, &run->scratch,
+                                      run_item, run);
 }
 
 /* Item after item, whose stages all threads share. */
 static gdncp_status_t run_shared(gdncp_backward_run_t *run, gdncp_workspace_t *workspace)
 {
     const int num_threads = gdncp_parallel_num_threads(INT64_MAX);
-    const size_t shared = gdncp_backward_shared_bytes(run);
     const gdncp_status_t status = gdncp_scratch_open(
-        workspace, 1, shared + (size_t)num_threads * gdncp_backward_thread_bytes(run),
-        &run->scratch);
+        workspace, 1, run->shared_bytes + (size_t)num_threads * run->thread_bytes, &run->scratch);
 
     if (status != GDNCP_OK) {
         return status;
@@ -108,7 +105,7 @@ static gdncp_status_t run_shared(gdncp_backward_run_t *run, gdncp_workspace_t *w
     char *const memory = gdncp_scratch_arena(&run->scratch, 0).block;
 
     for (int64_t index = 0; index < num_items_of(&run->problem); index++) {
-        gdncp_backward_item(run, index, memory, memory + shared);
+        gdncp_backward_item(run, index, memory, memory + run->shared_bytes);
     }
     gdncp_scratch_close(&run->scratch);
     return GDNCP_OK;
@@ -148,6 +145,7 @@ gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
             workspace);
     } else {
         choose_blocks(&run);
+        gdncp_backward_measure(&run);
         status = run.is_shared ? run_shared(&run, workspace) : run_items(&run, workspace);
     }
     return status == GDNCP_OK && rule->gate != NULL

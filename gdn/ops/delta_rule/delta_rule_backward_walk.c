@@ -126,20 +126,15 @@ static own_t take_own(const gdncp_backward_run_t *run, gdncp_arena_t *arena)
     return own;
 }
 
-size_t gdncp_backward_shared_bytes(const gdncp_backward_run_t *run)
+void gdncp_backward_measure(gdncp_backward_run_t *run)
 {
-    gdncp_arena_t arena = {.block = NULL};
+    gdncp_arena_t shared = {.block = NULL};
+    gdncp_arena_t own = {.block = NULL};
 
-    take_shared(run, &arena);
-    return arena.used;
-}
-
-size_t gdncp_backward_thread_bytes(const gdncp_backward_run_t *run)
-{
-    gdncp_arena_t arena = {.block = NULL};
-
-    take_own(run, &arena);
-    return arena.used;
+    take_shared(run, &shared);
+    take_own(run, &own);
+    run->shared_bytes = shared.used;
+    run->thread_bytes = own.used;
 }
 
 /* A stage that threads share. */
@@ -152,8 +147,8 @@ static void take_turn(void *context, int64_t index, int thread)
 {
     const stage_t *const stage = context;
     const gdncp_backward_run_t *const run = stage->walk->run;
-    gdncp_arena_t arena = {.block = stage->walk->thread_memory +
-                                    (size_t)thread * gdncp_backward_thread_bytes(run)};
+    gdncp_arena_t arena = {.block =
+                               stage->walk->thread_memory + (size_t)thread * run->thread_bytes};
     const own_t own = take_own(run, &arena);
 
     stage->turn(stage->walk, index, &own);
@@ -182,18 +177,14 @@ static gdncp_chunk_keys_t keys_of_slot(const walk_t *walk, int64_t slot)
     return gdncp_chunk_keys_at(&walk->shared.keys, slot, walk->run->problem.dk);
 }
 
-static int64_t num_panels(const gdncp_backward_run_t *run)
+static int64_t num_panels(const walk_t *walk)
 {
-    return (run->problem.dv + run->panel_width - 1) / run->panel_width;
+    return gdncp_num_panels(&walk->run->problem, walk->run->panel_width);
 }
 
-static gdncp_columns_t columns_of_panel(const gdncp_backward_run_t *run, int64_t panel)
+static gdncp_columns_t columns_of_panel(const walk_t *walk, int64_t panel)
 {
-    const int64_t first = panel * run->panel_width;
-    const int64_t left = run->problem.dv - first;
-
-    return (gdncp_columns_t){.first = first,
-                             .width = left < run->panel_width ? left : run->panel_width};
+    return gdncp_columns_of_panel(&walk->run->problem, walk->run->panel_width, panel);
 }
 
 /* A turn a chunk: keys of the block, and zeros for the sums over the group. */
@@ -228,7 +219,7 @@ static void walk_forward(const walk_t *walk, int64_t panel, const own_t *own)
 {
     const int64_t dk = walk->run->problem.dk;
     const int64_t dv = walk->run->problem.dv;
-    const gdncp_columns_t columns = columns_of_panel(walk->run, panel);
+    const gdncp_columns_t columns = columns_of_panel(walk, panel);
     float *const state = walk->shared.state + columns.first;
 
     for (int64_t slot = 0; slot < walk->count; slot++) {
@@ -312,7 +303,7 @@ static void grad_inputs(const walk_t *walk, int64_t slot, const own_t *own)
 /* A turn a panel. */
 static void walk_back(const walk_t *walk, int64_t panel, const own_t *own)
 {
-    const gdncp_columns_t columns = columns_of_panel(walk->run, panel);
+    const gdncp_columns_t columns = columns_of_panel(walk, panel);
 
     for (int64_t slot = walk->count - 1; slot >= 0; slot--) {
         step_back(walk, slot, &columns, own);
@@ -393,7 +384,7 @@ static void fill_borders(walk_t *walk)
         for (walk->head = walk->heads.first; walk->head < walk->heads.end; walk->head++) {
             load_border(walk);
             run_stage(walk, walk->count, prepare);
-            run_stage(walk, num_panels(walk->run), walk_forward);
+            run_stage(walk, num_panels(walk), walk_forward);
             memcpy(border_state(walk, block + 1), walk->shared.state,
                    (size_t)state_size(walk->run) * sizeof(float));
         }
@@ -406,9 +397,9 @@ static void go_through_block(walk_t *walk, int64_t block)
     for (walk->head = walk->heads.first; walk->head < walk->heads.end; walk->head++) {
         load_border(walk);
         run_stage(walk, walk->count, prepare);
-        run_stage(walk, num_panels(walk->run), walk_forward);
+        run_stage(walk, num_panels(walk), walk_forward);
         if (walk->run->is_shared) {
-            run_stage(walk, num_panels(walk->run), walk_back);
+            run_stage(walk, num_panels(walk), walk_back);
             run_stage(walk, walk->count, grad_inputs);
         } else {
             run_stage(walk, 1, walk_back_with_inputs);

@@ -20,15 +20,16 @@ typedef struct gdncp_backward_run {
     bool is_shared;       /* stages are shared by the threads */
     int64_t panel_width;  /* columns of a turn of the walks */
     int64_t block_chunks; /* of a block; fewer than could be where no sequence has as many */
+    size_t shared_bytes;  /* of what the turns of one item share: gdncp_backward_measure() */
+    size_t thread_bytes;  /* of what each thread needs beside */
     gdncp_scratch_t scratch;
 } gdncp_backward_run_t;
 
-/* Bytes of what the turns of one item share, and of what each thread needs beside. */
-size_t gdncp_backward_shared_bytes(const gdncp_backward_run_t *run);
-size_t gdncp_backward_thread_bytes(const gdncp_backward_run_t *run);
+/* Fill in the bytes, once all else is. */
+void gdncp_backward_measure(gdncp_backward_run_t *run);
 
 /* Item index = sequence * key heads + key head. shared: what turns share; thread_memory: that of
- * the one thread, or with is_shared of all, each gdncp_backward_thread_bytes() apart. */
+ * the one thread, or with is_shared of all, each thread_bytes apart. */
 void gdncp_backward_item(const gdncp_backward_run_t *run, int64_t index, char *shared,
                          char *thread_memory);
 

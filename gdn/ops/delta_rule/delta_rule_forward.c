@@ -103,20 +103,13 @@ static void save_state(const gdncp_rule_problem_t *problem, int64_t sequence, in
     }
 }
 
-static gdncp_columns_t columns_of_panel(const forward_run_t *run, int64_t panel)
-{
-    const int64_t first = panel * run->width;
-    const int64_t left = run->problem.dv - first;
-
-    return (gdncp_columns_t){.first = first, .width = left < run->width ? left : run->width};
-}
-
 static void forward_item(void *context, int64_t item, int thread)
 {
     const forward_run_t *const run = context;
     const gdncp_rule_problem_t *const problem = &run->problem;
     const gdncp_delta_rule_t *const rule = problem->rule;
-    const gdncp_columns_t columns = columns_of_panel(run, item % run->panels_per_head);
+    const gdncp_columns_t columns =
+        gdncp_columns_of_panel(problem, run->width, item % run->panels_per_head);
     const int64_t size = problem->dk * columns.width;
     const int64_t sequence = item / run->items_per_sequence;
     const int64_t part = item % run->items_per_sequence / run->panels_per_head;
@@ -172,7 +165,7 @@ static void choose_items(forward_run_t *run)
 
         run->width = (most_panels + panels - 1) / panels * GDNCP_PANEL_COLUMNS;
     }
-    run->panels_per_head = (problem->dv + run->width - 1) / run->width;
+    run->panels_per_head = gdncp_num_panels(problem, run->width);
     run->items_per_sequence =
         run->panels_per_head * (run->by_group ? problem->num_key_heads : problem->num_value_heads);
 }

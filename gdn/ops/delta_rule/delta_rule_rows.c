@@ -7,42 +7,32 @@
 #include "inline_math.h"
 #include "op_checks.h"
 #include "small_gemm.h"
+#include "token_rows.h"
 #include "vector_math.h"
 
 #define L2NORM_EPS 1e-6
 
 /* Rows of a head lie a token apart, often a page, where the processor does not look ahead. */
 #define ROWS_AHEAD 4
-#define CACHE_LINE 64
 
-static void prefetch_row(const char *row, size_t bytes)
+/* Where the columns of a head begin in a token. */
+static int64_t offset_of(const gdncp_tensor_t *tensor, int64_t head, const gdncp_columns_t *columns)
 {
-    for (size_t i = 0; i < bytes; i += CACHE_LINE) {
-        __builtin_prefetch(row + i);
-    }
+    return head * tensor->shape[2] + columns->first;
 }
 
-/* Its dtype was checked before any work began, so these conversions cannot fail. */
-static const char *row_of(const gdncp_tensor_t *tensor, int64_t token, int64_t head)
-{
-    const int64_t offset = token * tensor->strides[0] + head * tensor->shape[2];
-
-    return (const char *)tensor->data + (size_t)offset * gdncp_dtype_size(tensor->dtype);
-}
-
+/* The dtype was checked before any work began, so this conversion cannot fail. */
 void gdncp_load_columns(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
                         const gdncp_columns_t *columns, int64_t rows, float *dst, int64_t ld)
 {
     const int64_t width = columns->width;
-    const size_t size = gdncp_dtype_size(tensor->dtype);
-    const size_t offset = (size_t)columns->first * size;
+    const int64_t offset = offset_of(tensor, head, columns);
 
     for (int64_t i = 0; i < count; i++) {
         if (i + ROWS_AHEAD < count) {
-            prefetch_row(row_of(tensor, begin + i + ROWS_AHEAD, head) + offset,
-                         (size_t)width * size);
+            gdncp_row_prefetch(tensor, begin + i + ROWS_AHEAD, offset, width);
         }
-        gdncp_convert_to_f32(tensor->dtype, row_of(tensor, begin + i, head) + offset, width,
+        gdncp_convert_to_f32(tensor->dtype, gdncp_token_element(tensor, begin + i, offset), width,
                              dst + i * ld);
     }
     for (int64_t i = count; i < rows; i++) {
@@ -54,11 +44,10 @@ void gdncp_store_columns(const float *src, int64_t begin, int64_t count, int64_t
                          const gdncp_columns_t *columns, const gdncp_tensor_t *tensor)
 {
     const int64_t width = columns->width;
-    const size_t offset = (size_t)columns->first * gdncp_dtype_size(tensor->dtype);
+    const int64_t offset = offset_of(tensor, head, columns);
 
     for (int64_t i = 0; i < count; i++) {
-        gdncp_convert_from_f32(src + i * width, width, tensor->dtype,
-                               (char *)(uintptr_t)row_of(tensor, begin + i, head) + offset);
+        gdncp_row_store(tensor, begin + i, offset, width, src + i * width);
     }
 }
 
@@ -174,4 +163,18 @@ float *gdncp_rule_saved_state(const gdncp_rule_problem_t *problem, int64_t seque
                           chunk / GDNCP_SAVED_STATE_CHUNKS - 1;
 
     return (float *)problem->rule->saved_states.data + state_offset(problem, place, head);
+}
+
+int64_t gdncp_num_panels(const gdncp_rule_problem_t *problem, int64_t width)
+{
+    return (problem->dv + width - 1) / width;
+}
+
+gdncp_columns_t gdncp_columns_of_panel(const gdncp_rule_problem_t *problem, int64_t width,
+                                       int64_t panel)
+{
+    const int64_t first = panel * width;
+    const int64_t left = problem->dv - first;
+
+    return (gdncp_columns_t){.first = first, .width = left < width ? left : width};
 }

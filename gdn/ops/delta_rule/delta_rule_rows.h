@@ -14,6 +14,11 @@ typedef struct gdncp_columns {
     int64_t width;
 } gdncp_columns_t;
 
+/* Panels of that many columns, the last of what is left: how many, and the columns of one. */
+int64_t gdncp_num_panels(const gdncp_rule_problem_t *problem, int64_t width);
+gdncp_columns_t gdncp_columns_of_panel(const gdncp_rule_problem_t *problem, int64_t width,
+                                       int64_t panel);
+
 /* dst [rows, width], rows ld apart, = columns of tokens [begin, begin + count) of one head of a
  * [T, H, d] tensor, then zeros. */
 void gdncp_load_columns(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
