@@ -23,12 +23,6 @@ typedef struct call_context {
     int64_t num_selected;
 } call_context_t;
 
-static gdncp_tensor_t with_data(gdncp_tensor_t tensor, float *data)
-{
-    tensor.data = data;
-    return tensor;
-}
-
 static call_context_t start_call(void)
 {
     static const rule_dims_t dims = {2, 4, 8, 4};
@@ -41,18 +35,14 @@ static call_context_t start_call(void)
 
     rule_case_fill(&c.rule_case, &random, -0.1);
     c.result = rule_result_make(&c.rule_case);
-    c.rule = rule_case_f32(&c.rule_case);
-    c.o = with_data(c.rule.v, c.result.o);
-    c.final_state = with_data(c.rule.initial_state, c.result.final_state);
-    c.grad_o = with_data(c.rule.v, c.rule_case.grad_o);
-    c.grad_final_state = with_data(c.rule.initial_state, c.rule_case.grad_final_state);
-    c.grads = (gdncp_delta_rule_grads_t){
-        .q = with_data(c.rule.q, c.result.grad_q),
-        .k = with_data(c.rule.k, c.result.grad_k),
-        .v = with_data(c.rule.v, c.result.grad_v),
-        .g = with_data(c.rule.g, c.result.grad_g),
-        .beta = with_data(c.rule.beta, c.result.grad_beta),
-        .initial_state = with_data(c.rule.initial_state, c.result.grad_initial_state)};
+    const rule_call_t call = rule_call_over(&c.rule_case, &c.result);
+
+    c.rule = call.rule;
+    c.o = call.o;
+    c.final_state = call.final_state;
+    c.grad_o = call.grad_o;
+    c.grad_final_state = call.grad_final_state;
+    c.grads = call.grads;
     c.transition_out = gdncp_tensor_contiguous(c.transition, GDNCP_F32, 4, square);
     return c;
 }

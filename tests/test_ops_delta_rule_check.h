@@ -167,4 +167,39 @@ static inline void check_against_reference(const char *what, rule_case_t *rule_c
     rule_result_free(&result);
 }
 
+/* A call's arguments over the arrays of a case and of a result. */
+typedef struct rule_call {
+    gdncp_delta_rule_t rule;
+    gdncp_tensor_t o;
+    gdncp_tensor_t final_state;
+    gdncp_tensor_t grad_o;
+    gdncp_tensor_t grad_final_state;
+    gdncp_delta_rule_grads_t grads;
+} rule_call_t;
+
+static inline gdncp_tensor_t rule_tensor_with(gdncp_tensor_t tensor, float *data)
+{
+    tensor.data = data;
+    return tensor;
+}
+
+static inline rule_call_t rule_call_over(const rule_case_t *rule_case, const rule_result_t *result)
+{
+    const gdncp_delta_rule_t rule = rule_case_f32(rule_case);
+
+    return (rule_call_t){
+        .rule = rule,
+        .o = rule_tensor_with(rule.v, result->o),
+        .final_state = rule_tensor_with(rule.initial_state, result->final_state),
+        .grad_o = rule_tensor_with(rule.v, rule_case->grad_o),
+        .grad_final_state = rule_tensor_with(rule.initial_state, rule_case->grad_final_state),
+        .grads = {.q = rule_tensor_with(rule.q, result->grad_q),
+                  .k = rule_tensor_with(rule.k, result->grad_k),
+                  .v = rule_tensor_with(rule.v, result->grad_v),
+                  .g = rule_tensor_with(rule.g, result->grad_g),
+                  .beta = rule_tensor_with(rule.beta, result->grad_beta),
+                  .initial_state =
+                      rule_tensor_with(rule.initial_state, result->grad_initial_state)}};
+}
+
 #endif

@@ -15,41 +15,7 @@ static const int64_t lengths[] = {
 
 #define NUM_LENGTHS ((int64_t)(sizeof lengths / sizeof lengths[0]))
 
-/* A call's arguments over the arrays of a case and of a result. */
-typedef struct options_call {
-    gdncp_delta_rule_t rule;
-    gdncp_tensor_t o;
-    gdncp_tensor_t final_state;
-    gdncp_tensor_t grad_o;
-    gdncp_tensor_t grad_final_state;
-    gdncp_delta_rule_grads_t grads;
-} options_call_t;
-
-static gdncp_tensor_t with_data(gdncp_tensor_t tensor, float *data)
-{
-    tensor.data = data;
-    return tensor;
-}
-
-static options_call_t call_of(const rule_case_t *rule_case, const rule_result_t *result)
-{
-    const gdncp_delta_rule_t rule = rule_case_f32(rule_case);
-
-    return (options_call_t){
-        .rule = rule,
-        .o = with_data(rule.v, result->o),
-        .final_state = with_data(rule.initial_state, result->final_state),
-        .grad_o = with_data(rule.v, rule_case->grad_o),
-        .grad_final_state = with_data(rule.initial_state, rule_case->grad_final_state),
-        .grads = {.q = with_data(rule.q, result->grad_q),
-                  .k = with_data(rule.k, result->grad_k),
-                  .v = with_data(rule.v, result->grad_v),
-                  .g = with_data(rule.g, result->grad_g),
-                  .beta = with_data(rule.beta, result->grad_beta),
-                  .initial_state = with_data(rule.initial_state, result->grad_initial_state)}};
-}
-
-static void run(const options_call_t *c)
+static void run(const rule_call_t *c)
 {
     assert_int_equal(gdncp_delta_rule_forward(&c->rule, &c->o, &c->final_state, NULL), GDNCP_OK);
     assert_int_equal(
@@ -79,8 +45,8 @@ static void saved_states_change_no_bit(void **state)
         test_arena_t arena = {0};
 
         rule_case_fill(&rule_case, &random, -0.01);
-        const options_call_t without = call_of(&rule_case, &expected);
-        options_call_t with = call_of(&rule_case, &result);
+        const rule_call_t without = rule_call_over(&rule_case, &expected);
+        rule_call_t with = rule_call_over(&rule_case, &result);
 
         with.rule.saved_states = make_saved_states(&arena, &rule_case);
         run(&without);
@@ -107,14 +73,14 @@ static void the_backward_reads_saved_states(void **state)
 
     (void)state;
     rule_case_fill(&rule_case, &random, -0.01);
-    options_call_t c = call_of(&rule_case, &expected);
+    rule_call_t c = rule_call_over(&rule_case, &expected);
 
     test_set_num_threads(1);
     c.rule.saved_states = make_saved_states(&arena, &rule_case);
     run(&c);
     ((float *)c.rule.saved_states.data)[17] += 1.0f;
 
-    const options_call_t other = call_of(&rule_case, &result);
+    const rule_call_t other = rule_call_over(&rule_case, &result);
 
     c.grads = other.grads;
     assert_int_equal(
@@ -166,8 +132,8 @@ static void transposed_states_change_no_bit(void **state)
         transpose_all(count, dk, dv, rule_case.initial_state, states[0].data);
         transpose_all(count, dk, dv, rule_case.grad_final_state, states[2].data);
 
-        const options_call_t plain = call_of(&rule_case, &expected);
-        options_call_t transposed = call_of(&rule_case, &result);
+        const rule_call_t plain = rule_call_over(&rule_case, &expected);
+        rule_call_t transposed = rule_call_over(&rule_case, &result);
 
         transposed.rule.state_layout = GDNCP_STATE_DV_DK;
         transposed.rule.initial_state = states[0];
@@ -203,12 +169,12 @@ static void threads_change_no_bit(void **state)
 
         rule_case_fill(&rule_case, &random, -0.02);
         test_set_num_threads(1);
-        const options_call_t alone = call_of(&rule_case, &expected);
+        const rule_call_t alone = rule_call_over(&rule_case, &expected);
 
         run(&alone);
         for (int num_threads = 2; num_threads <= 5; num_threads++) {
             rule_result_t result = rule_result_make(&rule_case);
-            options_call_t shared = call_of(&rule_case, &result);
+            rule_call_t shared = rule_call_over(&rule_case, &result);
 
             if (num_threads % 2 == 0) {
                 shared.rule.saved_states = make_saved_states(&arena, &rule_case);
