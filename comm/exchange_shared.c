@@ -220,11 +220,6 @@ static gdncp_status_t check_peers(const gdncp_shared_exchange_t *exchange)
             continue;
         }
         status = comm->transport->ops->check_peer(comm->transport, peer);
-        if (status == GDNCP_OK && gdncp_shared_has_left(comm->shared, peer)) {
-            status =
-                gdncp_fail(GDNCP_ERR_PEER_LOST, "rank %d: rank %d has destroyed its communicator",
-                           comm->rank, peer);
-        }
     }
     return status;
 }

@@ -54,11 +54,6 @@ bool gdncp_shared_is_crowded(const gdncp_shared_t *shared)
     return shared != NULL && shared->is_crowded;
 }
 
-bool gdncp_shared_has_left(const gdncp_shared_t *shared, int rank)
-{
-    return atomic_load(&shared->rings.peers[rank].segment->left);
-}
-
 static void list_neighbours(gdncp_shared_t *shared)
 {
     for (int rank = 0; rank < shared->rings.size; rank++) {

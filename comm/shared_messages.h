@@ -51,9 +51,6 @@ bool gdncp_shared_reaches(const gdncp_shared_t *shared, int rank);
 /* Whether this machine has fewer cores than ranks that share memory. shared may be NULL. */
 bool gdncp_shared_is_crowded(const gdncp_shared_t *shared);
 
-/* Whether that rank has destroyed its communicator. What it wrote before is still there. */
-bool gdncp_shared_has_left(const gdncp_shared_t *shared, int rank);
-
 /* Queue a message; nothing moves before the next progress. */
 void gdncp_shared_send(gdncp_shared_t *shared, int rank, gdncp_shared_message_t *message);
 void gdncp_shared_recv(gdncp_shared_t *shared, int rank, gdncp_shared_message_t *message);

@@ -295,7 +295,6 @@ free_opening:
 void gdncp_shared_rings_close(gdncp_shared_rings_t *rings)
 {
     if (rings->segment != NULL) {
-        atomic_store(&rings->segment->left, true);
         munmap(rings->segment, (size_t)rings->segment_bytes);
     }
     for (int rank = 0; rings->peers != NULL && rank < rings->size; rank++) {

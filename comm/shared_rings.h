@@ -29,7 +29,6 @@ typedef struct gdncp_ring {
 typedef struct gdncp_segment_head {
     uint64_t nonce[2]; /* of the owner's communicator */
     int64_t capacity;  /* of each ring; a multiple of GDNCP_LINE_BYTES */
-    atomic_bool left;  /* the owner has destroyed its communicator: it reads and writes no more */
     int32_t ring_of[]; /* [size] which ring leads to a rank; < 0: none */
 } gdncp_segment_head_t;
 

@@ -227,40 +227,51 @@ static void crossed_exchanges_are_a_mismatch(void **state)
     run_two(crossed_body, &two, 2);
 }
 
-/* Rank 0 aborts, which another rank may hear of before it starts. */
+typedef struct aborted_exchange {
+    two_exchanges_t two;
+    int is_ready[2]; /* a pipe: every rank but 0 writes a byte when it has what it will wait in */
+} aborted_exchange_t;
+
+/* Rank 0 aborts. The others leave as soon as they have heard of it, which may be told to a third
+ * rank before the abort itself: why a rank left comes with it. */
 static int aborting_body(const gdncp_bootstrap_t *bootstrap, void *context)
 {
-    const two_exchanges_t *const two = context;
+    const aborted_exchange_t *const aborted = context;
+    const process_exchange_t *const first = &aborted->two.first;
     conformance_t c = start_rank(bootstrap, 30000);
-    gdncp_exchange_t *const exchange = bind_exchange(&c, &two->first);
+    gdncp_exchange_t *const exchange = bind_exchange(&c, first);
+    char byte = 0;
 
     if (c.rank != LOST) {
-        gdncp_status_t status =
-            gdncp_exchange_start(exchange, two->first.ins[c.rank], two->first.outs[c.rank], NULL);
-
-        if (c.rank == 0) {
-            expect_ok(&c, status, "start");
-            nap(500); /* others may still be in the last agreement of the creation */
-            gdncp_comm_abort(c.comm);
-        }
-        if (status == GDNCP_OK) {
-            status = gdncp_exchange_wait(exchange);
-        }
-        expect_error(&c, status, GDNCP_ERR_PEER_LOST, "aborted", "a wait after an abort");
-    } else {
-        expect_error(&c, gdncp_comm_barrier(c.comm), GDNCP_ERR_PEER_LOST, "aborted", "a barrier");
+        expect_ok(&c, gdncp_exchange_start(exchange, first->ins[c.rank], first->outs[c.rank], NULL),
+                  "start");
     }
+    if (c.rank != 0) {
+        expect(&c, write(aborted->is_ready[1], &byte, 1) == 1, "a word that this rank is ready");
+    } else {
+        for (int rank = 1; rank < NUM_RANKS; rank++) {
+            expect(&c, read(aborted->is_ready[0], &byte, 1) == 1, "another rank is ready");
+        }
+        gdncp_comm_abort(c.comm);
+    }
+    expect_error(&c, c.rank != LOST ? gdncp_exchange_wait(exchange) : gdncp_comm_barrier(c.comm),
+                 GDNCP_ERR_PEER_LOST, "aborted", "a wait after an abort");
     gdncp_exchange_destroy(exchange);
     return end_rank(&c);
 }
 
 static void abort_ends_a_wait(void **state)
 {
-    two_exchanges_t two;
+    aborted_exchange_t aborted;
 
     (void)state;
-    fill_two(&two, "abort", 66, NUM_RANKS);
-    run_two(aborting_body, &two, NUM_RANKS);
+    fill_two(&aborted.two, "abort", 66, NUM_RANKS);
+    assert_int_equal(pipe(aborted.is_ready), 0);
+    assert_int_equal(run_forked(NUM_RANKS, aborting_body, &aborted), 0);
+    close(aborted.is_ready[0]);
+    close(aborted.is_ready[1]);
+    free_exchange(&aborted.two.first);
+    free_exchange(&aborted.two.second);
 }
 
 /* A rank that stands still is seen by the deadline alone. */

@@ -78,7 +78,6 @@ static int open_body(const gdncp_bootstrap_t *bootstrap, void *context)
         if (rings.peers[peer].segment != NULL) {
             expect(&c, atomic_load(&rings.peers[peer].in->written) == 100 * peer + c.rank,
                    "the ring leads from one rank to the other");
-            expect(&c, !atomic_load(&rings.peers[peer].segment->left), "nobody has left");
         }
     }
     expect_ok(&c, gdncp_comm_barrier(c.comm), "barrier");
@@ -88,11 +87,10 @@ static int open_body(const gdncp_bootstrap_t *bootstrap, void *context)
     expect_ok(&c, gdncp_comm_barrier(c.comm), "barrier");
     for (int peer = 0; c.rank != 0 && peer < c.size; peer++) {
         if (rings.peers[peer].segment != NULL) {
-            expect(&c, atomic_load(&rings.peers[peer].segment->left) == (peer == 0),
-                   "one rank has left");
+            expect(&c, atomic_load(&rings.peers[peer].in->written) == 100 * peer + c.rank,
+                   "what a rank wrote outlives it");
         }
     }
-    expect_ok(&c, gdncp_comm_barrier(c.comm), "barrier");
     if (c.rank != 0) {
         gdncp_shared_rings_close(&rings);
     }
