@@ -13,6 +13,7 @@ set(device_tests
   delta_rule
   delta_rule_arguments
   delta_rule_gate
+  delta_rule_layouts
   delta_rule_stability
   delta_rule_summary
   delta_rule_windows

@@ -202,4 +202,13 @@ static inline rule_call_t rule_call_over(const rule_case_t *rule_case, const rul
                       rule_tensor_with(rule.initial_state, result->grad_initial_state)}};
 }
 
+/* Forward, then backward. */
+static inline void rule_call_run(const rule_call_t *c)
+{
+    assert_int_equal(gdncp_delta_rule_forward(&c->rule, &c->o, &c->final_state, NULL), GDNCP_OK);
+    assert_int_equal(
+        gdncp_delta_rule_backward(&c->rule, &c->grad_o, &c->grad_final_state, &c->grads, NULL),
+        GDNCP_OK);
+}
+
 #endif

@@ -1,4 +1,4 @@
-/* What a caller may choose of a delta rule on the CPU: saved states, the states' layout, threads.
+/* What a caller may choose of a delta rule on the CPU: saved states and threads.
  * No choice changes a bit. */
 #include "test_ops_delta_rule_check.h"
 
@@ -14,14 +14,6 @@ static const int64_t lengths[] = {
     GDNCP_SAVED_STATE_TOKENS + 1, 1, 2 * GDNCP_SAVED_STATE_TOKENS + 65};
 
 #define NUM_LENGTHS ((int64_t)(sizeof lengths / sizeof lengths[0]))
-
-static void run(const rule_call_t *c)
-{
-    assert_int_equal(gdncp_delta_rule_forward(&c->rule, &c->o, &c->final_state, NULL), GDNCP_OK);
-    assert_int_equal(
-        gdncp_delta_rule_backward(&c->rule, &c->grad_o, &c->grad_final_state, &c->grads, NULL),
-        GDNCP_OK);
-}
 
 /* Poisoned places for saved states. */
 static gdncp_tensor_t make_saved_states(test_arena_t *arena, const rule_case_t *rule_case)
@@ -49,8 +41,8 @@ static void saved_states_change_no_bit(void **state)
         rule_call_t with = rule_call_over(&rule_case, &result);
 
         with.rule.saved_states = make_saved_states(&arena, &rule_case);
-        run(&without);
-        run(&with);
+        rule_call_run(&without);
+        rule_call_run(&with);
         rule_result_check_equal(&rule_case, &expected, &result);
         test_arena_free(&arena);
         rule_result_free(&expected);
@@ -77,7 +69,7 @@ static void the_backward_reads_saved_states(void **state)
 
     test_set_num_threads(1);
     c.rule.saved_states = make_saved_states(&arena, &rule_case);
-    run(&c);
+    rule_call_run(&c);
     ((float *)c.rule.saved_states.data)[17] += 1.0f;
 
     const rule_call_t other = rule_call_over(&rule_case, &result);
@@ -92,64 +84,6 @@ static void the_backward_reads_saved_states(void **state)
     rule_result_free(&expected);
     rule_result_free(&result);
     rule_case_free(&rule_case);
-}
-
-/* dst [count, columns, rows] = the transposes of src [count, rows, columns]. */
-static void transpose_all(int64_t count, int64_t rows, int64_t columns, const float *src,
-                          float *dst)
-{
-    for (int64_t i = 0; i < count; i++) {
-        for (int64_t j = 0; j < rows; j++) {
-            for (int64_t l = 0; l < columns; l++) {
-                dst[(i * columns + l) * rows + j] = src[(i * rows + j) * columns + l];
-            }
-        }
-    }
-}
-
-static void transposed_states_change_no_bit(void **state)
-{
-    static const rule_dims_t dims[] = {{1, 2, 20, 33}, {1, 1, 16, 8}};
-    static const int64_t some[] = {70, 0, 9};
-    test_random_t random = test_random_start(__func__, 103);
-
-    (void)state;
-    for (int i = 0; i < 2; i++) {
-        const int64_t dk = dims[i].key_dim;
-        const int64_t dv = dims[i].value_dim;
-        const int64_t count = 3 * dims[i].num_value_heads;
-        rule_case_t rule_case = rule_case_make(&dims[i], some, 3);
-        rule_result_t expected = rule_result_make(&rule_case);
-        rule_result_t result = rule_result_make(&rule_case);
-        test_arena_t arena = {0};
-        const int64_t shape[] = {3, dims[i].num_value_heads, dv, dk};
-        gdncp_tensor_t states[4]; /* initial, final, and their gradients */
-
-        rule_case_fill(&rule_case, &random, -0.05);
-        for (int j = 0; j < 4; j++) {
-            states[j] = test_tensor(&arena, GDNCP_F32, 4, shape, 0);
-        }
-        transpose_all(count, dk, dv, rule_case.initial_state, states[0].data);
-        transpose_all(count, dk, dv, rule_case.grad_final_state, states[2].data);
-
-        const rule_call_t plain = rule_call_over(&rule_case, &expected);
-        rule_call_t transposed = rule_call_over(&rule_case, &result);
-
-        transposed.rule.state_layout = GDNCP_STATE_DV_DK;
-        transposed.rule.initial_state = states[0];
-        transposed.final_state = states[1];
-        transposed.grad_final_state = states[2];
-        transposed.grads.initial_state = states[3];
-        run(&plain);
-        run(&transposed);
-        transpose_all(count, dv, dk, states[1].data, result.final_state);
-        transpose_all(count, dv, dk, states[3].data, result.grad_initial_state);
-        rule_result_check_equal(&rule_case, &expected, &result);
-        test_arena_free(&arena);
-        rule_result_free(&expected);
-        rule_result_free(&result);
-        rule_case_free(&rule_case);
-    }
 }
 
 /* From one thread for all to several for one head: its columns in the walks, its chunks in what
@@ -171,7 +105,7 @@ static void threads_change_no_bit(void **state)
         test_set_num_threads(1);
         const rule_call_t alone = rule_call_over(&rule_case, &expected);
 
-        run(&alone);
+        rule_call_run(&alone);
         for (int num_threads = 2; num_threads <= 5; num_threads++) {
             rule_result_t result = rule_result_make(&rule_case);
             rule_call_t shared = rule_call_over(&rule_case, &result);
@@ -180,7 +114,7 @@ static void threads_change_no_bit(void **state)
                 shared.rule.saved_states = make_saved_states(&arena, &rule_case);
             }
             test_set_num_threads(num_threads);
-            run(&shared);
+            rule_call_run(&shared);
             rule_result_check_equal(&rule_case, &expected, &result);
             rule_result_free(&result);
         }
@@ -195,7 +129,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(saved_states_change_no_bit),
         cmocka_unit_test(the_backward_reads_saved_states),
-        cmocka_unit_test(transposed_states_change_no_bit),
         cmocka_unit_test(threads_change_no_bit),
     };
 

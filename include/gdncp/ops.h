@@ -192,7 +192,7 @@ typedef struct gdncp_delta_rule {
     /**
      * Of initial and final states and their gradients in gdncp_delta_rule_forward() and
      * gdncp_delta_rule_backward(); the shapes given for them here are those of GDNCP_STATE_DK_DV.
-     * On a CUDA device, and in summaries, no other one is taken: GDNCP_ERR_NOT_SUPPORTED.
+     * Summaries take no other one: GDNCP_ERR_NOT_SUPPORTED.
      */
     gdncp_state_layout_t state_layout;
     const int64_t *cu_seqlens;      /**< [N + 1] */

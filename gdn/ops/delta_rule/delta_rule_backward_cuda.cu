@@ -102,6 +102,7 @@ gdncp_status_t run_window(const gdncp_rule_problem_t &problem, const backward_sc
         sequences.grad_final = static_cast<const float *>(grad_final_state->data);
     }
     sequences.grad_initial = static_cast<float *>(grads.initial_state.data);
+    sequences.across = problem.rule->state_layout == GDNCP_STATE_DV_DK;
     sequences.carry_in = scratch.grad_carries[(index + 1) % 2];
     sequences.carry_out = scratch.grad_carries[index % 2];
 

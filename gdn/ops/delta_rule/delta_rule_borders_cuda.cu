@@ -48,7 +48,8 @@ void chain_kernel(border_chain chain)
     walk_chain<DK, false>({chain.borders.transition, chain.borders.contribution,
                            chain.starts.of(span, head), chain.borders.states,
                            first * chain.num_heads + head, first * chain.num_heads + head,
-                           chain.num_heads, last - first, chain.dk, chain.dv},
+                           chain.num_heads, last - first, chain.dk, chain.dv,
+                           chain.starts.is_across(span)},
                           block_y() * CHAIN_COLUMNS);
 }
 

@@ -19,8 +19,22 @@ struct state_columns {
     bool is_identity; /* starts as one, where there is no source */
 };
 
-template <int DK> GDNCP_FN void load_state(tile *state, const state_columns &columns, int dk)
+/* across: the source is [width, dk]. */
+template <int DK>
+GDNCP_FN void load_state(tile *state, const state_columns &columns, int dk, bool across)
 {
+    if (across && columns.source != nullptr) {
+        GDNCP_UNROLL
+        for (int i = 0; i < DK / TILE * 8; i++) {
+            const int row = i / 8 * TILE + tile_column(i / 4 % 2, i % 2);
+            const int column = columns.first + tile_row(i / 2 % 2);
+            const bool inside = row < dk && column < columns.width;
+
+            state[i / 8].x[i / 4 % 2][i % 4] =
+                inside ? columns.source[(int64_t)column * dk + row] : 0.0f;
+        }
+        return;
+    }
     GDNCP_UNROLL
     for (int n = 0; n < DK / TILE; n++) {
         GDNCP_UNROLL
@@ -38,8 +52,23 @@ template <int DK> GDNCP_FN void load_state(tile *state, const state_columns &col
     }
 }
 
-template <int DK> GDNCP_FN void store_state(const tile *state, const state_columns &columns, int dk)
+/* across: the target is [width, dk]. Loops of their own, as places that depend on it at run time
+ * would take registers from the state. */
+template <int DK>
+GDNCP_FN void store_state(const tile *state, const state_columns &columns, int dk, bool across)
 {
+    if (across) {
+        GDNCP_UNROLL
+        for (int i = 0; i < DK / TILE * 8; i++) {
+            const int row = i / 8 * TILE + tile_column(i / 4 % 2, i % 2);
+            const int column = columns.first + tile_row(i / 2 % 2);
+
+            if (row < dk && column < columns.width) {
+                columns.target[(int64_t)column * dk + row] = state[i / 8].x[i / 4 % 2][i % 4];
+            }
+        }
+        return;
+    }
     GDNCP_UNROLL
     for (int n = 0; n < DK / TILE; n++) {
         GDNCP_UNROLL

@@ -398,7 +398,7 @@ void grad_walk_kernel(grad_walk_arguments<T> in)
     /* An empty sequence has a slot but no chunk. */
     const int64_t last = span.first_token < span.end_token ? span.end - 1 : span.begin - 1;
 
-    load_state<DK>(state, columns, in.rule.dk);
+    load_state<DK>(state, columns, in.rule.dk, in.sequences.across && span.ends);
     if constexpr (in_turn) {
         for (int64_t slot = last; slot >= span.begin; slot--) {
             walk_chunk_in_turn(in, span, slot, head, column,
@@ -411,7 +411,7 @@ void grad_walk_kernel(grad_walk_arguments<T> in)
     const state_columns result = find_columns(in, span, head, column + warp() * TILE);
 
     if (result.target != nullptr) {
-        store_state<DK>(state, result, in.rule.dk);
+        store_state<DK>(state, result, in.rule.dk, in.sequences.across && span.begins);
     }
 }
 

@@ -17,6 +17,7 @@ struct grad_walk_sequences {
     const float *carry_in;   /* of sequences that cross the window's end: where its next left it */
     float *carry_out;        /* of those that cross its beginning */
     int64_t carry_stride;    /* floats from one sequence's to the next */
+    bool across;             /* grad_final and grad_initial are [.., Hv, dv, dk] */
 };
 
 /*

@@ -66,8 +66,12 @@ void set_window(const window_pieces &window, int64_t piece_length, rule_walk<T> 
 
 inline state_starts starts_of(const gdncp_rule_problem_t &problem)
 {
-    return {static_cast<const float *>(problem.rule->initial_state.data), nullptr, nullptr,
-            problem.num_value_heads, problem.dk * problem.dv};
+    return {static_cast<const float *>(problem.rule->initial_state.data),
+            nullptr,
+            nullptr,
+            problem.num_value_heads,
+            problem.dk * problem.dv,
+            problem.rule->state_layout == GDNCP_STATE_DV_DK};
 }
 
 inline gdncp_status_t check_key_dim(const gdncp_rule_problem_t &problem)

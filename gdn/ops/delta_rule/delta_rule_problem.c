@@ -111,10 +111,10 @@ static gdncp_status_t check_layout(const gdncp_rule_problem_t *problem, bool any
                           "state_layout: expected GDNCP_STATE_DK_DV or GDNCP_STATE_DV_DK, got %d",
                           (int)layout);
     }
-    if (layout != GDNCP_STATE_DK_DV && (!any_layout || problem->device != GDNCP_DEVICE_CPU)) {
-        return gdncp_fail(GDNCP_ERR_NOT_SUPPORTED,
-                          "state_layout: expected GDNCP_STATE_DK_DV %s, got GDNCP_STATE_DV_DK",
-                          any_layout ? "on a CUDA device" : "in a summary");
+    if (layout != GDNCP_STATE_DK_DV && !any_layout) {
+        return gdncp_fail(
+            GDNCP_ERR_NOT_SUPPORTED,
+            "state_layout: expected GDNCP_STATE_DK_DV in a summary, got GDNCP_STATE_DV_DK");
     }
     return GDNCP_OK;
 }

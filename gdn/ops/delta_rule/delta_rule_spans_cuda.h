@@ -122,6 +122,7 @@ struct state_starts {
     const float *carry_in; /* of the sequence that began before the window, [Hv, dk, dv] */
     int64_t num_heads;
     int64_t size; /* dk dv */
+    bool across;  /* those that the caller gives or gets are [.., Hv, dv, dk] */
 
     GDNCP_FN const float *of(const walk_span &span, int head) const
     {
@@ -132,6 +133,11 @@ struct state_starts {
             return carry_in + head * size;
         }
         return initial != nullptr ? initial + (span.sequence * num_heads + head) * size : nullptr;
+    }
+
+    GDNCP_FN bool is_across(const walk_span &span) const
+    {
+        return across && span.is_first && span.begins;
     }
 };
 

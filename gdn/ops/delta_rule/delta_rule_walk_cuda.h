@@ -350,7 +350,8 @@ void walk_kernel(rule_walk<T> walk)
     if constexpr (mode == walk_mode::summary) {
         watch = watch_summary<T, DK>(walk, span, columns);
     }
-    load_state<DK>(state, columns, walk.rule.dk);
+    load_state<DK>(state, columns, walk.rule.dk,
+                   mode != walk_mode::summary && walk.starts.is_across(span));
     for (int64_t next = span.begin - ahead; next < span.end; next++) {
         const int64_t slot = next;
         const int64_t loading = next + ahead;
@@ -395,7 +396,8 @@ void walk_kernel(rule_walk<T> walk)
         }
     }
     if (columns.target != nullptr) {
-        store_state<DK>(state, columns, walk.rule.dk);
+        store_state<DK>(state, columns, walk.rule.dk,
+                        mode != walk_mode::summary && walk.starts.across && span.ends);
     }
 }
 

@@ -25,6 +25,7 @@ struct state_chain {
     int64_t count;              /* of steps, > 0 */
     int dk;
     int dv;
+    bool in_across; /* in is [dv, dk] */
 };
 
 constexpr int CHAIN_TILES = 2; /* of columns, a block */
@@ -124,6 +125,19 @@ GDNCP_FN void share_state(const tile *tiles, int row, float *shared)
     }
 }
 
+/* shared [DK, CHAIN_STATE_LD] = columns of a first state [dv, dk], by all threads of the block. */
+template <int DK> GDNCP_FN void share_across(const state_chain &chain, int column, float *shared)
+{
+    GDNCP_ROLLED
+    for (int i = thread_index(); i < DK * CHAIN_COLUMNS; i += num_threads()) {
+        const int row = i % DK;
+        const int from = column + i / DK;
+
+        shared[row * CHAIN_STATE_LD + i / DK] =
+            row < chain.dk && from < chain.dv ? chain.in[(int64_t)from * chain.dk + row] : 0.0f;
+    }
+}
+
 /* Columns of M from part * depth on, all rows; of M', rows instead, all columns. */
 template <int DK, bool transposed>
 GDNCP_FN void load_part(const state_chain &chain, int64_t step, int part, bool aligned,
@@ -206,11 +220,15 @@ template <int DK, bool transposed> GDNCP_FN void walk_chain(const state_chain &c
     for (int i = 0; i < ahead; i++) {
         load_ahead(i);
     }
-    block.load(next, first_step == 0 ? chain.in : chain.contributions + row_of(0));
+    if (first_step == 0 && chain.in_across) {
+        share_across<DK>(chain, column, states);
+    } else {
+        block.load(next, first_step == 0 ? chain.in : chain.contributions + row_of(0));
+        share_state(next, row, states);
+    }
     if (first_step == 1) {
         block.store(next, chain.states + row_of(0));
     }
-    share_state(next, row, states);
     if (first_step < chain.count) {
         block.load(contribution, chain.contributions + row_of(first_step));
     }
