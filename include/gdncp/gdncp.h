@@ -19,6 +19,7 @@
 #include "ops_decode.h"
 #include "plan.h"
 #include "safetensors.h"
+#include "sections.h"
 #include "status.h"
 #include "tensor.h"
 #include "topology.h"
