@@ -5,6 +5,7 @@
 #ifndef GDNCP_GDNCP_H
 #define GDNCP_GDNCP_H
 
+#include "checkpoint.h"
 #include "comm.h"
 #include "device.h"
 #include "environment.h"
