@@ -17,10 +17,10 @@
  *
  * A shard is a piece of such a tensor that lies on one or more ranks. Parameters are replicated
  * over context-parallel ranks, which take their parts only when they run: each is a replica of its
- * tensor-parallel rank's shards. Where tensor parallelism divides neither number of heads, a key
- * head may be on several tensor-parallel ranks; it is then a shard of its own, the same on each of
- * them. Of all replicas that have tp_replica 0 and cp_replica 0 each element of each tensor is in
- * one; these are what is saved.
+ * tensor-parallel rank's shards. Where tp_size does not divide the number of key heads, one may be
+ * on several tensor-parallel ranks; it is then a shard of its own, the same on each of them. Of all
+ * replicas that have tp_replica 0 and cp_replica 0 each element of each tensor is in one; these are
+ * what is saved.
  *
  * Index arithmetic and plain memory; every function is safe to call from any thread.
  */

@@ -18,6 +18,7 @@
 #include "nccl.h"
 #include "ops.h"
 #include "ops_decode.h"
+#include "pattern.h"
 #include "plan.h"
 #include "safetensors.h"
 #include "sections.h"
