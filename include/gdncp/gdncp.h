@@ -12,6 +12,7 @@
 #include "exchange.h"
 #include "export.h"
 #include "heads.h"
+#include "init.h"
 #include "layer.h"
 #include "layout.h"
 #include "memory.h"
