@@ -20,12 +20,16 @@ static const char *const names[GDNCP_NUM_PARAMETERS][GDNCP_MAX_SECTIONS] = {
     [GDNCP_PARAMETER_OUT_PROJ_WEIGHT] = {"out_proj.weight"},
 };
 
+static const char *const bias_names[] = {"conv1d.bias.query", "conv1d.bias.key",
+                                         "conv1d.bias.value"};
+
 /* Shards that are being listed. */
 typedef struct list {
     const gdncp_layer_shape_t *shape;
     const gdncp_place_t *place;
     gdncp_shard_t *shards;
     int64_t count;
+    bool is_bias; /* of the parameter: its rows, one element each */
 } list_t;
 
 static gdncp_place_t tp_rank_of(const list_t *list, int tp_rank)
@@ -67,14 +71,17 @@ static void append(list_t *list, gdncp_parameter_t parameter, int section, int64
     gdncp_shard_t *const shard = &list->shards[list->count++];
 
     *shard = (gdncp_shard_t){
-        .name = names[parameter][section],
+        .name = list->is_bias ? bias_names[section] : names[parameter][section],
         .parameter = parameter,
         .tp_replica = tp_replica,
         .cp_replica = list->place->cp_rank,
     };
     /* Cannot fail: the shape was checked, and the parameter is ours. */
     gdncp_parameter_shape(list->shape, parameter, &shard->ndim, shard->global_shape);
-    if (is_conv) {
+    if (list->is_bias) {
+        shard->ndim = 1;
+        shard->global_shape[1] = 0;
+    } else if (is_conv) {
         /* A depthwise convolution has one input channel per group. */
         shard->ndim = 3;
         shard->global_shape[2] = shard->global_shape[1];
@@ -149,25 +156,45 @@ static gdncp_status_t append_parameter(list_t *list, gdncp_parameter_t parameter
     return status;
 }
 
+static gdncp_status_t check_list(const list_t *list, const int64_t *num_shards_p)
+{
+    gdncp_status_t status = gdncp_layer_shape_check(list->shape);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_place_check(list->place);
+    }
+    if (status == GDNCP_OK && (list->shards == NULL || num_shards_p == NULL)) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "%s, got NULL",
+                          list->shards == NULL ? "shards: expected a place for 21 shards"
+                                               : "num_shards_p: expected a place for their number");
+    }
+    return status;
+}
+
 gdncp_status_t gdncp_checkpoint_shards(const gdncp_layer_shape_t *shape, const gdncp_place_t *place,
                                        gdncp_shard_t *shards, int64_t *num_shards_p)
 {
     list_t list = {.shape = shape, .place = place, .shards = shards};
-    gdncp_status_t status = gdncp_layer_shape_check(shape);
+    gdncp_status_t status = check_list(&list, num_shards_p);
 
-    if (status == GDNCP_OK) {
-        status = gdncp_place_check(place);
-    }
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    if (shards == NULL || num_shards_p == NULL) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "%s, got NULL",
-                          shards == NULL ? "shards: expected a place for 21 shards"
-                                         : "num_shards_p: expected a place for their number");
-    }
     for (int p = 0; p < GDNCP_NUM_PARAMETERS && status == GDNCP_OK; p++) {
         status = append_parameter(&list, (gdncp_parameter_t)p);
+    }
+    if (status == GDNCP_OK) {
+        *num_shards_p = list.count;
+    }
+    return status;
+}
+
+gdncp_status_t gdncp_checkpoint_conv_bias(const gdncp_layer_shape_t *shape,
+                                          const gdncp_place_t *place, gdncp_shard_t *shards,
+                                          int64_t *num_shards_p)
+{
+    list_t list = {.shape = shape, .place = place, .shards = shards, .is_bias = true};
+    gdncp_status_t status = check_list(&list, num_shards_p);
+
+    if (status == GDNCP_OK) {
+        status = append_parameter(&list, GDNCP_PARAMETER_CONV_WEIGHT);
     }
     if (status == GDNCP_OK) {
         *num_shards_p = list.count;

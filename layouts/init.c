@@ -120,10 +120,14 @@ static double value_of_dt_bias(const gdncp_init_t *init, double u)
                : inverse_softplus(fmax(exp(low + u * (log(init->dt_max) - low)), init->dt_floor));
 }
 
-/* Element `index` of a whole parameter. */
-static double value_of(const gdncp_init_t *init, const gdncp_layer_shape_t *shape,
-                       gdncp_parameter_t parameter, int64_t index)
+/* What the bias of the convolution is to the generator, beside the parameters. */
+enum { CONV_BIAS = GDNCP_NUM_PARAMETERS };
+
+/* Element `index` of a whole parameter, or of the convolution's bias. */
+static double value_of(const gdncp_init_t *init, const gdncp_layer_shape_t *shape, int parameter,
+                       int64_t index)
 {
+    const double default_bound = 1.0 / sqrt((double)shape->conv_kernel_dim);
     const gdncp_random_words_t words =
         gdncp_philox((gdncp_random_words_t){{(uint32_t)index, (uint32_t)((uint64_t)index >> 32),
                                              (uint32_t)parameter, init->layer}},
@@ -136,79 +140,106 @@ static double value_of(const gdncp_init_t *init, const gdncp_layer_shape_t *shap
     case GDNCP_PARAMETER_OUT_PROJ_WEIGHT:
         return init->out_proj_std * normal(&words);
     case GDNCP_PARAMETER_CONV_WEIGHT:
-        return (2.0 * u - 1.0) * (init->conv_bound > 0.0
-                                      ? init->conv_bound
-                                      : 1.0 / sqrt((double)shape->conv_kernel_dim));
+        return (2.0 * u - 1.0) * (init->conv_bound > 0.0 ? init->conv_bound : default_bound);
+    case CONV_BIAS:
+        return (2.0 * u - 1.0) * default_bound;
     case GDNCP_PARAMETER_A_LOG:
         return log(init->A_min + u * (init->A_max - init->A_min));
     case GDNCP_PARAMETER_DT_BIAS:
         return value_of_dt_bias(init, u);
-    case GDNCP_PARAMETER_NORM_WEIGHT:
-        break;
+    default:
+        return init->norm_adds_one ? 0.0 : 1.0;
     }
-    return init->norm_adds_one ? 0.0 : 1.0;
 }
 
-/* The rows of one block, which come `outer` times. */
-static void fill_block(const gdncp_init_t *init, const gdncp_layer_shape_t *shape,
-                       gdncp_parameter_t parameter, const gdncp_held_rows_t *block, int64_t outer,
-                       int64_t full_rows, int64_t local_rows, int64_t inner, float *data)
-{
-    for (int64_t o = 0; o < outer; o++) {
-        const int64_t from = (o * full_rows + block->full_row) * inner;
-        float *const to = data + (o * local_rows + block->local_row) * inner;
+/* The parts of a parameter that a place holds. */
+typedef struct part {
+    gdncp_held_rows_t blocks[GDNCP_MAX_SECTIONS];
+    int64_t num_blocks;
+    int64_t full_rows;
+    int64_t rows;
+    int64_t outer;
+    int64_t inner;
+} part_t;
 
-        for (int64_t i = 0; i < block->rows * inner; i++) {
-            to[i] = (float)value_of(init, shape, parameter, from + i);
+static gdncp_status_t find_part(const gdncp_layer_shape_t *shape, const gdncp_place_t *place,
+                                gdncp_parameter_t parameter, part_t *part)
+{
+    gdncp_section_t sections[GDNCP_MAX_SECTIONS];
+    gdncp_parameter_split_t split;
+    gdncp_status_t status = gdncp_layer_shape_check(shape);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_place_check(place);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    if (parameter == GDNCP_PARAMETER_NORM_WEIGHT) { /* whole on every rank */
+        const int64_t rows = shape->value_head_dim;
+
+        *part = (part_t){{{.rows = rows}}, 1, rows, rows, 1, 1};
+        return GDNCP_OK;
+    }
+    status = gdncp_parameter_split(shape, parameter, sections, &split, &part->outer, &part->inner);
+    if (status == GDNCP_OK) {
+        status = gdncp_split_blocks(&split, GDNCP_EXTENT_WHOLE, place, part->blocks);
+    }
+    if (status == GDNCP_OK) {
+        part->num_blocks = split.num_sections;
+        part->full_rows = split.rows;
+        status = gdncp_split_rows(&split, place, &part->rows);
+    }
+    return status;
+}
+
+static gdncp_status_t fill(const gdncp_init_t *init, const gdncp_layer_shape_t *shape,
+                           int parameter, const part_t *part, const char *name, float *data)
+{
+    if (data == NULL && part->rows > 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "data: expected the memory of %" PRId64 " elements of %s, got NULL",
+                          part->outer * part->rows * part->inner, name);
+    }
+    for (int64_t o = 0; o < part->outer && part->rows > 0; o++) {
+        for (int64_t b = 0; b < part->num_blocks; b++) {
+            const gdncp_held_rows_t *const block = &part->blocks[b];
+            const int64_t from = (o * part->full_rows + block->full_row) * part->inner;
+            float *const to = data + (o * part->rows + block->local_row) * part->inner;
+
+            for (int64_t i = 0; i < block->rows * part->inner; i++) {
+                to[i] = (float)value_of(init, shape, parameter, from + i);
+            }
         }
     }
+    return GDNCP_OK;
 }
 
 gdncp_status_t gdncp_init_parameter(const gdncp_init_t *init, const gdncp_layer_shape_t *shape,
                                     const gdncp_place_t *place, gdncp_parameter_t parameter,
                                     float *data)
 {
-    gdncp_section_t sections[GDNCP_MAX_SECTIONS];
-    gdncp_held_rows_t blocks[GDNCP_MAX_SECTIONS];
-    gdncp_parameter_split_t split;
-    int64_t rows;
-    int64_t outer = 1;
-    int64_t inner = 1;
+    part_t part;
     gdncp_status_t status = check_init(init);
-    const bool is_whole = parameter == GDNCP_PARAMETER_NORM_WEIGHT;
 
     if (status == GDNCP_OK) {
-        status = gdncp_layer_shape_check(shape);
+        status = find_part(shape, place, parameter, &part);
     }
+    return status == GDNCP_OK
+               ? fill(init, shape, (int)parameter, &part, gdncp_parameter_name(parameter), data)
+               : status;
+}
+
+gdncp_status_t gdncp_init_conv_bias(const gdncp_init_t *init, const gdncp_layer_shape_t *shape,
+                                    const gdncp_place_t *place, float *data)
+{
+    part_t part;
+    gdncp_status_t status = check_init(init);
+
     if (status == GDNCP_OK) {
-        status = gdncp_place_check(place);
+        status = find_part(shape, place, GDNCP_PARAMETER_CONV_WEIGHT, &part);
+        part.inner = 1; /* its weight has as many rows */
     }
-    if (status == GDNCP_OK && !is_whole) {
-        status = gdncp_parameter_split(shape, parameter, sections, &split, &outer, &inner);
-    }
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    if (is_whole) {
-        rows = shape->value_head_dim;
-        blocks[0] = (gdncp_held_rows_t){.rows = rows};
-        split = (gdncp_parameter_split_t){.num_sections = 1, .rows = rows};
-    } else {
-        status = gdncp_split_blocks(&split, GDNCP_EXTENT_WHOLE, place, blocks);
-        if (status == GDNCP_OK) {
-            status = gdncp_split_rows(&split, place, &rows);
-        }
-        if (status != GDNCP_OK) {
-            return status;
-        }
-    }
-    if (data == NULL && rows > 0) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "data: expected the memory of %" PRId64 " elements of %s, got NULL",
-                          outer * rows * inner, gdncp_parameter_name(parameter));
-    }
-    for (int64_t i = 0; i < split.num_sections && rows > 0; i++) {
-        fill_block(init, shape, parameter, &blocks[i], outer, split.rows, rows, inner, data);
-    }
-    return GDNCP_OK;
+    return status == GDNCP_OK ? fill(init, shape, CONV_BIAS, &part, "the convolution's bias", data)
+                              : status;
 }

@@ -77,6 +77,46 @@ static void dividing_counts_make_megatrons_shards(void **state)
     }
 }
 
+static void a_convolutions_bias_is_cut_as_its_weight(void **state)
+{
+    gdncp_shard_t weight[GDNCP_MAX_SHARDS];
+    gdncp_shard_t bias[GDNCP_MAX_SHARDS];
+    const char *const bias_names[] = {"conv1d.bias.query", "conv1d.bias.key", "conv1d.bias.value"};
+
+    (void)state;
+    for (int rank = 0; rank < 3; rank++) {
+        const gdncp_place_t place = {3, rank, 2, 1};
+        int64_t count = -1;
+        int64_t next = 0;
+        const int64_t num_weight = list_shards(&small, 3, rank, 2, 1, weight);
+
+        assert_int_equal(gdncp_checkpoint_conv_bias(&small, &place, bias, &count), GDNCP_OK);
+        for (int64_t i = 0; i < num_weight; i++) {
+            if (weight[i].parameter != GDNCP_PARAMETER_CONV_WEIGHT) {
+                continue;
+            }
+            assert_true(next < count);
+            assert_int_equal(strncmp(weight[i].name, "conv1d.weight", 13), 0);
+            assert_string_equal(bias[next].name + 11, weight[i].name + 13);
+            assert_true(strcmp(bias[next].name, bias_names[0]) == 0 ||
+                        strcmp(bias[next].name, bias_names[1]) == 0 ||
+                        strcmp(bias[next].name, bias_names[2]) == 0);
+            assert_int_equal(bias[next].parameter, GDNCP_PARAMETER_CONV_WEIGHT);
+            assert_int_equal(bias[next].ndim, 1);
+            assert_int_equal(bias[next].global_shape[0], weight[i].global_shape[0]);
+            assert_int_equal(bias[next].global_offset[0], weight[i].global_offset[0]);
+            assert_int_equal(bias[next].shape[0], weight[i].shape[0]);
+            assert_int_equal(bias[next].global_shape[1], 0);
+            assert_int_equal(bias[next].shape[1], 0);
+            assert_int_equal(bias[next].local_offset * 4, weight[i].local_offset);
+            assert_int_equal(bias[next].tp_replica, weight[i].tp_replica);
+            assert_int_equal(bias[next].cp_replica, 1);
+            next++;
+        }
+        assert_int_equal(next, count);
+    }
+}
+
 /* 2 key heads of 3 value heads each on 4 ranks, which have value heads 0 | 1 2 | 3 | 4 5. */
 static void shared_key_heads_are_shards_of_their_own(void **state)
 {
@@ -235,6 +275,12 @@ static void arguments_are_checked(void **state)
                   "shards:", "21 shards, got NULL");
     check_refused(gdncp_checkpoint_shards(&small, &place, shards, NULL),
                   "num_shards_p:", "got NULL");
+    check_refused(gdncp_checkpoint_conv_bias(NULL, &place, shards, &count), "shape:", "NULL");
+    check_refused(gdncp_checkpoint_conv_bias(&small, &outside, shards, &count),
+                  "place.tp_rank:", "got 2");
+    check_refused(gdncp_checkpoint_conv_bias(&small, &place, NULL, &count), "shards:", "got NULL");
+    check_refused(gdncp_checkpoint_conv_bias(&small, &place, shards, NULL),
+                  "num_shards_p:", "got NULL");
     assert_int_equal(shards[0].ndim, 77);
     assert_int_equal(count, 77);
 }
@@ -324,6 +370,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dividing_counts_make_megatrons_shards),
+        cmocka_unit_test(a_convolutions_bias_is_cut_as_its_weight),
         cmocka_unit_test(shared_key_heads_are_shards_of_their_own),
         cmocka_unit_test(every_element_is_saved_once),
         cmocka_unit_test(arguments_are_checked),

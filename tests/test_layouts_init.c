@@ -86,6 +86,49 @@ static void elements_have_their_own_counters(void **state)
     }
 }
 
+/* A bias has a place's rows of the weight, and PyTorch's bound whatever the weight's. */
+static void a_bias_has_its_own_elements(void **state)
+{
+    const gdncp_layer_shape_t shape = {7, 2, 6, 3, 4, 5};
+    const uint32_t key[] = {9, 0};
+    gdncp_init_t init = gdncp_init_default(9, 41);
+    gdncp_section_t sections[GDNCP_MAX_SECTIONS];
+    gdncp_held_rows_t blocks[GDNCP_MAX_SECTIONS];
+    gdncp_parameter_split_t split;
+    int64_t outer;
+    int64_t inner;
+
+    (void)state;
+    init.conv_bound = 0.001;
+    assert_int_equal(gdncp_parameter_split(&shape, GDNCP_PARAMETER_CONV_WEIGHT, sections, &split,
+                                           &outer, &inner),
+                     GDNCP_OK);
+    for (int rank = 0; rank < 8; rank++) {
+        gdncp_place_t place;
+        float data[64];
+
+        for (int i = 0; i < 64; i++) {
+            data[i] = NAN;
+        }
+        assert_int_equal(gdncp_place_of_rank(2, 4, rank, &place), GDNCP_OK);
+        assert_int_equal(gdncp_split_blocks(&split, GDNCP_EXTENT_WHOLE, &place, blocks), GDNCP_OK);
+        assert_int_equal(gdncp_init_conv_bias(&init, &shape, &place, data), GDNCP_OK);
+        for (int64_t b = 0; b < split.num_sections; b++) {
+            for (int64_t i = 0; i < blocks[b].rows; i++) {
+                const uint32_t counter[] = {(uint32_t)(blocks[b].full_row + i), 0,
+                                            GDNCP_NUM_PARAMETERS, 41};
+                uint32_t words[4];
+                double expected;
+
+                assert_int_equal(gdncp_philox_4x32(counter, key, words), GDNCP_OK);
+                expected = (2.0 * words[0] * 0x1p-32 - 1.0) / sqrt(5.0);
+                assert_true(fabs(data[blocks[b].local_row + i] - expected) <= GDNCP_TOLERANCE_F32);
+            }
+        }
+        assert_true(isnan(data[blocks[2].local_row + blocks[2].rows]));
+    }
+}
+
 /* Element 2^32 is another than element 0: in a column of a parameter that nobody has whole. */
 static void large_parameters_do_not_repeat(void **state)
 {
@@ -281,6 +324,11 @@ static void arguments_are_checked(void **state)
     assert_int_equal(gdncp_init_parameter(&unused, &shape, &whole, GDNCP_PARAMETER_DT_BIAS, data),
                      GDNCP_OK);
 
+    check_refused(gdncp_init_conv_bias(NULL, &shape, &whole, data), "init:", "NULL");
+    check_refused(gdncp_init_conv_bias(&init, NULL, &whole, data), "shape:", "NULL");
+    check_refused(gdncp_init_conv_bias(&init, &shape, &outside, data), "place.tp_rank:", "got 2");
+    check_refused(gdncp_init_conv_bias(&init, &shape, &whole, NULL),
+                  "data:", "40 elements of the convolution's bias, got NULL");
     check_refused(gdncp_philox_4x32(NULL, words, out), "counter:", "NULL");
     check_refused(gdncp_philox_4x32(words, NULL, out), "key:", "NULL");
     check_refused(gdncp_philox_4x32(words, words, NULL), "out:", "NULL");
@@ -292,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_gives_the_published_answers),
         cmocka_unit_test(elements_have_their_own_counters),
+        cmocka_unit_test(a_bias_has_its_own_elements),
         cmocka_unit_test(large_parameters_do_not_repeat),
         cmocka_unit_test(seeds_layers_and_parameters_differ),
         cmocka_unit_test(every_grid_has_the_same_layer),

@@ -68,6 +68,18 @@ GDNCP_API gdncp_status_t gdncp_checkpoint_shards(const gdncp_layer_shape_t *shap
                                                  int64_t *num_shards_p);
 
 /**
+ * The shards of the bias of a convolution that has one: conv1d.bias.query, .key [Kd] and .value
+ * [Vd], cut as its weight. Their parameter is GDNCP_PARAMETER_CONV_WEIGHT, but local_offset counts
+ * in the bias.
+ *
+ * @param shards        [GDNCP_MAX_SHARDS], the first *num_shards_p written; names are static
+ * @param num_shards_p  set; 0 for a tensor-parallel rank without heads
+ */
+GDNCP_API gdncp_status_t gdncp_checkpoint_conv_bias(const gdncp_layer_shape_t *shape,
+                                                    const gdncp_place_t *place,
+                                                    gdncp_shard_t *shards, int64_t *num_shards_p);
+
+/**
  * Load what a saved piece has of a wanted one. After all saved pieces of a tensor, whatever grid
  * saved them, the wanted one is complete.
  *

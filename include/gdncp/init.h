@@ -75,6 +75,18 @@ GDNCP_API gdncp_status_t gdncp_init_parameter(const gdncp_init_t *init,
                                               gdncp_parameter_t parameter, float *data);
 
 /**
+ * Make a place's part of the bias of a convolution that has one: uniform in (-1/sqrt(W),
+ * 1/sqrt(W)), as PyTorch's, whatever init->conv_bound. As parameter GDNCP_NUM_PARAMETERS to the
+ * generator.
+ *
+ * @param data  float32, [the place's rows of conv_weight], written in full. May be NULL where the
+ * place has no head.
+ */
+GDNCP_API gdncp_status_t gdncp_init_conv_bias(const gdncp_init_t *init,
+                                              const gdncp_layer_shape_t *shape,
+                                              const gdncp_place_t *place, float *data);
+
+/**
  * Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers, SC'11): a bijection of
  * counters for each key, whose outputs pass as random.
  *
