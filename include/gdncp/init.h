@@ -7,10 +7,12 @@
  * that element alone. So every rank makes its own part, and whatever the grid, equal elements have
  * equal bits, as far as the machines' exp, log and cos agree.
  *
- *     A_log            log A, A uniform in (A_min, A_max); Megatron-LM: 1 and 16, Hugging Face: 0
- * and 16 dt_bias          1; or the inverse softplus of dt, dt = max(exp u, dt_floor) with u
- * uniform between log dt_min and log dt_max, as Mamba and OLMo-Hybrid have it conv_weight uniform
- * in (-bound, bound); PyTorch's default for a depthwise Conv1d of width W is bound = 1/sqrt(W)
+ *     A_log            log A, A uniform in (A_min, A_max);
+ *                      Megatron-LM has 1 and 16, Hugging Face 0 and 16
+ *     dt_bias          1; or x with softplus(x) = dt, as Mamba and OLMo-Hybrid have it:
+ *                      dt = max(exp u, dt_floor), u uniform between log dt_min and log dt_max
+ *     conv_weight      uniform in (-bound, bound);
+ *                      PyTorch's bound for a depthwise Conv1d of width W is 1/sqrt(W)
  *     norm_weight      1; or 0 for norms that multiply with 1 + weight
  *     in_proj_weight,  normal with mean 0 and a given standard deviation, each its own
  *     out_proj_weight
@@ -80,7 +82,7 @@ GDNCP_API gdncp_status_t gdncp_init_parameter(const gdncp_init_t *init,
  * generator.
  *
  * @param data  float32, [the place's rows of conv_weight], written in full. May be NULL where the
- * place has no head.
+ *              place has no head.
  */
 GDNCP_API gdncp_status_t gdncp_init_conv_bias(const gdncp_init_t *init,
                                               const gdncp_layer_shape_t *shape,

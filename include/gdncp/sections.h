@@ -42,9 +42,9 @@ typedef struct gdncp_place {
 
 /** The rows of a parameter along the dimension that is split. */
 typedef struct gdncp_parameter_split {
-    const gdncp_section_t
-        *sections;           /**< [num_sections], each beginning where the one before ends
-                                  and the last ending at rows; NULL: rows alike, none a head */
+    /** [num_sections], each beginning where the one before ends and the last ending at rows; NULL
+     * for rows that are all alike */
+    const gdncp_section_t *sections;
     int64_t num_sections;    /**< 0 where sections is NULL */
     int64_t num_key_heads;   /**< > 0, divides num_value_heads; not read without sections */
     int64_t num_value_heads; /**< > 0; not read without sections */

@@ -116,13 +116,14 @@ GDNCP_API gdncp_status_t gdncp_parameter_shape(const gdncp_layer_shape_t *shape,
  * by itself, but out_proj_weight by columns. norm_weight is whole on every rank.
  *
  * @param parameter  not GDNCP_PARAMETER_NORM_WEIGHT
- * @param sections   [GDNCP_MAX_SECTIONS] written as far as the parameter has sections;
- * in_proj_weight has query, key, value, z, beta, alpha; conv_weight query, key, value; others one
+ * @param sections   [GDNCP_MAX_SECTIONS] written as far as the parameter has sections: of
+ *                   in_proj_weight query, key, value, z, beta, alpha, of conv_weight query, key,
+ *                   value, of others one
  * @param split_p    set; points to @p sections
- * @param outer_p    set to what comes before the rows that are split: hidden for out_proj_weight,
- * or 1
- * @param inner_p    set to the elements of a row: hidden for in_proj_weight, W for conv_weight, or
- * 1
+ * @param outer_p    set to what comes before the rows that are split: hidden of out_proj_weight,
+ *                   else 1
+ * @param inner_p    set to the elements of a row: hidden of in_proj_weight, W of conv_weight,
+ *                   else 1
  */
 GDNCP_API gdncp_status_t gdncp_parameter_split(const gdncp_layer_shape_t *shape,
                                                gdncp_parameter_t parameter,
@@ -208,7 +209,8 @@ GDNCP_API gdncp_status_t gdncp_family_scatter(gdncp_family_t family,
  *
  * @param data        the whole tensor, contiguous
  * @param parameters  [GDNCP_NUM_PARAMETERS] contiguous memory of the place's part of each
- * parameter, of gdncp_parameter_local_shape(); as for gdncp_family_gather() otherwise
+ *                    parameter, of gdncp_parameter_local_shape(); otherwise as for
+ *                    gdncp_family_gather()
  */
 GDNCP_API gdncp_status_t gdncp_family_gather_local(gdncp_family_t family,
                                                    const gdncp_layer_shape_t *shape,
