@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #include "error.h"
-#include "part_border.h"
+#include "head_ranges.h"
 
 static gdncp_status_t check_arguments(gdncp_head_kind_t kind, int64_t num_key_heads,
                                       int64_t num_value_heads, int num_ranks, int rank,
@@ -46,21 +46,14 @@ gdncp_status_t gdncp_head_range(gdncp_head_kind_t kind, int64_t num_key_heads,
 {
     const gdncp_status_t status =
         check_arguments(kind, num_key_heads, num_value_heads, num_ranks, rank, range_p);
-    int64_t first;
-    int64_t end;
+    gdncp_head_range_t values;
 
     if (status != GDNCP_OK) {
         return status;
     }
-    first = gdncp_part_border(num_value_heads, num_ranks, rank);
-    end = gdncp_part_border(num_value_heads, num_ranks, rank + 1);
-    if (kind == GDNCP_KEY_HEADS) {
-        const int64_t value_heads_per_key_head = num_value_heads / num_key_heads;
-        const int64_t first_value = first;
-
-        first = first_value / value_heads_per_key_head;
-        end = end > first_value ? (end - 1) / value_heads_per_key_head + 1 : first;
-    }
-    *range_p = (gdncp_head_range_t){.first = first, .count = end - first};
+    values = gdncp_part_of_range((gdncp_head_range_t){0, num_value_heads}, num_ranks, rank);
+    *range_p = kind == GDNCP_KEY_HEADS
+                   ? gdncp_keys_of_values(num_value_heads / num_key_heads, values)
+                   : values;
     return GDNCP_OK;
 }

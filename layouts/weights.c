@@ -7,23 +7,15 @@
 #include <string.h>
 
 #include "error.h"
-
-/* Sections of the input projection in canonical order. */
-typedef enum section {
-    SECTION_QUERY = 0,
-    SECTION_KEY,
-    SECTION_VALUE,
-    SECTION_Z,
-    SECTION_BETA,
-    SECTION_ALPHA
-} section_t;
+#include "in_proj_sections.h"
+#include "place.h"
 
 /* A tensor of a family. Those of the input projection hold some sections that follow each other
  * in canonical order, one after the other or interleaved by group; the others are a parameter. */
 typedef struct entry {
     const char *name;
     gdncp_parameter_t parameter;
-    section_t first_section;
+    in_proj_section_t first_section;
     int num_sections;
     bool by_group;
 } entry_t;
@@ -129,22 +121,14 @@ static gdncp_status_t find_entry(gdncp_family_t family, const gdncp_layer_shape_
 }
 
 /* Rows of one group of a section; the section has num_key_heads times as many. */
-static int64_t group_rows(const gdncp_layer_shape_t *shape, section_t section)
+static int64_t group_rows(const gdncp_layer_shape_t *shape, int section)
 {
-    const int64_t value_heads = shape->num_value_heads / shape->num_key_heads;
+    gdncp_section_t sections[GDNCP_MAX_SECTIONS];
 
-    switch (section) {
-    case SECTION_QUERY:
-    case SECTION_KEY:
-        return shape->key_head_dim;
-    case SECTION_VALUE:
-    case SECTION_Z:
-        return value_heads * shape->value_head_dim;
-    case SECTION_BETA:
-    case SECTION_ALPHA:
-        break;
-    }
-    return value_heads;
+    gdncp_in_proj_sections(shape, sections);
+    return sections[section].head_dim * (sections[section].kind == GDNCP_KEY_HEADS
+                                             ? 1
+                                             : shape->num_value_heads / shape->num_key_heads);
 }
 
 /* Rows of one group of the sections first .. end-1 together. */
@@ -153,7 +137,7 @@ static int64_t sum_group_rows(const gdncp_layer_shape_t *shape, int first, int e
     int64_t rows = 0;
 
     for (int section = first; section < end; section++) {
-        rows += group_rows(shape, (section_t)section);
+        rows += group_rows(shape, section);
     }
     return rows;
 }
@@ -216,7 +200,7 @@ static gdncp_row_block_t make_block(const gdncp_layer_shape_t *shape, const entr
 
     const int64_t group = block / entry->num_sections;
     const int section = first + (int)(block % entry->num_sections);
-    const int64_t rows = group_rows(shape, (section_t)section);
+    const int64_t rows = group_rows(shape, section);
 
     return (gdncp_row_block_t){
         .parameter = entry->parameter,
@@ -274,65 +258,158 @@ static gdncp_status_t check_copy(const entry_t *entry, size_t element_size, cons
     return GDNCP_OK;
 }
 
-static size_t row_bytes(const gdncp_layer_shape_t *shape, const entry_t *entry, size_t element_size)
-{
-    int ndim;
-    int64_t dims[2];
+/* Rows of a family's tensor and rows of the same length of a place's parameter. */
+typedef struct row_copy {
+    char *tensor;
+    char *parameter;
+    size_t row_bytes;
+    bool to_parameter;
+} row_copy_t;
 
-    gdncp_parameter_shape(shape, entry->parameter, &ndim, dims);
-    return ndim == 2 ? (size_t)dims[1] * element_size : element_size;
+/* Copy what a block of the tensor has of some rows that the place holds. */
+static void copy_common_rows(const row_copy_t *copy, const gdncp_row_block_t *block,
+                             const gdncp_held_rows_t *held)
+{
+    const int64_t block_end = block->canonical_row + block->rows;
+    const int64_t held_end = held->full_row + held->rows;
+    const int64_t begin =
+        block->canonical_row > held->full_row ? block->canonical_row : held->full_row;
+    const int64_t end = block_end < held_end ? block_end : held_end;
+
+    if (begin < end) {
+        char *const in_tensor =
+            copy->tensor +
+            (size_t)(block->tensor_row + begin - block->canonical_row) * copy->row_bytes;
+        char *const in_parameter =
+            copy->parameter + (size_t)(held->local_row + begin - held->full_row) * copy->row_bytes;
+        const size_t bytes = (size_t)(end - begin) * copy->row_bytes;
+
+        memcpy(copy->to_parameter ? in_parameter : in_tensor,
+               copy->to_parameter ? in_tensor : in_parameter, bytes);
+    }
 }
+
+/* The input projection, whose rows families store in orders of their own. */
+static gdncp_status_t copy_in_proj(const gdncp_layer_shape_t *shape, const entry_t *entry,
+                                   const gdncp_place_t *place, const row_copy_t *copy)
+{
+    gdncp_section_t sections[GDNCP_MAX_SECTIONS];
+    gdncp_held_rows_t held[GDNCP_MAX_SECTIONS];
+    gdncp_parameter_split_t split;
+    int64_t outer;
+    int64_t inner;
+    gdncp_status_t status =
+        gdncp_parameter_split(shape, entry->parameter, sections, &split, &outer, &inner);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_split_blocks(&split, GDNCP_EXTENT_WHOLE, place, held);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    for (int64_t i = 0; i < num_blocks(shape, entry); i++) {
+        const gdncp_row_block_t block = make_block(shape, entry, i);
+
+        for (int64_t s = 0; s < split.num_sections; s++) {
+            copy_common_rows(copy, &block, &held[s]);
+        }
+    }
+    return GDNCP_OK;
+}
+
+/* A tensor that is a whole parameter, in the parameter's order. */
+static gdncp_status_t copy_parameter(const gdncp_layer_shape_t *shape, gdncp_parameter_t parameter,
+                                     const gdncp_place_t *place, size_t element_size,
+                                     const row_copy_t *copy)
+{
+    gdncp_section_t sections[GDNCP_MAX_SECTIONS];
+    gdncp_parameter_split_t split;
+    int64_t outer;
+    int64_t inner;
+    gdncp_status_t status;
+
+    if (parameter == GDNCP_PARAMETER_NORM_WEIGHT) {
+        const size_t bytes = (size_t)shape->value_head_dim * element_size;
+
+        memcpy(copy->to_parameter ? copy->parameter : copy->tensor,
+               copy->to_parameter ? copy->tensor : copy->parameter, bytes);
+        return GDNCP_OK;
+    }
+    status = gdncp_parameter_split(shape, parameter, sections, &split, &outer, &inner);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return copy->to_parameter
+               ? gdncp_split_gather(&split, GDNCP_EXTENT_WHOLE, place, outer,
+                                    (size_t)inner * element_size, copy->tensor, copy->parameter)
+               : gdncp_split_scatter(&split, GDNCP_EXTENT_WHOLE, place, outer,
+                                     (size_t)inner * element_size, copy->parameter, copy->tensor);
+}
+
+static gdncp_status_t copy_tensor(gdncp_family_t family, const gdncp_layer_shape_t *shape,
+                                  const gdncp_place_t *place, int64_t tensor, size_t element_size,
+                                  const void *data, const void *const *parameters,
+                                  bool to_parameter)
+{
+    const entry_t *entry = NULL;
+    gdncp_status_t status = find_entry(family, shape, tensor, &entry);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_place_check(place);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+
+    const void *const parameter = parameters != NULL ? parameters[entry->parameter] : NULL;
+    /* Only the side that its caller may write to is written to. */
+    const row_copy_t copy = {
+        .tensor = (char *)data,
+        .parameter = (char *)parameter,
+        .row_bytes = (size_t)shape->hidden_size * element_size, /* of the input projection */
+        .to_parameter = to_parameter,
+    };
+
+    status = check_copy(entry, element_size, data, parameters, parameter);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return entry->parameter == GDNCP_PARAMETER_IN_PROJ_WEIGHT
+               ? copy_in_proj(shape, entry, place, &copy)
+               : copy_parameter(shape, entry->parameter, place, element_size, &copy);
+}
+
+static const gdncp_place_t only_place = {.tp_size = 1, .cp_size = 1};
 
 gdncp_status_t gdncp_family_gather(gdncp_family_t family, const gdncp_layer_shape_t *shape,
                                    int64_t tensor, size_t element_size, const void *data,
                                    void *const *parameters)
 {
-    const entry_t *entry = NULL;
-    gdncp_status_t status = find_entry(family, shape, tensor, &entry);
-    size_t row;
-    char *parameter;
-
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    parameter = parameters != NULL ? parameters[entry->parameter] : NULL;
-    status = check_copy(entry, element_size, data, parameters, parameter);
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    row = row_bytes(shape, entry, element_size);
-    for (int64_t i = 0; i < num_blocks(shape, entry); i++) {
-        const gdncp_row_block_t block = make_block(shape, entry, i);
-
-        memcpy(parameter + (size_t)block.canonical_row * row,
-               (const char *)data + (size_t)block.tensor_row * row, (size_t)block.rows * row);
-    }
-    return GDNCP_OK;
+    return gdncp_family_gather_local(family, shape, &only_place, tensor, element_size, data,
+                                     parameters);
 }
 
 gdncp_status_t gdncp_family_scatter(gdncp_family_t family, const gdncp_layer_shape_t *shape,
                                     int64_t tensor, size_t element_size,
                                     const void *const *parameters, void *data)
 {
-    const entry_t *entry = NULL;
-    gdncp_status_t status = find_entry(family, shape, tensor, &entry);
-    size_t row;
-    const char *parameter;
+    return gdncp_family_scatter_local(family, shape, &only_place, tensor, element_size, parameters,
+                                      data);
+}
 
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    parameter = parameters != NULL ? parameters[entry->parameter] : NULL;
-    status = check_copy(entry, element_size, data, parameters, parameter);
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    row = row_bytes(shape, entry, element_size);
-    for (int64_t i = 0; i < num_blocks(shape, entry); i++) {
-        const gdncp_row_block_t block = make_block(shape, entry, i);
+gdncp_status_t gdncp_family_gather_local(gdncp_family_t family, const gdncp_layer_shape_t *shape,
+                                         const gdncp_place_t *place, int64_t tensor,
+                                         size_t element_size, const void *data,
+                                         void *const *parameters)
+{
+    return copy_tensor(family, shape, place, tensor, element_size, data,
+                       (const void *const *)parameters, true);
+}
 
-        memcpy((char *)data + (size_t)block.tensor_row * row,
-               parameter + (size_t)block.canonical_row * row, (size_t)block.rows * row);
-    }
-    return GDNCP_OK;
+gdncp_status_t gdncp_family_scatter_local(gdncp_family_t family, const gdncp_layer_shape_t *shape,
+                                          const gdncp_place_t *place, int64_t tensor,
+                                          size_t element_size, const void *const *parameters,
+                                          void *data)
+{
+    return copy_tensor(family, shape, place, tensor, element_size, data, parameters, false);
 }

@@ -35,7 +35,7 @@ enum {
 static const int64_t cu_seqlens[] = {0, 64, TOKENS};
 
 static const gdncp_layer_config_t base_config = {
-    .shape = {.hidden_size = 1,
+    .shape = {.hidden_size = -1, /* not used */
               .num_key_heads = KEYS,
               .num_value_heads = VALUES,
               .key_head_dim = DK,

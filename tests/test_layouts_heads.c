@@ -4,11 +4,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 #include <cmocka.h>
 
-#include "error.h"
 #include "gdncp/heads.h"
+#include "support/refused.h"
 
 static gdncp_head_range_t range_of(gdncp_head_kind_t kind, int64_t num_key_heads,
                                    int64_t num_value_heads, int num_ranks, int rank)
@@ -118,17 +117,6 @@ static void huge_counts_do_not_wrap(void **state)
     (void)state;
     assert_true(last.first + last.count == heads);
     assert_true(last.count >= heads / 1000 && last.count <= heads / 1000 + 1);
-}
-
-static void check_refused(gdncp_status_t status, const char *argument, const char *got)
-{
-    assert_int_equal(status, GDNCP_ERR_INVALID_ARGUMENT);
-    if (strncmp(gdncp_last_error(), argument, strlen(argument)) != 0 ||
-        strstr(gdncp_last_error(), got) == NULL) {
-        fail_msg("\"%s\" should begin with \"%s\" and say \"%s\"", gdncp_last_error(), argument,
-                 got);
-    }
-    gdncp_fail(GDNCP_OK, "the sentence of an earlier error");
 }
 
 static void arguments_are_checked(void **state)

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "error.h"
 #include "gdncp/weights.h"
+#include "support/refused.h"
 
 static const gdncp_layer_shape_t valid = {.hidden_size = 5,
                                           .num_key_heads = 2,
@@ -16,17 +16,6 @@ static const gdncp_layer_shape_t valid = {.hidden_size = 5,
                                           .key_head_dim = 3,
                                           .value_head_dim = 2,
                                           .conv_kernel_dim = 4};
-
-static void check_refused(gdncp_status_t status, const char *argument, const char *got)
-{
-    assert_int_equal(status, GDNCP_ERR_INVALID_ARGUMENT);
-    if (strncmp(gdncp_last_error(), argument, strlen(argument)) != 0 ||
-        strstr(gdncp_last_error(), got) == NULL) {
-        fail_msg("\"%s\" should begin with \"%s\" and say \"%s\"", gdncp_last_error(), argument,
-                 got);
-    }
-    gdncp_fail(GDNCP_OK, "the sentence of an earlier error");
-}
 
 static void shapes_are_checked(void **state)
 {

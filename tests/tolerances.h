@@ -31,4 +31,10 @@
 #define GDNCP_ROUNDOFF_TF32 0x1p-11
 #define GDNCP_ROUNDOFF_F32 0x1p-24
 
+/* Samples of a distribution: how many standard errors a moment may be off, and sqrt(n) times the
+ * largest distance of the distribution functions (Kolmogorov and Smirnov); both would be exceeded
+ * by chance less than once in 100,000 times. */
+#define GDNCP_TOLERANCE_STANDARD_ERRORS 5.0
+#define GDNCP_TOLERANCE_KOLMOGOROV 2.5
+
 #endif

@@ -126,7 +126,7 @@ static gdncp_status_t check(const gdncp_core_strategy_t *strategy)
     return status;
 }
 
-static gdncp_status_t allocate(core_heads_t *heads)
+static gdncp_status_t allocate(core_heads_t *heads, int num_ranks, int rank)
 {
     const gdncp_layer_config_t *const config = &heads->config;
     size_t scratch_bytes;
@@ -137,7 +137,7 @@ static gdncp_status_t allocate(core_heads_t *heads)
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_head_params_create(config, heads->keys, heads->values, &heads->params);
+    status = gdncp_head_params_create(config, num_ranks, rank, &heads->params);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -184,7 +184,7 @@ static gdncp_status_t prepare(core_heads_t *heads, const gdncp_layout_t *layout,
         .num_sequences = sequences,
         .device = heads->config.device,
     };
-    return allocate(heads);
+    return allocate(heads, ranks, rank);
 }
 
 static gdncp_status_t connect(core_heads_t *heads, gdncp_comm_t *comm, const gdncp_layout_t *layout)

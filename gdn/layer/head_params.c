@@ -6,15 +6,37 @@
 #include "gdncp/memory.h"
 #include "op_checks.h"
 
-static int64_t my_channels(const gdncp_head_params_t *params)
+/* Which channels of the convolution are mine. */
+static gdncp_status_t find_channels(gdncp_head_params_t *params, const gdncp_place_t *place)
 {
-    return 2 * params->keys.count * params->shape.key_head_dim +
-           params->values.count * params->shape.value_head_dim;
+    gdncp_layer_shape_t shape = params->shape;
+    gdncp_section_t sections[GDNCP_MAX_SECTIONS];
+    gdncp_parameter_split_t split;
+    int64_t outer;
+    int64_t inner;
+
+    shape.hidden_size = 1; /* a core is not told, and a convolution does not ask */
+    gdncp_status_t status = gdncp_parameter_split(&shape, GDNCP_PARAMETER_CONV_WEIGHT, sections,
+                                                  &split, &outer, &inner);
+
+    if (status == GDNCP_OK) {
+        status = gdncp_split_blocks(&split, GDNCP_EXTENT_WHOLE, place, params->sections);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_split_rows(&split, place, &params->my_channels);
+    }
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    params->num_sections = split.num_sections;
+    params->channels = split.rows;
+    return gdncp_place_heads(GDNCP_VALUE_HEADS, params->shape.num_key_heads,
+                             params->shape.num_value_heads, place, &params->values);
 }
 
 static gdncp_status_t allocate(gdncp_head_params_t *params)
 {
-    const size_t bias_bytes = (size_t)my_channels(params) * sizeof(float);
+    const size_t bias_bytes = (size_t)params->my_channels * sizeof(float);
     const size_t weight_bytes = bias_bytes * (size_t)params->shape.conv_kernel_dim;
     float **const buffers[] = {&params->conv_weight, &params->grad_conv_weight, &params->conv_bias,
                                &params->grad_conv_bias};
@@ -32,21 +54,22 @@ static gdncp_status_t allocate(gdncp_head_params_t *params)
     return GDNCP_OK;
 }
 
-gdncp_status_t gdncp_head_params_create(const gdncp_layer_config_t *config, gdncp_head_range_t keys,
-                                        gdncp_head_range_t values, gdncp_head_params_t **params_p)
+gdncp_status_t gdncp_head_params_create(const gdncp_layer_config_t *config, int num_ranks, int rank,
+                                        gdncp_head_params_t **params_p)
 {
+    const gdncp_place_t place = {.tp_size = 1, .cp_size = num_ranks, .cp_rank = rank};
     gdncp_head_params_t *const params = gdncp_memory_alloc(sizeof *params);
 
     if (params == NULL) {
         return gdncp_fail_memory("parameters of some heads");
     }
-    *params = (gdncp_head_params_t){.shape = config->shape,
-                                    .keys = keys,
-                                    .values = values,
-                                    .device = config->device,
-                                    .stream = config->stream};
-    const gdncp_status_t status = allocate(params);
+    *params = (gdncp_head_params_t){
+        .shape = config->shape, .device = config->device, .stream = config->stream};
+    gdncp_status_t status = find_channels(params, &place);
 
+    if (status == GDNCP_OK) {
+        status = allocate(params);
+    }
     if (status != GDNCP_OK) {
         gdncp_head_params_destroy(params);
         return status;
@@ -77,29 +100,16 @@ static gdncp_status_t clear(const gdncp_head_params_t *params, float *values, in
 static gdncp_status_t copy_my_rows(const gdncp_head_params_t *params, float *all, float *mine,
                                    int64_t width, bool to_mine)
 {
-    const gdncp_layer_shape_t *const shape = &params->shape;
-    const int64_t key_channels = shape->num_key_heads * shape->key_head_dim;
-    const int64_t channels = 2 * key_channels + shape->num_value_heads * shape->value_head_dim;
-    const int64_t my_keys = params->keys.count * shape->key_head_dim;
-    const int64_t first_key = params->keys.first * shape->key_head_dim;
-    const struct {
-        int64_t first;
-        int64_t count;
-    } sections[] = {
-        {first_key, my_keys},
-        {key_channels + first_key, my_keys},
-        {2 * key_channels + params->values.first * shape->value_head_dim,
-         params->values.count * shape->value_head_dim},
-    };
-    gdncp_status_t status = to_mine ? GDNCP_OK : clear(params, all, channels * width);
+    gdncp_status_t status = to_mine ? GDNCP_OK : clear(params, all, params->channels * width);
 
-    for (int i = 0; i < 3 && status == GDNCP_OK; i++) {
-        float *const rows = all + sections[i].first * width;
-        const int64_t count = sections[i].count * width;
+    for (int64_t i = 0; i < params->num_sections && status == GDNCP_OK; i++) {
+        const gdncp_held_rows_t *const section = &params->sections[i];
+        float *const in_all = all + section->full_row * width;
+        float *const in_mine = mine + section->local_row * width;
 
-        status = gdncp_device_copy(params->device, to_mine ? mine : rows, to_mine ? rows : mine,
-                                   (size_t)count * sizeof *mine, params->stream);
-        mine += count;
+        status = gdncp_device_copy(params->device, to_mine ? in_mine : in_all,
+                                   to_mine ? in_all : in_mine,
+                                   (size_t)(section->rows * width) * sizeof *mine, params->stream);
     }
     return status;
 }

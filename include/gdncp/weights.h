@@ -36,6 +36,7 @@
 #include <stdint.h>
 
 #include "export.h"
+#include "sections.h"
 #include "status.h"
 #include "tensor.h"
 
@@ -107,6 +108,39 @@ GDNCP_API gdncp_status_t gdncp_parameter_shape(const gdncp_layer_shape_t *shape,
                                                gdncp_parameter_t parameter, int *ndim_p,
                                                int64_t *dims);
 
+/** Most sections that a parameter has. */
+#define GDNCP_MAX_SECTIONS 6
+
+/**
+ * How a parameter is split over ranks, for gdncp_split_gather() and its like: by rows, each section
+ * by itself, but out_proj_weight by columns. norm_weight is whole on every rank.
+ *
+ * @param parameter  not GDNCP_PARAMETER_NORM_WEIGHT
+ * @param sections   [GDNCP_MAX_SECTIONS] written as far as the parameter has sections: of
+ *                   in_proj_weight query, key, value, z, beta, alpha, of conv_weight query, key,
+ *                   value, of others one
+ * @param split_p    set; points to @p sections
+ * @param outer_p    set to what comes before the rows that are split: hidden of out_proj_weight,
+ *                   else 1
+ * @param inner_p    set to the elements of a row: hidden of in_proj_weight, W of conv_weight,
+ *                   else 1
+ */
+GDNCP_API gdncp_status_t gdncp_parameter_split(const gdncp_layer_shape_t *shape,
+                                               gdncp_parameter_t parameter,
+                                               gdncp_section_t *sections,
+                                               gdncp_parameter_split_t *split_p, int64_t *outer_p,
+                                               int64_t *inner_p);
+
+/**
+ * The shape of what a place holds of a parameter. A dimension is 0 where it holds no head.
+ * @param ndim_p  set to 1 or 2
+ * @param dims    [2], the first *ndim_p written
+ */
+GDNCP_API gdncp_status_t gdncp_parameter_local_shape(const gdncp_layer_shape_t *shape,
+                                                     const gdncp_place_t *place,
+                                                     gdncp_parameter_t parameter, int *ndim_p,
+                                                     int64_t *dims);
+
 /** "qwen3_next", "qwen3_5", "olmo_hybrid"; "?" for a value outside the enum. */
 GDNCP_API const char *gdncp_family_name(gdncp_family_t family);
 
@@ -164,6 +198,38 @@ GDNCP_API gdncp_status_t gdncp_family_scatter(gdncp_family_t family,
                                               const gdncp_layer_shape_t *shape, int64_t tensor,
                                               size_t element_size, const void *const *parameters,
                                               void *data);
+
+/**
+ * gdncp_family_gather() of what a place of a grid holds: the tensor's rows that are its rows, in
+ * the order of its own parameters. norm_weight comes whole.
+ *
+ * Where tensor parallelism divides the number of key heads, its rank's part of a family's tensor is
+ * itself in that family's order: a tensor of a layer of Hk/T and Hv/T heads, which
+ * gdncp_family_gather() reads with that shape.
+ *
+ * @param data        the whole tensor, contiguous
+ * @param parameters  [GDNCP_NUM_PARAMETERS] contiguous memory of the place's part of each
+ *                    parameter, of gdncp_parameter_local_shape(); otherwise as for
+ *                    gdncp_family_gather()
+ */
+GDNCP_API gdncp_status_t gdncp_family_gather_local(gdncp_family_t family,
+                                                   const gdncp_layer_shape_t *shape,
+                                                   const gdncp_place_t *place, int64_t tensor,
+                                                   size_t element_size, const void *data,
+                                                   void *const *parameters);
+
+/**
+ * The way back. Rows that the place does not hold are left as they are, so that the tensor is
+ * complete after all places.
+ *
+ * @param parameters  as for gdncp_family_gather_local(), read
+ * @param data        the whole tensor, the place's rows written
+ */
+GDNCP_API gdncp_status_t gdncp_family_scatter_local(gdncp_family_t family,
+                                                    const gdncp_layer_shape_t *shape,
+                                                    const gdncp_place_t *place, int64_t tensor,
+                                                    size_t element_size,
+                                                    const void *const *parameters, void *data);
 
 GDNCP_END_DECLS
 
