@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "count_up.h"
 #include "error.h"
 #include "layout_build.h"
 
@@ -157,11 +158,9 @@ gdncp_status_t gdncp_layout_rank_positions(const gdncp_layout_t *layout, int ran
                           gdncp_layout_rank_tokens(layout, rank), rank);
     }
     for (int64_t s = 0; s < count; s++) {
-        const int64_t first = layout->cu_seqlens[segments[s].sequence] + segments[s].begin;
-
-        for (int64_t t = 0; t < segments[s].length; t++) {
-            positions[segments[s].local_offset + t] = first + t;
-        }
+        gdncp_count_up(positions + segments[s].local_offset,
+                       layout->cu_seqlens[segments[s].sequence] + segments[s].begin,
+                       segments[s].length);
     }
     return GDNCP_OK;
 }

@@ -7,7 +7,7 @@
 
 #include "error.h"
 
-static gdncp_status_t check_pack(const int64_t *cu_seqlens, int64_t num_sequences, int num_ranks)
+gdncp_status_t gdncp_check_pack(const int64_t *cu_seqlens, int64_t num_sequences, int num_ranks)
 {
     const int64_t most_sequences = INT64_MAX / (int64_t)sizeof(int64_t) - 1;
 
@@ -51,7 +51,7 @@ gdncp_status_t gdncp_layout_begin(gdncp_layout_kind_t kind, const int64_t *cu_se
     gdncp_layout_t *layout;
     gdncp_status_t status;
 
-    status = check_pack(cu_seqlens, num_sequences, num_ranks);
+    status = gdncp_check_pack(cu_seqlens, num_sequences, num_ranks);
     if (status != GDNCP_OK) {
         return status;
     }
@@ -64,8 +64,10 @@ gdncp_status_t gdncp_layout_begin(gdncp_layout_kind_t kind, const int64_t *cu_se
     layout->num_sequences = num_sequences;
     layout->cu_seqlens = calloc((size_t)num_sequences + 1, sizeof *layout->cu_seqlens);
     layout->rank_first = calloc((size_t)num_ranks + 1, sizeof *layout->rank_first);
+    layout->rank_offset = calloc((size_t)num_ranks + 1, sizeof *layout->rank_offset);
     layout->chain_first = calloc((size_t)num_sequences + 1, sizeof *layout->chain_first);
-    if (layout->cu_seqlens == NULL || layout->rank_first == NULL || layout->chain_first == NULL) {
+    if (layout->cu_seqlens == NULL || layout->rank_first == NULL || layout->rank_offset == NULL ||
+        layout->chain_first == NULL) {
         gdncp_layout_destroy(layout);
         return gdncp_fail_memory("the ranks and sequences of a layout");
     }
@@ -101,12 +103,12 @@ static void add_up(int64_t *counts, int64_t num_counts)
     }
 }
 
-gdncp_status_t gdncp_layout_make_room(gdncp_layout_t *layout, const gdncp_segment_list_t *list)
+/* Set rank_first and chain_first, and make room for the chains. */
+static gdncp_status_t count_segments(gdncp_layout_t *layout, const gdncp_segment_list_t *list)
 {
-    layout->segments = calloc((size_t)list->count, sizeof *layout->segments);
     layout->chains = calloc((size_t)list->count, sizeof *layout->chains);
-    if (layout->segments == NULL || layout->chains == NULL) {
-        return gdncp_fail_memory("the segments of a layout");
+    if (layout->chains == NULL) {
+        return gdncp_fail_memory("the chains of a layout");
     }
     layout->num_segments = list->count;
     for (int64_t i = 0; i < list->count; i++) {
@@ -115,6 +117,30 @@ gdncp_status_t gdncp_layout_make_room(gdncp_layout_t *layout, const gdncp_segmen
     }
     add_up(layout->rank_first, layout->num_ranks);
     add_up(layout->chain_first, layout->num_sequences);
+    return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_layout_make_room(gdncp_layout_t *layout, const gdncp_segment_list_t *list)
+{
+    layout->segments = calloc((size_t)list->count, sizeof *layout->segments);
+    if (layout->segments == NULL) {
+        return gdncp_fail_memory("the segments of a layout");
+    }
+    return count_segments(layout, list);
+}
+
+gdncp_status_t gdncp_layout_adopt(gdncp_layout_t *layout, gdncp_segment_list_t *list)
+{
+    const gdncp_status_t status = count_segments(layout, list);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    gdncp_segment_t *const fitting =
+        realloc(list->segments, (size_t)list->count * sizeof *list->segments);
+
+    layout->segments = fitting != NULL ? fitting : list->segments;
+    *list = (gdncp_segment_list_t){0};
     return GDNCP_OK;
 }
 
@@ -142,6 +168,10 @@ void gdncp_layout_seal(gdncp_layout_t *layout)
         hash = mix(hash, (uint64_t)segment->rank);
     }
     layout->hash = hash;
+    for (int rank = 0; rank < layout->num_ranks; rank++) {
+        layout->rank_offset[rank + 1] =
+            layout->rank_offset[rank] + gdncp_layout_rank_tokens(layout, rank);
+    }
 }
 
 void gdncp_layout_destroy(gdncp_layout_t *layout)
@@ -152,6 +182,7 @@ void gdncp_layout_destroy(gdncp_layout_t *layout)
     free(layout->cu_seqlens);
     free(layout->segments);
     free(layout->rank_first);
+    free(layout->rank_offset);
     free(layout->chains);
     free(layout->chain_first);
     free(layout);

@@ -39,7 +39,12 @@ typedef enum gdncp_layout_kind {
     GDNCP_LAYOUT_DUAL_CHUNK_SWAP,
     /** The whole pack in 2N parts; rank r holds parts r and 2N-1-r. Borders at floor(p*T/2N). */
     GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT,
-    /** Made by gdncp_layout_from_positions(). */
+    /** Token i of each sequence on rank i mod N; stripes of k tokens: gdncp_layout_striped(). */
+    GDNCP_LAYOUT_STRIPED,
+    /** Token i of the whole pack on rank i mod N. */
+    GDNCP_LAYOUT_STRIPED_FLAT,
+    /** Given by the caller: gdncp_layout_from_positions(), and the constructors of layout_from.h
+     * that take positions or lengths. */
     GDNCP_LAYOUT_FROM_POSITIONS
 } gdncp_layout_kind_t;
 

@@ -159,7 +159,8 @@ static void test_layouts(void **state)
 {
     static const char *const names[] = {"rule_packed", "rule_gva_odd_length", "rule_d60",
                                         "layer_qwen3_5_packed"};
-    static const char *const layouts[] = {"contiguous", "contiguous_flat", "dual_chunk_swap_flat"};
+    static const char *const layouts[] = {"contiguous", "contiguous_flat", "dual_chunk_swap_flat",
+                                          "striped_flat"};
 
     (void)state;
     for (size_t f = 0; f < sizeof names / sizeof names[0]; f++) {
