@@ -76,6 +76,17 @@ gdncp_status_t gdncp_layout_redo(const gdncp_layout_t *layout, int64_t *redo)
     return status;
 }
 
+/* Segment i in the order of the pack. They lie far apart in memory, so some are fetched ahead. */
+static const gdncp_segment_t *in_pack_order(const gdncp_layout_t *layout, int64_t i)
+{
+    enum { AHEAD = 16 };
+
+    if (i + AHEAD < layout->num_segments) {
+        __builtin_prefetch(&layout->segments[layout->chains[i + AHEAD]]);
+    }
+    return &layout->segments[layout->chains[i]];
+}
+
 /* Where each position is when rank r's buffer begins at r * shard, or, with shard 0, at the end of
  * that before it. In the order of the pack, so that the map is written from end to end. */
 static void write_indices(const gdncp_layout_t *layout, int64_t shard, int64_t *map)
@@ -83,7 +94,7 @@ static void write_indices(const gdncp_layout_t *layout, int64_t shard, int64_t *
     int64_t end = 0;
 
     for (int64_t i = 0; i < layout->num_segments; i++) {
-        const gdncp_segment_t *const segment = &layout->segments[layout->chains[i]];
+        const gdncp_segment_t *const segment = in_pack_order(layout, i);
         const int64_t first =
             shard > 0 ? segment->rank * shard : layout->rank_offset[segment->rank];
 
@@ -114,7 +125,7 @@ gdncp_status_t gdncp_layout_locate(const gdncp_layout_t *layout, int64_t *ranks,
         return status;
     }
     for (int64_t i = 0; i < layout->num_segments; i++) {
-        const gdncp_segment_t *const segment = &layout->segments[layout->chains[i]];
+        const gdncp_segment_t *const segment = in_pack_order(layout, i);
 
         repeat(ranks + end, segment->rank, segment->length);
         gdncp_count_up(indices + end, segment->local_offset, segment->length);
