@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "gdncp/gdncp.h"
+#include "relay.h"
 
 /* A pack of equal sequences, and what was made of it before anything is timed. */
 typedef struct layouts_pack {
@@ -30,6 +31,7 @@ void layouts_pack_free(layouts_pack_t *pack);
 typedef struct layouts_made {
     gdncp_layout_t *layout;
     gdncp_plan_t *plan;
+    gdncp_relay_schedule_t *relay;
 } layouts_made_t;
 
 typedef struct layouts_operation {

@@ -4,7 +4,7 @@
 
 #include "layouts_bench.h"
 
-enum { CHANNELS = 64, STRIPE = 64, HALO = 3 };
+enum { CHANNELS = 64, STRIPE = 64, HALO = 3, HEADS = 64, HEAD_ELEMENTS = 128 * 128 };
 
 static gdncp_status_t make_dual(const layouts_pack_t *pack, layouts_made_t *made)
 {
@@ -172,6 +172,28 @@ static gdncp_status_t plan_conv_halo(const layouts_pack_t *pack, layouts_made_t 
     return gdncp_plan_conv_halo(pack->layout, 0, GDNCP_BF16, CHANNELS, CHANNELS, HALO, &made->plan);
 }
 
+static gdncp_status_t plan_cp2hp(const layouts_pack_t *pack, layouts_made_t *made)
+{
+    const gdncp_section_t section = {GDNCP_VALUE_HEADS, 1, 0};
+
+    return gdncp_plan_cp2hp(pack->layout, 0, GDNCP_BF16, CHANNELS, CHANNELS, &section, 1, CHANNELS,
+                            &made->plan);
+}
+
+static gdncp_status_t make_relay(const layouts_pack_t *pack, layouts_made_t *made)
+{
+    return gdncp_relay_schedule_create(pack->layout, 0, GDNCP_RELAY_OWNERS, HEADS, HEAD_ELEMENTS,
+                                       HEAD_ELEMENTS, &made->relay);
+}
+
+static bool has_relay(const layouts_pack_t *pack, const layouts_made_t *made)
+{
+    int64_t segments = 0;
+
+    gdncp_layout_rank_segments(pack->layout, 0, &segments);
+    return made->relay->num_segments == segments;
+}
+
 static bool has_plan(const layouts_pack_t *pack, const layouts_made_t *made)
 {
     return gdncp_plan_input_elements(made->plan) == pack->rank_tokens[0] * CHANNELS;
@@ -191,6 +213,8 @@ const layouts_operation_t layouts_operations[] = {
     {"unpad", write_unpadded, kept_bytes, is_unpadded},
     {"relayout plan", plan_relayout, NULL, has_plan},
     {"conv_halo plan", plan_conv_halo, NULL, has_plan},
+    {"cp2hp plan", plan_cp2hp, NULL, has_plan},
+    {"relay plans", make_relay, NULL, has_relay},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -99,6 +99,7 @@ static void free_made(layouts_made_t *made)
 {
     gdncp_layout_destroy(made->layout);
     gdncp_plan_destroy(made->plan);
+    gdncp_relay_schedule_destroy(made->relay);
     *made = (layouts_made_t){0};
 }
 
