@@ -136,11 +136,15 @@ gdncp_status_t gdncp_layout_adopt(gdncp_layout_t *layout, gdncp_segment_list_t *
     if (status != GDNCP_OK) {
         return status;
     }
-    gdncp_segment_t *const fitting =
-        realloc(list->segments, (size_t)list->count * sizeof *list->segments);
-
-    layout->segments = fitting != NULL ? fitting : list->segments;
+    layout->segments = list->segments;
     *list = (gdncp_segment_list_t){0};
+
+    gdncp_segment_t *const fitting =
+        realloc(layout->segments, (size_t)layout->num_segments * sizeof *layout->segments);
+
+    if (fitting != NULL) {
+        layout->segments = fitting;
+    }
     return GDNCP_OK;
 }
 

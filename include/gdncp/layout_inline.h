@@ -42,16 +42,12 @@ GDNCP_INLINE int64_t gdncp_part_border(int64_t length, int64_t num_parts, int64_
 GDNCP_INLINE int64_t gdncp_part_of_position(int64_t length, int64_t num_parts, int64_t position)
 {
     const uint64_t parts = (uint64_t)num_parts;
-    int64_t low;
-    int64_t high;
+    int64_t low = 0;
+    int64_t high = num_parts;
 
     if ((uint64_t)position < UINT64_MAX / parts) {
         return (int64_t)((((uint64_t)position + 1) * parts - 1) / (uint64_t)length);
     }
-    /* Parts are length / num_parts long, or one more. */
-    low = position / (length / num_parts + 1);
-    high = position / (length / num_parts) + 1;
-    high = high < num_parts ? high : num_parts;
     while (high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
 
