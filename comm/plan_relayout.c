@@ -7,11 +7,23 @@
 #include "gdncp/memory.h"
 #include "plan_internal.h"
 
+static gdncp_status_t check_same_offsets(const char *name, int64_t num_sequences,
+                                         const int64_t *expected, const int64_t *got)
+{
+    for (int64_t i = 0; i <= num_sequences; i++) {
+        if (expected[i] != got[i]) {
+            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                              "to: expected %s[%" PRId64 "] = %" PRId64 " like from, got %" PRId64,
+                              name, i, expected[i], got[i]);
+        }
+    }
+    return GDNCP_OK;
+}
+
 static gdncp_status_t check_same_pack(const gdncp_layout_t *from, const gdncp_layout_t *to)
 {
     const int64_t num_sequences = gdncp_layout_num_sequences(from);
-    const int64_t *const expected = gdncp_layout_cu_seqlens(from);
-    const int64_t *const got = gdncp_layout_cu_seqlens(to);
+    gdncp_status_t status;
 
     if (gdncp_layout_num_ranks(from) != gdncp_layout_num_ranks(to)) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
@@ -23,19 +35,18 @@ static gdncp_status_t check_same_pack(const gdncp_layout_t *from, const gdncp_la
                           "to: expected a layout of %" PRId64 " sequences like from, got %" PRId64,
                           num_sequences, gdncp_layout_num_sequences(to));
     }
-    for (int64_t i = 0; i <= num_sequences; i++) {
-        if (expected[i] != got[i]) {
-            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                              "to: expected cu_seqlens[%" PRId64 "] = %" PRId64
-                              " like from, got %" PRId64,
-                              i, expected[i], got[i]);
-        }
+    status = check_same_offsets("cu_seqlens", num_sequences, gdncp_layout_cu_seqlens(from),
+                                gdncp_layout_cu_seqlens(to));
+    if (status != GDNCP_OK) {
+        return status;
     }
-    return GDNCP_OK;
+    return check_same_offsets("cu_seqlens_padded", num_sequences,
+                              gdncp_layout_cu_seqlens_padded(from),
+                              gdncp_layout_cu_seqlens_padded(to));
 }
 
-/* Walk the two chains of a sequence side by side: one transfer for each stretch of tokens that
- * is whole in both. */
+/* Walk the two chains of a sequence's slot side by side: one transfer for each stretch of tokens
+ * that is whole in both. */
 static gdncp_status_t add_sequence(gdncp_plan_t *plan, const gdncp_layout_t *from,
                                    const gdncp_layout_t *to, int64_t sequence,
                                    const gdncp_piece_t *pieces, int64_t num_pieces)
@@ -44,8 +55,8 @@ static gdncp_status_t add_sequence(gdncp_plan_t *plan, const gdncp_layout_t *fro
     const int64_t out_stride = plan->output.rows.token_stride;
     int64_t num_from;
     int64_t num_to;
-    const int64_t *const from_chain = gdncp_layout_sequence_chain(from, sequence, &num_from);
-    const int64_t *const to_chain = gdncp_layout_sequence_chain(to, sequence, &num_to);
+    const int64_t *const from_chain = gdncp_layout_slot_chain(from, sequence, &num_from);
+    const int64_t *const to_chain = gdncp_layout_slot_chain(to, sequence, &num_to);
     int64_t f = 0;
     int64_t t = 0;
     int64_t begin = 0;

@@ -57,29 +57,25 @@ typedef struct cutter {
  * what follows on its own tokens in one sequence follows on them in its buffer too. */
 static gdncp_status_t take(cutter_t *cutter, int64_t begin, int64_t end, int rank)
 {
-    const int64_t *const cu_seqlens = cutter->layout->cu_seqlens;
     gdncp_status_t status = GDNCP_OK;
 
     while (begin < end && status == GDNCP_OK) {
         gdncp_segment_t *const last =
             cutter->list.count > 0 ? &cutter->list.segments[cutter->list.count - 1] : NULL;
-        int64_t stop;
+        gdncp_segment_t segment;
 
-        while (cu_seqlens[cutter->sequence + 1] <= begin) {
+        while (cutter->layout->cu_seqlens_padded[cutter->sequence + 1] <= begin) {
             cutter->sequence++;
         }
-        stop = cu_seqlens[cutter->sequence + 1] < end ? cu_seqlens[cutter->sequence + 1] : end;
-        if (last != NULL && last->rank == rank && last->sequence == cutter->sequence) {
-            last->length += stop - begin;
+        segment = gdncp_layout_cut_segment(cutter->layout, cutter->sequence, begin, end);
+        segment.rank = rank;
+        begin += segment.length;
+        if (last != NULL && last->rank == rank && last->sequence == segment.sequence &&
+            last->is_padding == segment.is_padding) {
+            last->length += segment.length;
         } else {
-            const gdncp_segment_t segment = {.sequence = cutter->sequence,
-                                             .begin = begin - cu_seqlens[cutter->sequence],
-                                             .length = stop - begin,
-                                             .rank = rank};
-
             status = gdncp_segment_list_append(&cutter->list, segment);
         }
-        begin = stop;
     }
     return status;
 }
@@ -112,16 +108,16 @@ static gdncp_status_t check_dual_chunks(const gdncp_layout_t *layout)
     const int64_t num_parts = 2 * (int64_t)layout->num_ranks;
 
     for (int64_t i = 0; i < layout->num_sequences; i++) {
-        const int64_t length = layout->cu_seqlens[i + 1] - layout->cu_seqlens[i];
+        const int64_t length = layout->cu_seqlens_padded[i + 1] - layout->cu_seqlens_padded[i];
 
         if (length % num_parts != 0) {
             return gdncp_fail(
                 GDNCP_ERR_INVALID_ARGUMENT,
-                "cu_seqlens: expected the length of sequence %" PRId64
+                "cu_seqlens%s: expected the length of sequence %" PRId64
                 " to be a multiple of 2N = %" PRId64 " for dual_chunk_swap on N = %d ranks, got "
                 "%" PRId64 "%s; pad it to a multiple of 2N, or use contiguous or "
                 "dual_chunk_swap_flat",
-                i, num_parts, layout->num_ranks, length,
+                layout->has_padding ? "_padded" : "", i, num_parts, layout->num_ranks, length,
                 length % layout->num_ranks == 0
                     ? " (a multiple of N is not enough: each rank holds two equal chunks of every "
                       "sequence)"
@@ -138,11 +134,12 @@ static gdncp_status_t cut_pack(cutter_t *cutter)
     gdncp_status_t status = GDNCP_OK;
 
     if (kinds[layout->kind].flat) {
-        return cut(cutter, 0, layout->cu_seqlens[layout->num_sequences], parts_per_rank);
+        return cut(cutter, 0, layout->cu_seqlens_padded[layout->num_sequences], parts_per_rank);
     }
     for (int64_t i = 0; i < layout->num_sequences && status == GDNCP_OK; i++) {
-        status = cut(cutter, layout->cu_seqlens[i],
-                     layout->cu_seqlens[i + 1] - layout->cu_seqlens[i], parts_per_rank);
+        status =
+            cut(cutter, layout->cu_seqlens_padded[i],
+                layout->cu_seqlens_padded[i + 1] - layout->cu_seqlens_padded[i], parts_per_rank);
     }
     return status;
 }
@@ -170,9 +167,11 @@ static gdncp_status_t deal_out(gdncp_layout_t *layout, const gdncp_segment_list_
     return GDNCP_OK;
 }
 
-gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
-                                   int64_t num_sequences, int num_ranks, gdncp_layout_t **layout_p)
+gdncp_status_t gdncp_layout_create_padded(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
+                                          const int64_t *cu_seqlens_padded, int64_t num_sequences,
+                                          int num_ranks, gdncp_layout_t **layout_p)
 {
+    const gdncp_pack_t pack = {cu_seqlens, cu_seqlens_padded, num_sequences, num_ranks};
     gdncp_layout_t *layout = NULL;
     cutter_t cutter = {0};
     gdncp_status_t status;
@@ -187,7 +186,10 @@ gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int64_t *cu_s
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "layout_p: expected a place for the layout, got NULL");
     }
-    status = gdncp_layout_begin(kind, cu_seqlens, num_sequences, num_ranks, &layout);
+    status = gdncp_pack_check(&pack);
+    if (status == GDNCP_OK) {
+        status = gdncp_layout_begin(kind, &pack, &layout);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
@@ -220,4 +222,10 @@ free_list:
 destroy_layout:
     gdncp_layout_destroy(layout);
     return status;
+}
+
+gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
+                                   int64_t num_sequences, int num_ranks, gdncp_layout_t **layout_p)
+{
+    return gdncp_layout_create_padded(kind, cu_seqlens, NULL, num_sequences, num_ranks, layout_p);
 }

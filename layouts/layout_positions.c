@@ -1,4 +1,4 @@
-/* A layout from the positions that each rank holds. */
+/* Layouts from what each rank holds: its positions, or the segments of another layout. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,7 +86,7 @@ free_times:
     return status;
 }
 
-/* The sequence that holds a pack position: the last one that starts at it or before it. */
+/* The sequence whose slot holds a pack position: the last one that starts at it or before it. */
 static int64_t find_sequence(const gdncp_layout_t *layout, int64_t position)
 {
     int64_t low = 0;
@@ -95,7 +95,7 @@ static int64_t find_sequence(const gdncp_layout_t *layout, int64_t position)
     while (high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
 
-        if (layout->cu_seqlens[middle] <= position) {
+        if (layout->cu_seqlens_padded[middle] <= position) {
             low = middle;
         } else {
             high = middle;
@@ -113,20 +113,18 @@ static gdncp_status_t join_runs(const gdncp_layout_t *layout, int rank, const in
 
     while (begin < num_positions && status == GDNCP_OK) {
         const int64_t sequence = find_sequence(layout, positions[begin]);
-        const int64_t sequence_end = layout->cu_seqlens[sequence + 1];
-        int64_t end = begin + 1;
+        gdncp_segment_t segment = gdncp_layout_cut_segment(
+            layout, sequence, positions[begin], positions[begin] + (num_positions - begin));
+        int64_t length = 1;
 
-        while (end < num_positions && positions[end] == positions[end - 1] + 1 &&
-               positions[end] < sequence_end) {
-            end++;
+        while (length < segment.length && positions[begin + length] == positions[begin] + length) {
+            length++;
         }
-        status = gdncp_segment_list_append(
-            list, (gdncp_segment_t){.sequence = sequence,
-                                    .begin = positions[begin] - layout->cu_seqlens[sequence],
-                                    .length = end - begin,
-                                    .local_offset = begin,
-                                    .rank = rank});
-        begin = end;
+        segment.length = length;
+        segment.local_offset = begin;
+        segment.rank = rank;
+        status = gdncp_segment_list_append(list, segment);
+        begin += segment.length;
     }
     return status;
 }
@@ -158,8 +156,12 @@ static int compare_in_pack(const void *left, const void *right)
 /* The list is in the order of the layout's segments; the chains are in pack order. */
 static gdncp_status_t fill(gdncp_layout_t *layout, const gdncp_segment_list_t *list)
 {
-    const gdncp_segment_t **const order = calloc((size_t)list->count, sizeof *order);
+    const gdncp_segment_t **order;
 
+    if (list->count == 0) {
+        return GDNCP_OK; /* there was nothing but padding */
+    }
+    order = calloc((size_t)list->count, sizeof *order);
     if (order == NULL) {
         return gdncp_fail_memory("the chains of a layout");
     }
@@ -175,10 +177,33 @@ static gdncp_status_t fill(gdncp_layout_t *layout, const gdncp_segment_list_t *l
     return GDNCP_OK;
 }
 
-gdncp_status_t gdncp_layout_from_positions(const int64_t *cu_seqlens, int64_t num_sequences,
-                                           int num_ranks, const int64_t *positions,
-                                           const int64_t *rank_tokens, gdncp_layout_t **layout_p)
+/* Put the segments of a list into a layout that has none, and free both on failure. The list is in
+ * the order of the layout's segments. */
+static gdncp_status_t finish(gdncp_layout_t *layout, gdncp_segment_list_t *list,
+                             gdncp_status_t status, gdncp_layout_t **layout_p)
 {
+    if (status == GDNCP_OK) {
+        status = gdncp_layout_make_room(layout, list);
+    }
+    if (status == GDNCP_OK) {
+        status = fill(layout, list);
+    }
+    free(list->segments);
+    if (status != GDNCP_OK) {
+        gdncp_layout_destroy(layout);
+        return status;
+    }
+    gdncp_layout_seal(layout);
+    *layout_p = layout;
+    return GDNCP_OK;
+}
+
+gdncp_status_t
+gdncp_layout_from_positions_padded(const int64_t *cu_seqlens, const int64_t *cu_seqlens_padded,
+                                   int64_t num_sequences, int num_ranks, const int64_t *positions,
+                                   const int64_t *rank_tokens, gdncp_layout_t **layout_p)
+{
+    const gdncp_pack_t pack = {cu_seqlens, cu_seqlens_padded, num_sequences, num_ranks};
     lists_t lists = {.positions = positions, .rank_tokens = rank_tokens};
     gdncp_segment_list_t list = {0};
     gdncp_layout_t *layout = NULL;
@@ -190,39 +215,73 @@ gdncp_status_t gdncp_layout_from_positions(const int64_t *cu_seqlens, int64_t nu
                           : rank_tokens == NULL ? "rank_tokens: expected num_ranks lengths"
                                                 : "layout_p: expected a place for the layout");
     }
-    status = gdncp_layout_begin(GDNCP_LAYOUT_FROM_POSITIONS, cu_seqlens, num_sequences, num_ranks,
-                                &layout);
+    status = gdncp_pack_check(&pack);
+    if (status == GDNCP_OK) {
+        status = measure_lists(&lists, num_ranks);
+    }
+    if (status == GDNCP_OK) {
+        status = check_permutation(&lists, gdncp_pack_slots(&pack)[num_sequences]);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_layout_begin(GDNCP_LAYOUT_FROM_POSITIONS, &pack, &layout);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
-    status = measure_lists(&lists, num_ranks);
-    if (status != GDNCP_OK) {
-        goto destroy_layout;
-    }
-    status = check_permutation(&lists, cu_seqlens[num_sequences]);
-    if (status != GDNCP_OK) {
-        goto destroy_layout;
-    }
-    status = join_all_runs(layout, &lists, &list);
-    if (status != GDNCP_OK) {
-        goto free_list;
-    }
-    status = gdncp_layout_make_room(layout, &list);
-    if (status != GDNCP_OK) {
-        goto free_list;
-    }
-    status = fill(layout, &list);
-    if (status != GDNCP_OK) {
-        goto free_list;
-    }
-    gdncp_layout_seal(layout);
-    free(list.segments);
-    *layout_p = layout;
-    return GDNCP_OK;
+    return finish(layout, &list, join_all_runs(layout, &lists, &list), layout_p);
+}
 
-free_list:
-    free(list.segments);
-destroy_layout:
-    gdncp_layout_destroy(layout);
+gdncp_status_t gdncp_layout_from_positions(const int64_t *cu_seqlens, int64_t num_sequences,
+                                           int num_ranks, const int64_t *positions,
+                                           const int64_t *rank_tokens, gdncp_layout_t **layout_p)
+{
+    return gdncp_layout_from_positions_padded(cu_seqlens, NULL, num_sequences, num_ranks, positions,
+                                              rank_tokens, layout_p);
+}
+
+/* List the segments that are no padding, joined where padding alone kept them apart. */
+static gdncp_status_t list_bare(const gdncp_layout_t *layout, gdncp_segment_list_t *list)
+{
+    gdncp_status_t status = GDNCP_OK;
+
+    for (int64_t i = 0; i < layout->num_segments && status == GDNCP_OK; i++) {
+        gdncp_segment_t *const last = list->count > 0 ? &list->segments[list->count - 1] : NULL;
+        gdncp_segment_t segment = layout->segments[i];
+        const bool follows = last != NULL && last->rank == segment.rank;
+
+        if (segment.is_padding) {
+            continue;
+        }
+        segment.local_offset = follows ? last->local_offset + last->length : 0;
+        if (follows && last->sequence == segment.sequence &&
+            last->begin + last->length == segment.begin) {
+            last->length += segment.length;
+        } else {
+            status = gdncp_segment_list_append(list, segment);
+        }
+    }
     return status;
+}
+
+gdncp_status_t gdncp_layout_without_padding(const gdncp_layout_t *layout, gdncp_layout_t **bare_p)
+{
+    gdncp_segment_list_t list = {0};
+    gdncp_layout_t *bare = NULL;
+    gdncp_status_t status;
+
+    if (layout == NULL || bare_p == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "%s, got NULL",
+                          layout == NULL ? "layout: expected a layout"
+                                         : "bare_p: expected a place for the layout");
+    }
+    const gdncp_pack_t pack = {.cu_seqlens = layout->cu_seqlens,
+                               .num_sequences = layout->num_sequences,
+                               .num_ranks = layout->num_ranks};
+
+    status = gdncp_layout_begin(layout->has_padding ? GDNCP_LAYOUT_FROM_POSITIONS : layout->kind,
+                                &pack, &bare);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return finish(bare, &list, list_bare(layout, &list), bare_p);
 }
