@@ -1,6 +1,5 @@
 #include "own_segments.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "error.h"
@@ -17,7 +16,7 @@ static int compare_in_pack(const void *left, const void *right)
     return a->begin < b->begin ? -1 : a->begin > b->begin;
 }
 
-gdncp_status_t gdncp_own_segments(const gdncp_layout_t *layout, int rank,
+gdncp_status_t gdncp_own_segments(const gdncp_layout_t *layout, int rank, bool with_padding,
                                   const gdncp_segment_t ***segments_p, int64_t *count_p)
 {
     int64_t count;
@@ -25,27 +24,33 @@ gdncp_status_t gdncp_own_segments(const gdncp_layout_t *layout, int rank,
     const gdncp_segment_t **const order =
         gdncp_memory_alloc((size_t)(count > 0 ? count : 1) * sizeof *order);
     bool sorted = true;
+    int64_t kept = 0;
 
     if (order == NULL) {
         return gdncp_fail_memory("the segments of a rank");
     }
     for (int64_t s = 0; s < count; s++) {
-        order[s] = &mine[s];
-        sorted = sorted && (s == 0 || compare_in_pack(&order[s - 1], &order[s]) < 0);
+        if (mine[s].is_padding && !with_padding) {
+            continue;
+        }
+        order[kept] = &mine[s];
+        sorted = sorted && (kept == 0 || compare_in_pack(&order[kept - 1], &order[kept]) < 0);
+        kept++;
     }
     if (!sorted) {
-        qsort(order, (size_t)count, sizeof *order, compare_in_pack);
+        qsort(order, (size_t)kept, sizeof *order, compare_in_pack);
     }
     *segments_p = order;
-    *count_p = count;
+    *count_p = kept;
     return GDNCP_OK;
 }
 
-gdncp_chain_t gdncp_chain_of(const gdncp_layout_t *layout, int64_t sequence)
+gdncp_chain_t gdncp_chain_of(const gdncp_layout_t *layout, int64_t sequence, bool with_padding)
 {
     gdncp_chain_t chain = {.segments = gdncp_layout_segments(layout)};
 
-    chain.indices = gdncp_layout_sequence_chain(layout, sequence, &chain.count);
+    chain.indices = with_padding ? gdncp_layout_slot_chain(layout, sequence, &chain.count)
+                                 : gdncp_layout_sequence_chain(layout, sequence, &chain.count);
     return chain;
 }
 

@@ -188,13 +188,13 @@ static gdncp_status_t add_own(gdncp_plan_t *plan, const halo_shape_t *shape, tok
     const gdncp_segment_t **own;
     int64_t num_own;
     int64_t next = 0; /* link of the chain that no earlier segment had */
-    gdncp_status_t status = gdncp_own_segments(shape->layout, plan->rank, &own, &num_own);
+    gdncp_status_t status = gdncp_own_segments(shape->layout, plan->rank, false, &own, &num_own);
 
     if (status != GDNCP_OK) {
         return status;
     }
     for (int64_t s = 0; s < num_own && status == GDNCP_OK; s++) {
-        const gdncp_chain_t chain = gdncp_chain_of(shape->layout, own[s]->sequence);
+        const gdncp_chain_t chain = gdncp_chain_of(shape->layout, own[s]->sequence, false);
         const int64_t reach = gdncp_chain_find(&chain, own[s]->begin - shape->width);
 
         if (s == 0 || own[s]->sequence != own[s - 1]->sequence) {

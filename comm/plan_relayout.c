@@ -8,11 +8,23 @@
 #include "own_segments.h"
 #include "plan_internal.h"
 
+static gdncp_status_t check_same_offsets(const char *name, int64_t num_sequences,
+                                         const int64_t *expected, const int64_t *got)
+{
+    for (int64_t i = 0; i <= num_sequences; i++) {
+        if (expected[i] != got[i]) {
+            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                              "to: expected %s[%" PRId64 "] = %" PRId64 " like from, got %" PRId64,
+                              name, i, expected[i], got[i]);
+        }
+    }
+    return GDNCP_OK;
+}
+
 static gdncp_status_t check_same_pack(const gdncp_layout_t *from, const gdncp_layout_t *to)
 {
     const int64_t num_sequences = gdncp_layout_num_sequences(from);
-    const int64_t *const expected = gdncp_layout_cu_seqlens(from);
-    const int64_t *const got = gdncp_layout_cu_seqlens(to);
+    gdncp_status_t status;
 
     if (gdncp_layout_num_ranks(from) != gdncp_layout_num_ranks(to)) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
@@ -24,15 +36,14 @@ static gdncp_status_t check_same_pack(const gdncp_layout_t *from, const gdncp_la
                           "to: expected a layout of %" PRId64 " sequences like from, got %" PRId64,
                           num_sequences, gdncp_layout_num_sequences(to));
     }
-    for (int64_t i = 0; i <= num_sequences; i++) {
-        if (expected[i] != got[i]) {
-            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                              "to: expected cu_seqlens[%" PRId64 "] = %" PRId64
-                              " like from, got %" PRId64,
-                              i, expected[i], got[i]);
-        }
+    status = check_same_offsets("cu_seqlens", num_sequences, gdncp_layout_cu_seqlens(from),
+                                gdncp_layout_cu_seqlens(to));
+    if (status != GDNCP_OK) {
+        return status;
     }
-    return GDNCP_OK;
+    return check_same_offsets("cu_seqlens_padded", num_sequences,
+                              gdncp_layout_cu_seqlens_padded(from),
+                              gdncp_layout_cu_seqlens_padded(to));
 }
 
 /* What is sent, and how. */
@@ -75,13 +86,13 @@ static gdncp_status_t add_own(gdncp_plan_t *plan, const relayout_t *relayout, bo
     const gdncp_segment_t **own;
     int64_t num_own;
     gdncp_status_t status =
-        gdncp_own_segments(sends ? relayout->from : relayout->to, plan->rank, &own, &num_own);
+        gdncp_own_segments(sends ? relayout->from : relayout->to, plan->rank, true, &own, &num_own);
 
     if (status != GDNCP_OK) {
         return status;
     }
     for (int64_t s = 0; s < num_own && status == GDNCP_OK; s++) {
-        const gdncp_chain_t chain = gdncp_chain_of(other, own[s]->sequence);
+        const gdncp_chain_t chain = gdncp_chain_of(other, own[s]->sequence, true);
         const int64_t end = own[s]->begin + own[s]->length;
 
         for (int64_t i = gdncp_chain_find(&chain, own[s]->begin); status == GDNCP_OK; i++) {

@@ -32,7 +32,7 @@ typedef struct positions {
 static gdncp_status_t find_own(gdncp_relay_items_t *items)
 {
     const gdncp_status_t status =
-        gdncp_own_segments(items->layout, items->rank, &items->own, &items->num_own);
+        gdncp_own_segments(items->layout, items->rank, false, &items->own, &items->num_own);
 
     if (status != GDNCP_OK) {
         return status;
@@ -42,7 +42,7 @@ static gdncp_status_t find_own(gdncp_relay_items_t *items)
         return gdncp_fail_memory("chains of the state relay");
     }
     for (int64_t s = 0; s < items->num_own; s++) {
-        const gdncp_chain_t chain = gdncp_chain_of(items->layout, items->own[s]->sequence);
+        const gdncp_chain_t chain = gdncp_chain_of(items->layout, items->own[s]->sequence, false);
 
         items->own_places[s] = gdncp_chain_find(&chain, items->own[s]->begin);
     }

@@ -29,7 +29,7 @@ static void repeat(int64_t *map, int64_t value, int64_t length)
 
 static int64_t pack_begin(const gdncp_layout_t *layout, const gdncp_segment_t *segment)
 {
-    return layout->cu_seqlens[segment->sequence] + segment->begin;
+    return layout->cu_seqlens_padded[segment->sequence] + segment->begin;
 }
 
 /* What all ranks' tokens are in the order of their buffers; shard: from one rank's to the next's,
@@ -180,10 +180,11 @@ gdncp_status_t gdncp_layout_gathered_positions(const gdncp_layout_t *layout, int
 gdncp_status_t gdncp_partitioned_indices(const int64_t *cu_seqlens, int64_t num_sequences,
                                          int num_ranks, int rank, int64_t *indices)
 {
-    gdncp_status_t status = gdncp_check_pack(cu_seqlens, num_sequences, num_ranks);
+    const gdncp_pack_t pack = {cu_seqlens, NULL, num_sequences, num_ranks};
+    gdncp_status_t status = gdncp_pack_check(&pack);
 
     if (status == GDNCP_OK) {
-        status = gdncp_check_dual_chunks(cu_seqlens, num_sequences, num_ranks);
+        status = gdncp_pack_check_dual_chunks(&pack);
     }
     if (status != GDNCP_OK) {
         return status;

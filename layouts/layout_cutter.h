@@ -19,8 +19,8 @@ gdncp_status_t gdncp_cutter_take(gdncp_cutter_t *cutter, int64_t begin, int64_t 
 typedef gdncp_status_t gdncp_cut_pack_t(gdncp_cutter_t *cutter, const void *how);
 
 /* Make a layout by cutting; `how` is handed on. Checks the arguments that all constructors have. */
-gdncp_status_t gdncp_layout_cut(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
-                                int64_t num_sequences, int num_ranks, gdncp_cut_pack_t *cut_all,
-                                const void *how, gdncp_layout_t **layout_p);
+gdncp_status_t gdncp_layout_cut(gdncp_layout_kind_t kind, const gdncp_pack_t *pack,
+                                gdncp_cut_pack_t *cut_all, const void *how,
+                                gdncp_layout_t **layout_p);
 
 #endif

@@ -59,7 +59,7 @@ static gdncp_status_t cut_range(gdncp_cutter_t *cutter, const shards_t *shards, 
 static gdncp_status_t cut_shards(gdncp_cutter_t *cutter, const void *how)
 {
     const shards_t *const shards = how;
-    const int64_t *const cu_seqlens = cutter->layout->cu_seqlens;
+    const int64_t *const cu_seqlens = cutter->layout->cu_seqlens_padded;
     const int64_t num_sequences = cutter->layout->num_sequences;
     gdncp_status_t status = GDNCP_OK;
 
@@ -76,6 +76,7 @@ gdncp_status_t gdncp_layout_from_lengths(gdncp_layout_kind_t kind, const int64_t
                                          int64_t num_sequences, int num_ranks,
                                          const int64_t *lengths, gdncp_layout_t **layout_p)
 {
+    const gdncp_pack_t pack = {cu_seqlens, NULL, num_sequences, num_ranks};
     const shards_t shards = {.lengths = lengths, .flat = kind == GDNCP_LAYOUT_CONTIGUOUS_FLAT};
 
     if (kind != GDNCP_LAYOUT_CONTIGUOUS && kind != GDNCP_LAYOUT_CONTIGUOUS_FLAT) {
@@ -87,6 +88,5 @@ gdncp_status_t gdncp_layout_from_lengths(gdncp_layout_kind_t kind, const int64_t
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "lengths: expected %s lengths, got NULL",
                           shards.flat ? "num_ranks" : "num_sequences * num_ranks");
     }
-    return gdncp_layout_cut(GDNCP_LAYOUT_FROM_POSITIONS, cu_seqlens, num_sequences, num_ranks,
-                            cut_shards, &shards, layout_p);
+    return gdncp_layout_cut(GDNCP_LAYOUT_FROM_POSITIONS, &pack, cut_shards, &shards, layout_p);
 }

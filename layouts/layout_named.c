@@ -53,29 +53,25 @@ gdncp_status_t gdncp_layout_kind_from_name(const char *name, gdncp_layout_kind_t
 
 gdncp_status_t gdncp_cutter_take(gdncp_cutter_t *cutter, int64_t begin, int64_t end, int rank)
 {
-    const int64_t *const cu_seqlens = cutter->layout->cu_seqlens;
     gdncp_status_t status = GDNCP_OK;
 
     while (begin < end && status == GDNCP_OK) {
         gdncp_segment_t *const last =
             cutter->list.count > 0 ? &cutter->list.segments[cutter->list.count - 1] : NULL;
-        int64_t stop;
+        gdncp_segment_t segment;
 
-        while (cu_seqlens[cutter->sequence + 1] <= begin) {
+        while (cutter->layout->cu_seqlens_padded[cutter->sequence + 1] <= begin) {
             cutter->sequence++;
         }
-        stop = cu_seqlens[cutter->sequence + 1] < end ? cu_seqlens[cutter->sequence + 1] : end;
-        if (last != NULL && last->rank == rank && last->sequence == cutter->sequence) {
-            last->length += stop - begin;
+        segment = gdncp_layout_cut_segment(cutter->layout, cutter->sequence, begin, end);
+        segment.rank = rank;
+        begin += segment.length;
+        if (last != NULL && last->rank == rank && last->sequence == segment.sequence &&
+            last->is_padding == segment.is_padding) {
+            last->length += segment.length;
         } else {
-            const gdncp_segment_t segment = {.sequence = cutter->sequence,
-                                             .begin = begin - cu_seqlens[cutter->sequence],
-                                             .length = stop - begin,
-                                             .rank = rank};
-
             status = gdncp_segment_list_append(&cutter->list, segment);
         }
-        begin = stop;
     }
     return status;
 }
@@ -136,23 +132,24 @@ static gdncp_status_t cut_stripes(gdncp_cutter_t *cutter, int64_t first, int64_t
     return status;
 }
 
-gdncp_status_t gdncp_check_dual_chunks(const int64_t *cu_seqlens, int64_t num_sequences,
-                                       int num_ranks)
+gdncp_status_t gdncp_pack_check_dual_chunks(const gdncp_pack_t *pack)
 {
-    const int64_t num_parts = 2 * (int64_t)num_ranks;
+    const int64_t num_parts = 2 * (int64_t)pack->num_ranks;
+    const int64_t *const slots = gdncp_pack_slots(pack);
+    const bool has_padding = slots[pack->num_sequences] > pack->cu_seqlens[pack->num_sequences];
 
-    for (int64_t i = 0; i < num_sequences; i++) {
-        const int64_t length = cu_seqlens[i + 1] - cu_seqlens[i];
+    for (int64_t i = 0; i < pack->num_sequences; i++) {
+        const int64_t length = slots[i + 1] - slots[i];
 
         if (length % num_parts != 0) {
             return gdncp_fail(
                 GDNCP_ERR_INVALID_ARGUMENT,
-                "cu_seqlens: expected the length of sequence %" PRId64
+                "cu_seqlens%s: expected the length of sequence %" PRId64
                 " to be a multiple of 2N = %" PRId64 " for dual_chunk_swap on N = %d ranks, got "
                 "%" PRId64 "%s; pad it to a multiple of 2N, or use contiguous or "
                 "dual_chunk_swap_flat",
-                i, num_parts, num_ranks, length,
-                length % num_ranks == 0
+                has_padding ? "_padded" : "", i, num_parts, pack->num_ranks, length,
+                length % pack->num_ranks == 0
                     ? " (a multiple of N is not enough: each rank holds two equal chunks of every "
                       "sequence)"
                     : "");
@@ -170,12 +167,16 @@ static gdncp_status_t cut_pack(gdncp_cutter_t *cutter, const void *stripe)
     gdncp_status_t status = GDNCP_OK;
 
     if (layout->kind == GDNCP_LAYOUT_DUAL_CHUNK_SWAP) {
-        status =
-            gdncp_check_dual_chunks(layout->cu_seqlens, layout->num_sequences, layout->num_ranks);
+        status = gdncp_pack_check_dual_chunks(&(gdncp_pack_t){
+            .cu_seqlens = layout->cu_seqlens,
+            .cu_seqlens_padded = layout->cu_seqlens_padded,
+            .num_sequences = layout->num_sequences,
+            .num_ranks = layout->num_ranks,
+        });
     }
     for (int64_t i = 0; i < num_ranges && status == GDNCP_OK; i++) {
-        const int64_t first = layout->cu_seqlens[i];
-        const int64_t end = layout->cu_seqlens[flat ? layout->num_sequences : i + 1];
+        const int64_t first = layout->cu_seqlens_padded[i];
+        const int64_t end = layout->cu_seqlens_padded[flat ? layout->num_sequences : i + 1];
 
         status = kinds[layout->kind].striped
                      ? cut_stripes(cutter, first, end - first, *(const int64_t *)stripe)
@@ -207,9 +208,9 @@ static gdncp_status_t deal_out(gdncp_layout_t *layout, const gdncp_segment_list_
     return GDNCP_OK;
 }
 
-gdncp_status_t gdncp_layout_cut(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
-                                int64_t num_sequences, int num_ranks, gdncp_cut_pack_t *cut_all,
-                                const void *how, gdncp_layout_t **layout_p)
+gdncp_status_t gdncp_layout_cut(gdncp_layout_kind_t kind, const gdncp_pack_t *pack,
+                                gdncp_cut_pack_t *cut_all, const void *how,
+                                gdncp_layout_t **layout_p)
 {
     gdncp_layout_t *layout = NULL;
     gdncp_cutter_t cutter = {0};
@@ -219,7 +220,10 @@ gdncp_status_t gdncp_layout_cut(gdncp_layout_kind_t kind, const int64_t *cu_seql
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "layout_p: expected a place for the layout, got NULL");
     }
-    status = gdncp_layout_begin(kind, cu_seqlens, num_sequences, num_ranks, &layout);
+    status = gdncp_pack_check(pack);
+    if (status == GDNCP_OK) {
+        status = gdncp_layout_begin(kind, pack, &layout);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
@@ -247,9 +251,11 @@ free_list:
     return status;
 }
 
-gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
-                                   int64_t num_sequences, int num_ranks, gdncp_layout_t **layout_p)
+gdncp_status_t gdncp_layout_create_padded(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
+                                          const int64_t *cu_seqlens_padded, int64_t num_sequences,
+                                          int num_ranks, gdncp_layout_t **layout_p)
 {
+    const gdncp_pack_t pack = {cu_seqlens, cu_seqlens_padded, num_sequences, num_ranks};
     const int64_t stripe = 1;
 
     if ((unsigned)kind >= num_kinds || kinds[kind].parts_per_rank == 0) {
@@ -259,14 +265,21 @@ gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int64_t *cu_s
                           "(%s)",
                           (int)kind, gdncp_layout_kind_name(kind));
     }
-    return gdncp_layout_cut(kind, cu_seqlens, num_sequences, num_ranks, cut_pack, &stripe,
-                            layout_p);
+    return gdncp_layout_cut(kind, &pack, cut_pack, &stripe, layout_p);
+}
+
+gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
+                                   int64_t num_sequences, int num_ranks, gdncp_layout_t **layout_p)
+{
+    return gdncp_layout_create_padded(kind, cu_seqlens, NULL, num_sequences, num_ranks, layout_p);
 }
 
 gdncp_status_t gdncp_layout_striped(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
                                     int64_t num_sequences, int num_ranks, int64_t stripe,
                                     gdncp_layout_t **layout_p)
 {
+    const gdncp_pack_t pack = {cu_seqlens, NULL, num_sequences, num_ranks};
+
     if ((unsigned)kind >= num_kinds || !kinds[kind].striped) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "kind: expected striped or striped_flat, got %d (%s)", (int)kind,
@@ -276,6 +289,5 @@ gdncp_status_t gdncp_layout_striped(gdncp_layout_kind_t kind, const int64_t *cu_
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "stripe: expected at least 1 token, got %" PRId64, stripe);
     }
-    return gdncp_layout_cut(kind, cu_seqlens, num_sequences, num_ranks, cut_pack, &stripe,
-                            layout_p);
+    return gdncp_layout_cut(kind, &pack, cut_pack, &stripe, layout_p);
 }

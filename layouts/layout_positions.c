@@ -1,4 +1,4 @@
-/* A layout from the positions that each rank holds. */
+/* Layouts from what each rank holds: its positions, or the segments of another layout. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,7 +100,7 @@ static gdncp_status_t check_run(const lists_t *lists, const int64_t *run, int64_
 static int64_t find_sequence(const gdncp_layout_t *layout, const gdncp_segment_list_t *list,
                              int64_t position)
 {
-    const int64_t *const cu_seqlens = layout->cu_seqlens;
+    const int64_t *const cu_seqlens = layout->cu_seqlens_padded;
     int64_t sequence = list->count > 0 ? list->segments[list->count - 1].sequence : 0;
 
     for (int tries = 0; tries < 2 && sequence < layout->num_sequences; tries++, sequence++) {
@@ -120,21 +120,19 @@ static gdncp_status_t append_run(const gdncp_layout_t *layout, int rank, int64_t
 
     while (length > 0 && status == GDNCP_OK) {
         gdncp_segment_t *const last = list->count > 0 ? &list->segments[list->count - 1] : NULL;
-        const int64_t left = layout->cu_seqlens[sequence + 1] - position;
-        gdncp_segment_t segment = {.sequence = sequence,
-                                   .begin = position - layout->cu_seqlens[sequence],
-                                   .length = length < left ? length : left,
-                                   .rank = rank};
+        gdncp_segment_t segment;
 
+        while (layout->cu_seqlens_padded[sequence + 1] <= position) {
+            sequence++;
+        }
+        segment = gdncp_layout_cut_segment(layout, sequence, position, position + length);
+        segment.rank = rank;
         position += segment.length;
         length -= segment.length;
-        sequence++;
-        if (segment.length == 0) {
-            continue;
-        }
         if (last != NULL && last->rank == rank) {
             /* From one row of the batch to the next. */
-            if (last->sequence == segment.sequence && last->begin + last->length == segment.begin) {
+            if (last->sequence == segment.sequence && last->is_padding == segment.is_padding &&
+                last->begin + last->length == segment.begin) {
                 last->length += segment.length;
                 continue;
             }
@@ -234,14 +232,15 @@ static gdncp_status_t check_permutation(const gdncp_layout_t *layout, const list
 
     for (int64_t i = 0; i < layout->num_segments; i++) {
         const gdncp_segment_t *const segment = &layout->segments[layout->chains[i]];
-        const int64_t begin = layout->cu_seqlens[segment->sequence] + segment->begin;
+        const int64_t begin = layout->cu_seqlens_padded[segment->sequence] + segment->begin;
 
         if (begin != end) {
             return begin > end ? fail_missing(lists, end) : fail_doubled(lists, begin);
         }
         end += segment->length;
     }
-    return end < layout->cu_seqlens[layout->num_sequences] ? fail_missing(lists, end) : GDNCP_OK;
+    return end < layout->cu_seqlens_padded[layout->num_sequences] ? fail_missing(lists, end)
+                                                                  : GDNCP_OK;
 }
 
 static gdncp_status_t check_batch(const lists_t *lists, int64_t num_tokens)
@@ -262,7 +261,7 @@ static gdncp_status_t check_batch(const lists_t *lists, int64_t num_tokens)
 
 static gdncp_status_t fill(gdncp_layout_t *layout, lists_t *lists, gdncp_segment_list_t *list)
 {
-    const int64_t num_tokens = layout->cu_seqlens[layout->num_sequences];
+    const int64_t num_tokens = layout->cu_seqlens_padded[layout->num_sequences];
     gdncp_status_t status = check_batch(lists, num_tokens);
 
     if (status != GDNCP_OK) {
@@ -289,30 +288,27 @@ static gdncp_status_t fill(gdncp_layout_t *layout, lists_t *lists, gdncp_segment
     return status == GDNCP_OK ? check_permutation(layout, lists) : status;
 }
 
-gdncp_status_t gdncp_layout_from_rows(const int64_t *cu_seqlens, int64_t num_sequences,
-                                      int num_ranks, int64_t batch, const int64_t *positions,
-                                      int64_t position_rows, const int64_t *rank_tokens,
+/* gdncp_layout_from_rows() of a pack that may have padding. */
+static gdncp_status_t make_from_lists(const gdncp_pack_t *pack, lists_t *lists,
                                       gdncp_layout_t **layout_p)
 {
-    lists_t lists = {.positions = positions,
-                     .rank_tokens = rank_tokens,
-                     .batch = batch,
-                     .position_rows = position_rows};
     gdncp_segment_list_t list = {0};
     gdncp_layout_t *layout = NULL;
     gdncp_status_t status;
 
-    if (positions == NULL || layout_p == NULL) {
+    if (lists->positions == NULL || layout_p == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "%s, got NULL",
-                          positions == NULL ? "positions: expected the ranks' lists"
-                                            : "layout_p: expected a place for the layout");
+                          lists->positions == NULL ? "positions: expected the ranks' lists"
+                                                   : "layout_p: expected a place for the layout");
     }
-    status = gdncp_layout_begin(GDNCP_LAYOUT_FROM_POSITIONS, cu_seqlens, num_sequences, num_ranks,
-                                &layout);
+    status = gdncp_pack_check(pack);
+    if (status == GDNCP_OK) {
+        status = gdncp_layout_begin(GDNCP_LAYOUT_FROM_POSITIONS, pack, &layout);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
-    status = fill(layout, &lists, &list);
+    status = fill(layout, lists, &list);
     free(list.segments);
     if (status != GDNCP_OK) {
         gdncp_layout_destroy(layout);
@@ -323,14 +319,101 @@ gdncp_status_t gdncp_layout_from_rows(const int64_t *cu_seqlens, int64_t num_seq
     return GDNCP_OK;
 }
 
-gdncp_status_t gdncp_layout_from_positions(const int64_t *cu_seqlens, int64_t num_sequences,
-                                           int num_ranks, const int64_t *positions,
-                                           const int64_t *rank_tokens, gdncp_layout_t **layout_p)
+gdncp_status_t gdncp_layout_from_rows(const int64_t *cu_seqlens, int64_t num_sequences,
+                                      int num_ranks, int64_t batch, const int64_t *positions,
+                                      int64_t position_rows, const int64_t *rank_tokens,
+                                      gdncp_layout_t **layout_p)
 {
+    const gdncp_pack_t pack = {cu_seqlens, NULL, num_sequences, num_ranks};
+    lists_t lists = {.positions = positions,
+                     .rank_tokens = rank_tokens,
+                     .batch = batch,
+                     .position_rows = position_rows};
+
+    return make_from_lists(&pack, &lists, layout_p);
+}
+
+gdncp_status_t
+gdncp_layout_from_positions_padded(const int64_t *cu_seqlens, const int64_t *cu_seqlens_padded,
+                                   int64_t num_sequences, int num_ranks, const int64_t *positions,
+                                   const int64_t *rank_tokens, gdncp_layout_t **layout_p)
+{
+    const gdncp_pack_t pack = {cu_seqlens, cu_seqlens_padded, num_sequences, num_ranks};
+    lists_t lists = {
+        .positions = positions, .rank_tokens = rank_tokens, .batch = 1, .position_rows = 1};
+
     if (rank_tokens == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "rank_tokens: expected num_ranks lengths, got NULL");
     }
-    return gdncp_layout_from_rows(cu_seqlens, num_sequences, num_ranks, 1, positions, 1,
-                                  rank_tokens, layout_p);
+    return make_from_lists(&pack, &lists, layout_p);
+}
+
+gdncp_status_t gdncp_layout_from_positions(const int64_t *cu_seqlens, int64_t num_sequences,
+                                           int num_ranks, const int64_t *positions,
+                                           const int64_t *rank_tokens, gdncp_layout_t **layout_p)
+{
+    return gdncp_layout_from_positions_padded(cu_seqlens, NULL, num_sequences, num_ranks, positions,
+                                              rank_tokens, layout_p);
+}
+
+/* List the segments that are no padding, joined where padding alone kept them apart. */
+static gdncp_status_t list_bare(const gdncp_layout_t *layout, gdncp_segment_list_t *list)
+{
+    gdncp_status_t status = GDNCP_OK;
+
+    for (int64_t i = 0; i < layout->num_segments && status == GDNCP_OK; i++) {
+        gdncp_segment_t *const last = list->count > 0 ? &list->segments[list->count - 1] : NULL;
+        gdncp_segment_t segment = layout->segments[i];
+        const bool follows = last != NULL && last->rank == segment.rank;
+
+        if (segment.is_padding) {
+            continue;
+        }
+        segment.local_offset = follows ? last->local_offset + last->length : 0;
+        if (follows && last->sequence == segment.sequence &&
+            last->begin + last->length == segment.begin) {
+            last->length += segment.length;
+        } else {
+            status = gdncp_segment_list_append(list, segment);
+        }
+    }
+    return status;
+}
+
+gdncp_status_t gdncp_layout_without_padding(const gdncp_layout_t *layout, gdncp_layout_t **bare_p)
+{
+    gdncp_segment_list_t list = {0};
+    gdncp_layout_t *bare = NULL;
+    gdncp_status_t status;
+
+    if (layout == NULL || bare_p == NULL) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT, "%s, got NULL",
+                          layout == NULL ? "layout: expected a layout"
+                                         : "bare_p: expected a place for the layout");
+    }
+    const gdncp_pack_t pack = {.cu_seqlens = layout->cu_seqlens,
+                               .num_sequences = layout->num_sequences,
+                               .num_ranks = layout->num_ranks};
+
+    status = gdncp_layout_begin(layout->has_padding ? GDNCP_LAYOUT_FROM_POSITIONS : layout->kind,
+                                &pack, &bare);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = list_bare(layout, &list);
+    if (status == GDNCP_OK) {
+        status = gdncp_layout_adopt(bare, &list);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_sort_in_pack_order(bare);
+    }
+    free(list.segments);
+    if (status != GDNCP_OK) {
+        gdncp_layout_destroy(bare);
+        return status;
+    }
+    gdncp_layout_seal(bare);
+    *bare_p = bare;
+    return GDNCP_OK;
 }

@@ -17,7 +17,7 @@ static int64_t pack_begin(const gdncp_layout_t *layout, int64_t index)
 {
     const gdncp_segment_t *const segment = &layout->segments[index];
 
-    return layout->cu_seqlens[segment->sequence] + segment->begin;
+    return layout->cu_seqlens_padded[segment->sequence] + segment->begin;
 }
 
 static int compare(const void *left, const void *right, void *layout)
@@ -55,11 +55,15 @@ static int stretch_shift(int64_t num_tokens, int64_t num_segments)
 
 gdncp_status_t gdncp_sort_in_pack_order(gdncp_layout_t *layout)
 {
-    const int64_t num_tokens = layout->cu_seqlens[layout->num_sequences];
+    const int64_t num_tokens = layout->cu_seqlens_padded[layout->num_sequences];
+    int64_t first = 0;
+
+    if (layout->num_segments == 0) {
+        return GDNCP_OK; /* there was nothing but padding */
+    }
     const int shift = stretch_shift(num_tokens, layout->num_segments);
     const int64_t num_stretches = ((num_tokens - 1) >> shift) + 1;
     int64_t *const ends = calloc((size_t)num_stretches + 1, sizeof *ends);
-    int64_t first = 0;
 
     if (ends == NULL) {
         return gdncp_fail_memory("the order of a layout's segments");

@@ -57,8 +57,10 @@ static void last_rank_of_dual_chunk_swap_has_one_segment(void **state)
 {
     const int64_t cu_seqlens[] = {0, 12, 36};
     const gdncp_segment_t expected[] = {
-        {0, 0, 2, 0, 0}, {0, 10, 2, 2, 0}, {1, 0, 4, 4, 0},  {1, 20, 4, 8, 0}, {0, 2, 2, 0, 1},
-        {0, 8, 2, 2, 1}, {1, 4, 4, 4, 1},  {1, 16, 4, 8, 1}, {0, 4, 4, 0, 2},  {1, 8, 8, 4, 2},
+        {0, 0, 2, 0, 0, false},  {0, 10, 2, 2, 0, false}, {1, 0, 4, 4, 0, false},
+        {1, 20, 4, 8, 0, false}, {0, 2, 2, 0, 1, false},  {0, 8, 2, 2, 1, false},
+        {1, 4, 4, 4, 1, false},  {1, 16, 4, 8, 1, false}, {0, 4, 4, 0, 2, false},
+        {1, 8, 8, 4, 2, false},
     };
     const int64_t expected_chains[] = {0, 4, 8, 5, 1, 2, 6, 9, 7, 3};
     gdncp_layout_t *layout = NULL;

@@ -31,9 +31,9 @@ static void check_placement(const gdncp_layout_t *layout, const pack_t *pack,
     for (int rank = 0; rank < pack->num_ranks; rank++) {
         assert_int_equal(gdncp_layout_rank_tokens(layout, rank), placement->rank_tokens[rank]);
     }
-    assert_int_equal(gdncp_layout_from_positions(pack->cu_seqlens, pack->num_sequences,
-                                                 pack->num_ranks, placement->positions,
-                                                 placement->rank_tokens, &same),
+    assert_int_equal(gdncp_layout_from_positions(pack->slots, pack->num_sequences, pack->num_ranks,
+                                                 placement->positions, placement->rank_tokens,
+                                                 &same),
                      GDNCP_OK);
     assert_true(gdncp_layout_hash(layout) == gdncp_layout_hash(same));
     gdncp_layout_destroy(same);
@@ -67,7 +67,7 @@ static void shards_of_given_lengths(void **state)
 
             for (int64_t range = 0; range < num_ranges; range++) {
                 int64_t *const row = lengths + range * num_ranks;
-                const int64_t end = flat ? num_tokens(&pack) : pack.cu_seqlens[range + 1];
+                const int64_t end = flat ? num_tokens(&pack) : pack.slots[range + 1];
 
                 random_lengths(&random, num_ranks, end - token, row);
                 for (int rank = 0; rank < num_ranks; rank++) {
@@ -78,7 +78,7 @@ static void shards_of_given_lengths(void **state)
             }
             place_in_pack_order(&placement, num_ranks);
             if (gdncp_layout_from_lengths(
-                    flat ? GDNCP_LAYOUT_CONTIGUOUS_FLAT : GDNCP_LAYOUT_CONTIGUOUS, pack.cu_seqlens,
+                    flat ? GDNCP_LAYOUT_CONTIGUOUS_FLAT : GDNCP_LAYOUT_CONTIGUOUS, pack.slots,
                     pack.num_sequences, num_ranks, lengths, &layout) != GDNCP_OK) {
                 fail_msg("%s", gdncp_last_error());
             }
@@ -99,15 +99,15 @@ static pack_t random_batch(test_random_t *random, const pack_t *row, int64_t bat
 
     if (choice == 0 && batch * row->num_sequences <= MAX_SEQUENCES) {
         for (int64_t i = 0; i < batch * row->num_sequences; i++) {
-            pack.cu_seqlens[i + 1] =
-                i / row->num_sequences * tokens + row->cu_seqlens[i % row->num_sequences + 1];
+            pack.slots[i + 1] =
+                i / row->num_sequences * tokens + row->slots[i % row->num_sequences + 1];
         }
         pack.num_sequences = batch * row->num_sequences;
         return pack;
     }
     pack.num_sequences = choice == 1 ? batch : 1;
     for (int64_t i = 0; i < pack.num_sequences; i++) {
-        pack.cu_seqlens[i + 1] = batch * tokens / pack.num_sequences * (i + 1);
+        pack.slots[i + 1] = batch * tokens / pack.num_sequences * (i + 1);
     }
     return pack;
 }
@@ -177,8 +177,8 @@ static void rows_of_a_batch(void **state)
             }
             placement_t placement = place_rows(&pack, rows, num_rows, batch);
 
-            if (gdncp_layout_from_rows(pack.cu_seqlens, pack.num_sequences, num_ranks, batch,
-                                       positions, num_rows, equal ? NULL : rows[0].rank_tokens,
+            if (gdncp_layout_from_rows(pack.slots, pack.num_sequences, num_ranks, batch, positions,
+                                       num_rows, equal ? NULL : rows[0].rank_tokens,
                                        &layout) != GDNCP_OK) {
                 fail_msg("%s", gdncp_last_error());
             }

@@ -130,7 +130,7 @@ static void check_on_the_fly(gdncp_layout_kind_t kind, const pack_t *pack,
                              const placement_t *placement)
 {
     const gdncp_cut_t cut =
-        gdncp_cut_of(kind, pack->cu_seqlens, pack->num_sequences, pack->num_ranks, pack->stripe);
+        gdncp_cut_of(kind, pack->slots, pack->num_sequences, pack->num_ranks, pack->stripe);
 
     for (int rank = 0; rank < pack->num_ranks; rank++) {
         assert_int_equal(gdncp_cut_rank_tokens(&cut, rank), placement->rank_tokens[rank]);
@@ -153,7 +153,7 @@ static void check_partitioned(const pack_t *pack, const placement_t *placement)
     for (int rank = 0; rank < pack->num_ranks; rank++) {
         int64_t *const indices = poisoned(local);
 
-        assert_int_equal(gdncp_partitioned_indices(pack->cu_seqlens, pack->num_sequences,
+        assert_int_equal(gdncp_partitioned_indices(pack->slots, pack->num_sequences,
                                                    pack->num_ranks, rank, indices),
                          GDNCP_OK);
         assert_memory_equal(indices, placement->positions + rank * local,
@@ -162,15 +162,17 @@ static void check_partitioned(const pack_t *pack, const placement_t *placement)
     }
 }
 
+/* Of the pack with its padding, where stripes of that length can be had so. */
 static gdncp_layout_t *make(gdncp_layout_kind_t kind, const pack_t *pack)
 {
     const bool striped = kind == GDNCP_LAYOUT_STRIPED || kind == GDNCP_LAYOUT_STRIPED_FLAT;
     gdncp_layout_t *layout = NULL;
     const gdncp_status_t status =
-        striped ? gdncp_layout_striped(kind, pack->cu_seqlens, pack->num_sequences, pack->num_ranks,
-                                       pack->stripe, &layout)
-                : gdncp_layout_create(kind, pack->cu_seqlens, pack->num_sequences, pack->num_ranks,
-                                      &layout);
+        striped && pack->stripe > 1
+            ? gdncp_layout_striped(kind, pack->slots, pack->num_sequences, pack->num_ranks,
+                                   pack->stripe, &layout)
+            : gdncp_layout_create_padded(kind, pack->cu_seqlens, pack->slots, pack->num_sequences,
+                                         pack->num_ranks, &layout);
 
     if (status != GDNCP_OK) {
         fail_msg("%s", gdncp_last_error());
@@ -223,9 +225,9 @@ static void maps_of_any_permutation_follow_every_token(void **state)
             placement_t placement = place_at_random(&random, &pack);
             gdncp_layout_t *layout = NULL;
 
-            assert_int_equal(gdncp_layout_from_positions(pack.cu_seqlens, pack.num_sequences,
-                                                         num_ranks, placement.positions,
-                                                         placement.rank_tokens, &layout),
+            assert_int_equal(gdncp_layout_from_positions_padded(
+                                 pack.cu_seqlens, pack.slots, pack.num_sequences, num_ranks,
+                                 placement.positions, placement.rank_tokens, &layout),
                              GDNCP_OK);
             check_maps(layout, &placement);
             gdncp_layout_destroy(layout);
@@ -238,11 +240,11 @@ static void maps_of_any_permutation_follow_every_token(void **state)
 static void peers_packs_on_their_ranks(void **state)
 {
     static const pack_t packs[] = {
-        {.cu_seqlens = {0, 32, 64}, .num_sequences = 2},
-        {.cu_seqlens = {0, 32, 64, 96, 128}, .num_sequences = 4},
-        {.cu_seqlens = {0, 16, 48, 80}, .num_sequences = 3},
-        {.cu_seqlens = {0, 32, 64}, .num_sequences = 2},    /* a batch of 2 rows of 32 */
-        {.cu_seqlens = {0, 7, 18, 32}, .num_sequences = 3}, /* does not divide */
+        {.slots = {0, 32, 64}, .num_sequences = 2},
+        {.slots = {0, 32, 64, 96, 128}, .num_sequences = 4},
+        {.slots = {0, 16, 48, 80}, .num_sequences = 3},
+        {.slots = {0, 32, 64}, .num_sequences = 2},    /* a batch of 2 rows of 32 */
+        {.slots = {0, 7, 18, 32}, .num_sequences = 3}, /* does not divide */
     };
 
     (void)state;
@@ -251,6 +253,7 @@ static void peers_packs_on_their_ranks(void **state)
             for (int k = 0; k < NUM_NAMED_KINDS; k++) {
                 pack_t pack = packs[p];
 
+                memcpy(pack.cu_seqlens, pack.slots, sizeof pack.slots);
                 pack.num_ranks = num_ranks;
                 pack.stripe = 1;
                 if (named_kinds[k] != GDNCP_LAYOUT_DUAL_CHUNK_SWAP || p != 4) {

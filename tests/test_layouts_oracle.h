@@ -2,6 +2,7 @@
 #ifndef GDNCP_TEST_LAYOUTS_ORACLE_H
 #define GDNCP_TEST_LAYOUTS_ORACLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -18,7 +19,8 @@ static const gdncp_layout_kind_t named_kinds[] = {
 enum { NUM_NAMED_KINDS = sizeof named_kinds / sizeof named_kinds[0] };
 
 typedef struct pack {
-    int64_t cu_seqlens[MAX_SEQUENCES + 1];
+    int64_t slots[MAX_SEQUENCES + 1];      /* where sequences lie with their padding */
+    int64_t cu_seqlens[MAX_SEQUENCES + 1]; /* equal to slots where there is none */
     int64_t num_sequences;
     int num_ranks;
     int64_t stripe; /* of striped kinds; 0: 1 */
@@ -35,20 +37,53 @@ typedef struct placement {
 
 static inline int64_t num_tokens(const pack_t *pack)
 {
-    return pack->cu_seqlens[pack->num_sequences];
+    return pack->slots[pack->num_sequences];
 }
 
 static inline int64_t sequence_of(const pack_t *pack, int64_t token)
 {
     int64_t sequence = 0;
 
-    while (token >= pack->cu_seqlens[sequence + 1]) {
+    while (token >= pack->slots[sequence + 1]) {
         sequence++;
     }
     return sequence;
 }
 
-/* Zero-length and one-token sequences are frequent; multiple > 1 makes every length a multiple. */
+static inline int64_t sequence_length(const pack_t *pack, int64_t sequence)
+{
+    return pack->cu_seqlens[sequence + 1] - pack->cu_seqlens[sequence];
+}
+
+static inline bool is_padding(const pack_t *pack, int64_t token)
+{
+    const int64_t sequence = sequence_of(pack, token);
+
+    return token - pack->slots[sequence] >= sequence_length(pack, sequence);
+}
+
+static inline bool has_padding(const pack_t *pack)
+{
+    return pack->cu_seqlens[pack->num_sequences] < num_tokens(pack);
+}
+
+/* In every other pack slots keep some of their tokens, or none, or all. */
+static inline void pad(test_random_t *random, pack_t *pack)
+{
+    const bool keep_all = test_random_int(random, 0, 1) == 0;
+
+    for (int64_t i = 0; i < pack->num_sequences; i++) {
+        const int64_t slot = pack->slots[i + 1] - pack->slots[i];
+        const int64_t choice = keep_all ? 0 : test_random_int(random, 0, 3);
+        const int64_t length = choice == 0   ? slot
+                               : choice == 1 ? 0
+                                             : test_random_int(random, 0, slot);
+
+        pack->cu_seqlens[i + 1] = pack->cu_seqlens[i] + length;
+    }
+}
+
+/* Zero-length and one-token slots are frequent; multiple > 1 makes every length a multiple. */
 static inline pack_t random_pack(test_random_t *random, int num_ranks, int64_t multiple)
 {
     pack_t pack = {.num_ranks = num_ranks, .num_sequences = test_random_int(random, 1, 8)};
@@ -57,13 +92,13 @@ static inline pack_t random_pack(test_random_t *random, int num_ranks, int64_t m
         const int64_t choice = test_random_int(random, 0, 4);
         const int64_t length = choice == 0 ? 0 : choice == 1 ? 1 : test_random_int(random, 1, 70);
 
-        pack.cu_seqlens[i + 1] = pack.cu_seqlens[i] + length * multiple;
+        pack.slots[i + 1] = pack.slots[i] + length * multiple;
     }
     if (num_tokens(&pack) < num_ranks) {
         pack.num_sequences++;
-        pack.cu_seqlens[pack.num_sequences] =
-            pack.cu_seqlens[pack.num_sequences - 1] + num_ranks * multiple;
+        pack.slots[pack.num_sequences] = pack.slots[pack.num_sequences - 1] + num_ranks * multiple;
     }
+    pad(random, &pack);
     return pack;
 }
 
@@ -105,8 +140,8 @@ static inline int64_t part_of(int64_t position, int64_t length, int64_t num_part
 static inline int holder(const pack_t *pack, gdncp_layout_kind_t kind, int64_t token)
 {
     const int64_t sequence = sequence_of(pack, token);
-    const int64_t begin = pack->cu_seqlens[sequence];
-    const int64_t length = pack->cu_seqlens[sequence + 1] - begin;
+    const int64_t begin = pack->slots[sequence];
+    const int64_t length = pack->slots[sequence + 1] - begin;
     const int64_t n = pack->num_ranks;
     const int64_t stripe = pack->stripe > 0 ? pack->stripe : 1;
     int64_t part = 0;

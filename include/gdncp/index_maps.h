@@ -10,6 +10,8 @@
  * rank, hold at index i the token that redo[i] names. For all-gather see
  * gdncp_layout_gathered_index().
  *
+ * Of a padded pack, positions are those of its slots, and padding is a token like any other.
+ *
  * Arrays are the caller's and are written in full, at about the speed of memory; nothing is
  * allocated. Functions return GDNCP_OK or GDNCP_ERR_INVALID_ARGUMENT. A layout may be asked by
  * several threads at once.

@@ -44,11 +44,11 @@ static void *to_host(void *device, size_t bytes)
 static void check_kind(gdncp_layout_kind_t kind, const pack_t *pack)
 {
     const size_t tokens = (size_t)num_tokens(pack);
-    const size_t offsets = (size_t)(pack->num_sequences + 1) * sizeof *pack->cu_seqlens;
+    const size_t offsets = (size_t)(pack->num_sequences + 1) * sizeof *pack->slots;
     placement_t placement = place_by_kind(pack, kind);
     gdncp_cut_t cut =
-        gdncp_cut_of(kind, pack->cu_seqlens, pack->num_sequences, pack->num_ranks, pack->stripe);
-    int64_t *const cu_seqlens = on_device(pack->cu_seqlens, offsets);
+        gdncp_cut_of(kind, pack->slots, pack->num_sequences, pack->num_ranks, pack->stripe);
+    int64_t *const cu_seqlens = on_device(pack->slots, offsets);
     int *ranks = on_device(NULL, tokens * sizeof *ranks);
     int64_t *locals = on_device(NULL, tokens * sizeof *locals);
     int64_t *positions = on_device(NULL, tokens * sizeof *positions);
