@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "gdncp/memory.h"
+#include "own_segments.h"
 #include "plan_internal.h"
 
 typedef struct halo_shape {
@@ -22,18 +23,6 @@ typedef struct token_pieces {
     int64_t count;
 } token_pieces_t;
 
-/* The segments of one sequence, in its order. */
-typedef struct chain {
-    const gdncp_segment_t *segments;
-    const int64_t *indices;
-    int64_t count;
-} chain_t;
-
-static const gdncp_segment_t *link_at(const chain_t *chain, int64_t i)
-{
-    return &chain->segments[chain->indices[i]];
-}
-
 /* Where the halo of a segment begins in its holder's halo buffer. */
 static int64_t halo_offset(const halo_shape_t *shape, const gdncp_segment_t *segment)
 {
@@ -46,16 +35,15 @@ static int64_t halo_offset(const halo_shape_t *shape, const gdncp_segment_t *seg
 
 /* Tokens [begin, end) of one segment, which the segments first..last of the chain all read. */
 static gdncp_status_t add_readers(gdncp_plan_t *plan, const halo_shape_t *shape,
-                                  token_pieces_t *token, const chain_t *chain, int64_t holder,
+                                  token_pieces_t *token, const gdncp_chain_t *chain, int64_t holder,
                                   int64_t begin, int64_t end, int64_t last)
 {
-    const gdncp_segment_t *const source = link_at(chain, holder);
+    const gdncp_segment_t *const source = gdncp_chain_link(chain, holder);
     const gdncp_piece_t row = {.elements = shape->channels, .shared = last > holder + 1};
 
     token->count = gdncp_pieces_repeat(&row, 1, shape->in, shape->out, token->pieces);
-    plan->reads_overlap |= row.shared;
     for (int64_t r = holder + 1; r <= last; r++) {
-        const gdncp_segment_t *const reader = link_at(chain, r);
+        const gdncp_segment_t *const reader = gdncp_chain_link(chain, r);
         const int64_t halo_row = begin - (reader->begin - shape->width);
         const gdncp_transfer_t transfer = {
             .source_rank = source->rank,
@@ -82,13 +70,13 @@ static gdncp_status_t add_readers(gdncp_plan_t *plan, const halo_shape_t *shape,
  * transpose.
  */
 static gdncp_status_t add_holder(gdncp_plan_t *plan, const halo_shape_t *shape,
-                                 token_pieces_t *token, const chain_t *chain, int64_t holder)
+                                 token_pieces_t *token, const gdncp_chain_t *chain, int64_t holder)
 {
-    const gdncp_segment_t *const source = link_at(chain, holder);
+    const gdncp_segment_t *const source = gdncp_chain_link(chain, holder);
     const int64_t source_end = source->begin + source->length;
 
     for (int64_t last = holder + 1; last < chain->count; last++) {
-        const int64_t reach = link_at(chain, last)->begin - shape->width;
+        const int64_t reach = gdncp_chain_link(chain, last)->begin - shape->width;
         const int64_t begin = reach > source->begin ? reach : source->begin;
         int64_t end = source_end;
 
@@ -96,7 +84,7 @@ static gdncp_status_t add_holder(gdncp_plan_t *plan, const halo_shape_t *shape,
             break;
         }
         if (last + 1 < chain->count) {
-            const int64_t next = link_at(chain, last + 1)->begin - shape->width;
+            const int64_t next = gdncp_chain_link(chain, last + 1)->begin - shape->width;
 
             end = next < end ? next : end;
         }
@@ -171,24 +159,72 @@ static gdncp_status_t check_sizes(const halo_shape_t *shape, int rank, gdncp_dty
     return status;
 }
 
+/* Whether a token is read by two segments or more, on any rank: over one that is shorter than the
+ * halo, and has one before it and one after it in its sequence. */
+static bool has_shared_reads(const halo_shape_t *shape)
+{
+    const gdncp_segment_t *const segments = gdncp_layout_segments(shape->layout);
+    const int64_t num_segments = gdncp_layout_num_segments(shape->layout);
+    const int64_t *const cu_seqlens = gdncp_layout_cu_seqlens(shape->layout);
+
+    for (int64_t s = 0; s < num_segments; s++) {
+        const int64_t sequence = segments[s].sequence;
+
+        if (segments[s].length < shape->width && segments[s].begin > 0 &&
+            segments[s].begin + segments[s].length <
+                cu_seqlens[sequence + 1] - cu_seqlens[sequence]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * What this rank's segments read, and what is read of them: for each, in the order of the pack, the
+ * segments that reach into its halo, and then itself, unless an earlier one had them.
+ */
+static gdncp_status_t add_own(gdncp_plan_t *plan, const halo_shape_t *shape, token_pieces_t *token)
+{
+    const gdncp_segment_t **own;
+    int64_t num_own;
+    int64_t next = 0; /* link of the chain that no earlier segment had */
+    gdncp_status_t status = gdncp_own_segments(shape->layout, plan->rank, false, &own, &num_own);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    for (int64_t s = 0; s < num_own && status == GDNCP_OK; s++) {
+        const gdncp_chain_t chain = gdncp_chain_of(shape->layout, own[s]->sequence, false);
+        const int64_t reach = gdncp_chain_find(&chain, own[s]->begin - shape->width);
+
+        if (s == 0 || own[s]->sequence != own[s - 1]->sequence) {
+            next = 0;
+        }
+        for (next = next > reach ? next : reach; status == GDNCP_OK; next++) {
+            const gdncp_segment_t *const holder =
+                next < chain.count ? gdncp_chain_link(&chain, next) : NULL;
+
+            if (holder == NULL || holder->begin > own[s]->begin) {
+                break;
+            }
+            status = add_holder(plan, shape, token, &chain, next);
+        }
+    }
+    gdncp_memory_free(own);
+    return status;
+}
+
 static gdncp_status_t add_sequences(gdncp_plan_t *plan, const halo_shape_t *shape)
 {
-    const int64_t num_sequences = gdncp_layout_num_sequences(shape->layout);
     token_pieces_t token = {
         .pieces = gdncp_memory_alloc((size_t)shape->in->batch * sizeof *token.pieces)};
-    gdncp_status_t status = GDNCP_OK;
+    gdncp_status_t status;
 
     if (token.pieces == NULL) {
         return gdncp_fail_memory("the rows of a batch");
     }
-    for (int64_t sequence = 0; sequence < num_sequences && status == GDNCP_OK; sequence++) {
-        chain_t chain = {.segments = gdncp_layout_segments(shape->layout)};
-
-        chain.indices = gdncp_layout_sequence_chain(shape->layout, sequence, &chain.count);
-        for (int64_t holder = 0; holder < chain.count && status == GDNCP_OK; holder++) {
-            status = add_holder(plan, shape, &token, &chain, holder);
-        }
-    }
+    plan->reads_overlap = has_shared_reads(shape);
+    status = add_own(plan, shape, &token);
     gdncp_memory_free(token.pieces);
     return status;
 }

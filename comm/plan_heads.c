@@ -256,7 +256,7 @@ static int64_t place_of(const head_shape_t *shape, const head_owners_t *owners,
 {
     return shape->split->order == GDNCP_TOKENS_BY_RANK
                ? owners->first_token[segment->rank] + segment->local_offset
-               : gdncp_layout_cu_seqlens(shape->layout)[segment->sequence] + segment->begin;
+               : gdncp_layout_cu_seqlens_padded(shape->layout)[segment->sequence] + segment->begin;
 }
 
 /* All transfers between the holders of tokens and one owner of heads that this rank is part of. */

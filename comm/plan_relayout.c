@@ -5,13 +5,26 @@
 
 #include "error.h"
 #include "gdncp/memory.h"
+#include "own_segments.h"
 #include "plan_internal.h"
+
+static gdncp_status_t check_same_offsets(const char *name, int64_t num_sequences,
+                                         const int64_t *expected, const int64_t *got)
+{
+    for (int64_t i = 0; i <= num_sequences; i++) {
+        if (expected[i] != got[i]) {
+            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                              "to: expected %s[%" PRId64 "] = %" PRId64 " like from, got %" PRId64,
+                              name, i, expected[i], got[i]);
+        }
+    }
+    return GDNCP_OK;
+}
 
 static gdncp_status_t check_same_pack(const gdncp_layout_t *from, const gdncp_layout_t *to)
 {
     const int64_t num_sequences = gdncp_layout_num_sequences(from);
-    const int64_t *const expected = gdncp_layout_cu_seqlens(from);
-    const int64_t *const got = gdncp_layout_cu_seqlens(to);
+    gdncp_status_t status;
 
     if (gdncp_layout_num_ranks(from) != gdncp_layout_num_ranks(to)) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
@@ -23,58 +36,81 @@ static gdncp_status_t check_same_pack(const gdncp_layout_t *from, const gdncp_la
                           "to: expected a layout of %" PRId64 " sequences like from, got %" PRId64,
                           num_sequences, gdncp_layout_num_sequences(to));
     }
-    for (int64_t i = 0; i <= num_sequences; i++) {
-        if (expected[i] != got[i]) {
-            return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                              "to: expected cu_seqlens[%" PRId64 "] = %" PRId64
-                              " like from, got %" PRId64,
-                              i, expected[i], got[i]);
-        }
+    status = check_same_offsets("cu_seqlens", num_sequences, gdncp_layout_cu_seqlens(from),
+                                gdncp_layout_cu_seqlens(to));
+    if (status != GDNCP_OK) {
+        return status;
     }
-    return GDNCP_OK;
+    return check_same_offsets("cu_seqlens_padded", num_sequences,
+                              gdncp_layout_cu_seqlens_padded(from),
+                              gdncp_layout_cu_seqlens_padded(to));
 }
 
-/* Walk the two chains of a sequence side by side: one transfer for each stretch of tokens that
- * is whole in both. */
-static gdncp_status_t add_sequence(gdncp_plan_t *plan, const gdncp_layout_t *from,
-                                   const gdncp_layout_t *to, int64_t sequence,
-                                   const gdncp_piece_t *pieces, int64_t num_pieces)
+/* What is sent, and how. */
+typedef struct relayout {
+    const gdncp_layout_t *from;
+    const gdncp_layout_t *to;
+    const gdncp_piece_t *pieces;
+    int64_t num_pieces;
+} relayout_t;
+
+static gdncp_status_t add_stretch(gdncp_plan_t *plan, const relayout_t *relayout,
+                                  const gdncp_segment_t *source, const gdncp_segment_t *target)
 {
     const int64_t in_stride = plan->input.rows.token_stride;
     const int64_t out_stride = plan->output.rows.token_stride;
-    int64_t num_from;
-    int64_t num_to;
-    const int64_t *const from_chain = gdncp_layout_sequence_chain(from, sequence, &num_from);
-    const int64_t *const to_chain = gdncp_layout_sequence_chain(to, sequence, &num_to);
-    int64_t f = 0;
-    int64_t t = 0;
-    int64_t begin = 0;
+    const int64_t source_end = source->begin + source->length;
+    const int64_t target_end = target->begin + target->length;
+    const int64_t begin = source->begin > target->begin ? source->begin : target->begin;
+    const int64_t end = source_end < target_end ? source_end : target_end;
+    const gdncp_transfer_t transfer = {
+        .source_rank = source->rank,
+        .destination_rank = target->rank,
+        .rows = end - begin,
+        .source_offset = (source->local_offset + begin - source->begin) * in_stride,
+        .source_stride = in_stride,
+        .destination_offset = (target->local_offset + begin - target->begin) * out_stride,
+        .destination_stride = out_stride,
+    };
 
-    while (f < num_from && t < num_to) {
-        const gdncp_segment_t *const source = &gdncp_layout_segments(from)[from_chain[f]];
-        const gdncp_segment_t *const target = &gdncp_layout_segments(to)[to_chain[t]];
-        const int64_t source_end = source->begin + source->length;
-        const int64_t target_end = target->begin + target->length;
-        const int64_t end = source_end < target_end ? source_end : target_end;
-        const gdncp_transfer_t transfer = {
-            .source_rank = source->rank,
-            .destination_rank = target->rank,
-            .rows = end - begin,
-            .source_offset = (source->local_offset + begin - source->begin) * in_stride,
-            .source_stride = in_stride,
-            .destination_offset = (target->local_offset + begin - target->begin) * out_stride,
-            .destination_stride = out_stride,
-        };
-        const gdncp_status_t status = gdncp_plan_add(plan, &transfer, pieces, num_pieces);
+    return gdncp_plan_add(plan, &transfer, relayout->pieces, relayout->num_pieces);
+}
 
-        if (status != GDNCP_OK) {
-            return status;
-        }
-        f += source_end == end;
-        t += target_end == end;
-        begin = end;
+/*
+ * One transfer for each stretch of a segment of this rank in one layout that is whole in the other,
+ * in the order of the pack: what it sends and keeps, or what it receives.
+ */
+static gdncp_status_t add_own(gdncp_plan_t *plan, const relayout_t *relayout, bool sends)
+{
+    const gdncp_layout_t *const other = sends ? relayout->to : relayout->from;
+    const gdncp_segment_t **own;
+    int64_t num_own;
+    gdncp_status_t status =
+        gdncp_own_segments(sends ? relayout->from : relayout->to, plan->rank, true, &own, &num_own);
+
+    if (status != GDNCP_OK) {
+        return status;
     }
-    return GDNCP_OK;
+    for (int64_t s = 0; s < num_own && status == GDNCP_OK; s++) {
+        const gdncp_chain_t chain = gdncp_chain_of(other, own[s]->sequence, true);
+        const int64_t end = own[s]->begin + own[s]->length;
+
+        for (int64_t i = gdncp_chain_find(&chain, own[s]->begin); status == GDNCP_OK; i++) {
+            const gdncp_segment_t *const link =
+                i < chain.count ? gdncp_chain_link(&chain, i) : NULL;
+
+            if (link == NULL || link->begin >= end) {
+                break;
+            }
+            if (sends) {
+                status = add_stretch(plan, relayout, own[s], link);
+            } else if (link->rank != plan->rank) {
+                status = add_stretch(plan, relayout, link, own[s]);
+            }
+        }
+    }
+    gdncp_memory_free(own);
+    return status;
 }
 
 static gdncp_status_t add_sequences(gdncp_plan_t *plan, const gdncp_layout_t *from,
@@ -83,16 +119,22 @@ static gdncp_status_t add_sequences(gdncp_plan_t *plan, const gdncp_layout_t *fr
     const gdncp_piece_t row = {.elements = channels};
     gdncp_piece_t *const pieces =
         gdncp_memory_alloc((size_t)plan->input.rows.batch * sizeof *pieces);
-    gdncp_status_t status = GDNCP_OK;
+    const relayout_t relayout = {
+        .from = from,
+        .to = to,
+        .pieces = pieces,
+        .num_pieces = pieces != NULL ? gdncp_pieces_repeat(&row, 1, &plan->input.rows,
+                                                           &plan->output.rows, pieces)
+                                     : 0,
+    };
+    gdncp_status_t status;
 
     if (pieces == NULL) {
         return gdncp_fail_memory("the rows of a batch");
     }
-    const int64_t num_pieces =
-        gdncp_pieces_repeat(&row, 1, &plan->input.rows, &plan->output.rows, pieces);
-
-    for (int64_t s = 0; s < gdncp_layout_num_sequences(from) && status == GDNCP_OK; s++) {
-        status = add_sequence(plan, from, to, s, pieces, num_pieces);
+    status = add_own(plan, &relayout, true);
+    if (status == GDNCP_OK) {
+        status = add_own(plan, &relayout, false);
     }
     gdncp_memory_free(pieces);
     return status;

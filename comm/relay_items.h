@@ -28,7 +28,11 @@ gdncp_status_t gdncp_relay_items_create(const gdncp_layout_t *layout, int rank,
                                         gdncp_relay_items_t **items_p);
 void gdncp_relay_items_destroy(gdncp_relay_items_t *items);
 
-/* Call visit for every item of every chain of two or more segments: by sequence, head, position. */
+/*
+ * Call visit for the items of all chains of two or more segments, by sequence, head, position.
+ * Those that `rank` has no part in may be left out: it owns them, or holds their segment or the one
+ * before or after it, or the form is GDNCP_RELAY_ALL_GATHER and it holds a segment of the chain.
+ */
 gdncp_status_t gdncp_relay_for_each_item(gdncp_relay_items_t *items,
                                          gdncp_status_t (*visit)(void *context,
                                                                  const gdncp_relay_item_t *item),

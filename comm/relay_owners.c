@@ -24,6 +24,7 @@ struct gdncp_relay_owners {
     int64_t num_borders;   /* B */
     int64_t *first_border; /* [sequences + 1] of its head 0; equal to the next where n < 3 */
     int *rank_of_piece;    /* [ranks] */
+    int *piece_of_rank;    /* [ranks] the inverse */
 };
 
 /* What one call of find_augmenting_path() needs. */
@@ -85,25 +86,75 @@ static int64_t sequence_of_border(const gdncp_relay_owners_t *owners, int64_t bo
     return low;
 }
 
-/* Kuhn's algorithm: give the piece a rank that holds one of its segments, moving pieces that have
- * one already. The depth of the recursion is at most the number of ranks. */
+/* The holders of the segments of a piece. Heads of a sequence have the same ones, so as many
+ * borders of it as one head has are enough. */
+typedef struct holders {
+    const gdncp_relay_owners_t *owners;
+    int64_t border; /* the next */
+    int64_t end;
+    const gdncp_segment_t *segments;
+    const int64_t *chain; /* of the border's sequence */
+    int64_t borders;      /* of one head of it */
+    int64_t segment;
+    int64_t left; /* borders of the sequence still to come */
+} holders_t;
+
+static holders_t holders_of_piece(const gdncp_relay_owners_t *owners, int piece)
+{
+    return (holders_t){.owners = owners,
+                       .border = piece_start(owners, piece),
+                       .end = piece_start(owners, piece + 1),
+                       .segments = gdncp_layout_segments(owners->layout)};
+}
+
+/* The next holder, of which there may be several borders; -1 after the last. */
+static int next_holder(holders_t *holders)
+{
+    const gdncp_relay_owners_t *const owners = holders->owners;
+
+    if (holders->border >= holders->end) {
+        return -1;
+    }
+    if (holders->left == 0) {
+        const int64_t sequence = sequence_of_border(owners, holders->border);
+        const int64_t end = min_i64(owners->first_border[sequence + 1], holders->end);
+        int64_t length = 0;
+
+        holders->chain = gdncp_layout_sequence_chain(owners->layout, sequence, &length);
+        holders->borders = length - 1;
+        holders->segment = (holders->border - owners->first_border[sequence]) % holders->borders;
+        holders->left = min_i64(holders->borders, end - holders->border);
+        /* The next sequence's first, from here on. */
+        holders->border = end - holders->left;
+    }
+    const int rank = holders->segments[holders->chain[holders->segment]].rank;
+
+    holders->segment = holders->segment + 1 < holders->borders ? holders->segment + 1 : 0;
+    holders->border++;
+    holders->left--;
+    return rank;
+}
+
+/* Kuhn's algorithm: give the piece a rank that holds one of its segments: a free one, or one whose
+ * piece can have another. The depth of the recursion is at most the number of ranks. */
 static bool find_augmenting_path(matching_t *matching, int piece)
 {
-    const gdncp_relay_owners_t *const owners = matching->owners;
-    const int64_t end = piece_start(owners, piece + 1);
+    holders_t holders = holders_of_piece(matching->owners, piece);
+    int rank;
 
-    for (int64_t border = piece_start(owners, piece); border < end; border++) {
-        const int64_t sequence = sequence_of_border(owners, border);
-        const int64_t borders = chain_length(owners->layout, sequence) - 1;
-        const int rank =
-            holder(owners->layout, sequence, (border - owners->first_border[sequence]) % borders);
-
+    while ((rank = next_holder(&holders)) >= 0) {
+        if (matching->piece_of_rank[rank] < 0) {
+            matching->piece_of_rank[rank] = piece;
+            return true;
+        }
+    }
+    holders = holders_of_piece(matching->owners, piece);
+    while ((rank = next_holder(&holders)) >= 0) {
         if (matching->visited[rank]) {
             continue;
         }
         matching->visited[rank] = true;
-        if (matching->piece_of_rank[rank] < 0 ||
-            find_augmenting_path(matching, matching->piece_of_rank[rank])) {
+        if (find_augmenting_path(matching, matching->piece_of_rank[rank])) {
             matching->piece_of_rank[rank] = piece;
             return true;
         }
@@ -149,6 +200,7 @@ static gdncp_status_t match_pieces_to_ranks(gdncp_relay_owners_t *owners)
         matching.piece_of_rank[free_rank] = piece;
         owners->rank_of_piece[piece] = free_rank;
     }
+    memcpy(owners->piece_of_rank, matching.piece_of_rank, (size_t)ranks * sizeof(int));
 
 free_matching:
     free(matching.piece_of_rank);
@@ -171,8 +223,10 @@ gdncp_status_t gdncp_relay_owners_create(const gdncp_layout_t *layout, int64_t h
         .heads = heads,
         .first_border = malloc((size_t)(sequences + 1) * sizeof(int64_t)),
         .rank_of_piece = malloc((size_t)gdncp_layout_num_ranks(layout) * sizeof(int)),
+        .piece_of_rank = malloc((size_t)gdncp_layout_num_ranks(layout) * sizeof(int)),
     };
-    if (owners->first_border == NULL || owners->rank_of_piece == NULL) {
+    if (owners->first_border == NULL || owners->rank_of_piece == NULL ||
+        owners->piece_of_rank == NULL) {
         status = gdncp_fail_memory("owners of the state relay");
         goto destroy_owners;
     }
@@ -200,6 +254,7 @@ void gdncp_relay_owners_destroy(gdncp_relay_owners_t *owners)
     if (owners != NULL) {
         free(owners->first_border);
         free(owners->rank_of_piece);
+        free(owners->piece_of_rank);
         free(owners);
     }
 }
@@ -216,4 +271,26 @@ int gdncp_relay_owner(const gdncp_relay_owners_t *owners, int64_t sequence, int6
         owners->first_border[sequence] + head * borders + min_i64(segment, borders - 1);
 
     return owners->rank_of_piece[piece_of_border(owners, border)];
+}
+
+void gdncp_relay_owned(const gdncp_relay_owners_t *owners, int64_t sequence, int64_t head, int rank,
+                       int64_t *first_p, int64_t *end_p)
+{
+    const int64_t borders = chain_length(owners->layout, sequence) - 1;
+    const int64_t piece = owners->piece_of_rank[rank];
+    const int64_t base = owners->first_border[sequence] + head * borders;
+    int64_t first;
+    int64_t end;
+
+    if (borders < 2) {
+        *first_p = 0;
+        *end_p = holder(owners->layout, sequence, 0) == rank ? borders + 1 : 0;
+        return;
+    }
+    first = piece_start(owners, piece) - base;
+    end = piece_start(owners, piece + 1) - base;
+    *first_p = min_i64(first > 0 ? first : 0, borders);
+    *end_p = min_i64(end > *first_p ? end : *first_p, borders);
+    /* The last segment goes with the one before it. */
+    *end_p += *end_p == borders && *first_p < *end_p;
 }

@@ -22,4 +22,11 @@ void gdncp_relay_owners_destroy(gdncp_relay_owners_t *owners);
 int gdncp_relay_owner(const gdncp_relay_owners_t *owners, int64_t sequence, int64_t head,
                       int64_t segment);
 
+/*
+ * Of the chain of one head, the segments whose owner is `rank`: *first_p .. *end_p - 1, none where
+ * they are equal. They follow each other.
+ */
+void gdncp_relay_owned(const gdncp_relay_owners_t *owners, int64_t sequence, int64_t head, int rank,
+                       int64_t *first_p, int64_t *end_p);
+
 #endif

@@ -23,7 +23,7 @@ typedef struct schedule_builder {
 
 typedef enum place { ALONE, FIRST, MIDDLE, LAST } place_t;
 
-/* Where a segment stands in its chain. */
+/* Where a segment stands in its chain. One of padding is in none. */
 static place_t place_of(const gdncp_layout_t *layout, int64_t segment)
 {
     const gdncp_segment_t *const segments = gdncp_layout_segments(layout);
@@ -31,7 +31,7 @@ static place_t place_of(const gdncp_layout_t *layout, int64_t segment)
     const int64_t *const chain =
         gdncp_layout_sequence_chain(layout, segments[segment].sequence, &length);
 
-    if (length == 1) {
+    if (length == 1 || segments[segment].is_padding) {
         return ALONE;
     }
     if (chain[0] == segment) {

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "count_up.h"
 #include "error.h"
 #include "layout_build.h"
 
@@ -23,7 +24,7 @@ int64_t gdncp_layout_num_sequences(const gdncp_layout_t *layout)
 
 int64_t gdncp_layout_num_tokens(const gdncp_layout_t *layout)
 {
-    return layout->cu_seqlens[layout->num_sequences];
+    return layout->cu_seqlens_padded[layout->num_sequences];
 }
 
 int64_t gdncp_layout_num_segments(const gdncp_layout_t *layout)
@@ -34,6 +35,16 @@ int64_t gdncp_layout_num_segments(const gdncp_layout_t *layout)
 const int64_t *gdncp_layout_cu_seqlens(const gdncp_layout_t *layout)
 {
     return layout->cu_seqlens;
+}
+
+const int64_t *gdncp_layout_cu_seqlens_padded(const gdncp_layout_t *layout)
+{
+    return layout->cu_seqlens_padded;
+}
+
+bool gdncp_layout_has_padding(const gdncp_layout_t *layout)
+{
+    return layout->has_padding;
 }
 
 const gdncp_segment_t *gdncp_layout_segments(const gdncp_layout_t *layout)
@@ -70,8 +81,8 @@ int64_t gdncp_layout_rank_tokens(const gdncp_layout_t *layout, int rank)
     return count > 0 ? segments[count - 1].local_offset + segments[count - 1].length : 0;
 }
 
-const int64_t *gdncp_layout_sequence_chain(const gdncp_layout_t *layout, int64_t sequence,
-                                           int64_t *count_p)
+const int64_t *gdncp_layout_slot_chain(const gdncp_layout_t *layout, int64_t sequence,
+                                       int64_t *count_p)
 {
     if (sequence < 0 || sequence >= layout->num_sequences) {
         *count_p = 0;
@@ -79,6 +90,17 @@ const int64_t *gdncp_layout_sequence_chain(const gdncp_layout_t *layout, int64_t
     }
     *count_p = layout->chain_first[sequence + 1] - layout->chain_first[sequence];
     return layout->chains + layout->chain_first[sequence];
+}
+
+const int64_t *gdncp_layout_sequence_chain(const gdncp_layout_t *layout, int64_t sequence,
+                                           int64_t *count_p)
+{
+    const int64_t *const chain = gdncp_layout_slot_chain(layout, sequence, count_p);
+
+    if (chain != NULL) {
+        *count_p = layout->chain_length[sequence];
+    }
+    return chain;
 }
 
 static gdncp_status_t check_find(const gdncp_layout_t *layout, int64_t sequence, int64_t position,
@@ -97,7 +119,7 @@ static gdncp_status_t check_find(const gdncp_layout_t *layout, int64_t sequence,
                           "sequence: expected 0..%" PRId64 ", got %" PRId64,
                           layout->num_sequences - 1, sequence);
     }
-    length = layout->cu_seqlens[sequence + 1] - layout->cu_seqlens[sequence];
+    length = layout->cu_seqlens_padded[sequence + 1] - layout->cu_seqlens_padded[sequence];
     if (position < 0 || position >= length) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "position: expected one of the %" PRId64 " tokens of sequence %" PRId64
@@ -118,7 +140,7 @@ gdncp_status_t gdncp_layout_find(const gdncp_layout_t *layout, int64_t sequence,
     if (status != GDNCP_OK) {
         return status;
     }
-    /* The last segment of the chain that begins at the position or before it. */
+    /* The last segment of the slot that begins at the position or before it. */
     low = layout->chain_first[sequence];
     high = layout->chain_first[sequence + 1];
     while (high - low > 1) {
@@ -157,11 +179,9 @@ gdncp_status_t gdncp_layout_rank_positions(const gdncp_layout_t *layout, int ran
                           gdncp_layout_rank_tokens(layout, rank), rank);
     }
     for (int64_t s = 0; s < count; s++) {
-        const int64_t first = layout->cu_seqlens[segments[s].sequence] + segments[s].begin;
-
-        for (int64_t t = 0; t < segments[s].length; t++) {
-            positions[segments[s].local_offset + t] = first + t;
-        }
+        gdncp_count_up(positions + segments[s].local_offset,
+                       layout->cu_seqlens_padded[segments[s].sequence] + segments[s].begin,
+                       segments[s].length);
     }
     return GDNCP_OK;
 }

@@ -2,6 +2,8 @@
 #ifndef GDNCP_LAYOUT_BUILD_H
 #define GDNCP_LAYOUT_BUILD_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "gdncp/layout.h"
@@ -11,11 +13,15 @@ struct gdncp_layout {
     int num_ranks;
     int64_t num_sequences;
     int64_t num_segments;
-    int64_t *cu_seqlens;       /* [num_sequences + 1] */
-    gdncp_segment_t *segments; /* [num_segments] by (rank, local_offset) */
-    int64_t *rank_first;       /* [num_ranks + 1] first segment of each rank */
-    int64_t *chains;           /* [num_segments] indices of segments by (sequence, begin) */
-    int64_t *chain_first;      /* [num_sequences + 1] first entry of each sequence in chains */
+    bool has_padding;
+    int64_t *cu_seqlens;        /* [num_sequences + 1] */
+    int64_t *cu_seqlens_padded; /* [num_sequences + 1] the slots */
+    gdncp_segment_t *segments;  /* [num_segments] by (rank, local_offset) */
+    int64_t *rank_first;        /* [num_ranks + 1] first segment of each rank */
+    int64_t *rank_offset;       /* [num_ranks + 1] tokens of the ranks before each rank */
+    int64_t *chains;            /* [num_segments] indices of segments by (sequence, begin) */
+    int64_t *chain_first;       /* [num_sequences + 1] first entry of each sequence in chains */
+    int64_t *chain_length;      /* [num_sequences] entries that are not padding; those come first */
     uint64_t hash;
 };
 
@@ -28,14 +34,41 @@ typedef struct gdncp_segment_list {
 
 gdncp_status_t gdncp_segment_list_append(gdncp_segment_list_t *list, gdncp_segment_t segment);
 
-/* Check the arguments that all constructors have, and make a layout without segments.
- * Free with gdncp_layout_destroy(). */
-gdncp_status_t gdncp_layout_begin(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
-                                  int64_t num_sequences, int num_ranks, gdncp_layout_t **layout_p);
+/* The arguments that all constructors have. */
+typedef struct gdncp_pack {
+    const int64_t *cu_seqlens;
+    const int64_t *cu_seqlens_padded; /* NULL: no padding */
+    int64_t num_sequences;
+    int num_ranks;
+} gdncp_pack_t;
 
-/* Make room for the segments of the list, in whatever order they are there, and set rank_first
- * and chain_first. The caller then fills segments and chains. */
+static inline const int64_t *gdncp_pack_slots(const gdncp_pack_t *pack)
+{
+    return pack->cu_seqlens_padded != NULL ? pack->cu_seqlens_padded : pack->cu_seqlens;
+}
+
+gdncp_status_t gdncp_pack_check(const gdncp_pack_t *pack);
+
+/* Whether dual_chunk_swap can cut every sequence of a pack that was checked. */
+gdncp_status_t gdncp_pack_check_dual_chunks(const gdncp_pack_t *pack);
+
+/* Make a layout without segments of a pack that has been checked. Free with gdncp_layout_destroy().
+ */
+gdncp_status_t gdncp_layout_begin(gdncp_layout_kind_t kind, const gdncp_pack_t *pack,
+                                  gdncp_layout_t **layout_p);
+
+/* The longest segment from pack position `begin` on that stops at `end` at the latest, where the
+ * slot of `sequence` holds `begin` < `end`. The caller puts it on a rank. */
+gdncp_segment_t gdncp_layout_cut_segment(const gdncp_layout_t *layout, int64_t sequence,
+                                         int64_t begin, int64_t end);
+
+/* Make room for the segments of the list, in whatever order they are there, and set rank_first,
+ * chain_first and chain_length. The caller then fills segments and chains. */
 gdncp_status_t gdncp_layout_make_room(gdncp_layout_t *layout, const gdncp_segment_list_t *list);
+
+/* The same where the list is in the order of the layout's segments, which it becomes: it is empty
+ * afterwards. The caller then fills chains. */
+gdncp_status_t gdncp_layout_adopt(gdncp_layout_t *layout, gdncp_segment_list_t *list);
 
 /* The last step, when segments and chains are filled: everything derived from them. */
 void gdncp_layout_seal(gdncp_layout_t *layout);

@@ -5,22 +5,27 @@
 #include <string.h>
 
 #include "error.h"
-#include "layout_build.h"
+#include "gdncp/layout_from.h"
+#include "layout_cutter.h"
 #include "part_border.h"
 
 static const struct {
     const char *name;
     int parts_per_rank; /* 0: no named cut */
     bool flat;          /* the pack is cut, not each sequence */
+    bool striped;       /* into stripes, dealt out one after the other */
 } kinds[] = {
-    [GDNCP_LAYOUT_CONTIGUOUS] = {"contiguous", 1, false},
-    [GDNCP_LAYOUT_CONTIGUOUS_FLAT] = {"contiguous_flat", 1, true},
-    [GDNCP_LAYOUT_DUAL_CHUNK_SWAP] = {"dual_chunk_swap", 2, false},
-    [GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT] = {"dual_chunk_swap_flat", 2, true},
-    [GDNCP_LAYOUT_FROM_POSITIONS] = {"from_positions", 0, false},
+    [GDNCP_LAYOUT_CONTIGUOUS] = {"contiguous", 1, false, false},
+    [GDNCP_LAYOUT_CONTIGUOUS_FLAT] = {"contiguous_flat", 1, true, false},
+    [GDNCP_LAYOUT_DUAL_CHUNK_SWAP] = {"dual_chunk_swap", 2, false, false},
+    [GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT] = {"dual_chunk_swap_flat", 2, true, false},
+    [GDNCP_LAYOUT_STRIPED] = {"striped", 1, false, true},
+    [GDNCP_LAYOUT_STRIPED_FLAT] = {"striped_flat", 1, true, true},
+    [GDNCP_LAYOUT_FROM_POSITIONS] = {"from_positions", 0, false, false},
 };
 static const char all_names[] =
-    "contiguous, contiguous_flat, dual_chunk_swap, dual_chunk_swap_flat, from_positions";
+    "contiguous, contiguous_flat, dual_chunk_swap, dual_chunk_swap_flat, striped, striped_flat, "
+    "from_positions";
 
 enum { num_kinds = sizeof kinds / sizeof kinds[0] };
 
@@ -46,40 +51,27 @@ gdncp_status_t gdncp_layout_kind_from_name(const char *name, gdncp_layout_kind_t
                       name);
 }
 
-/* Segments in pack order. */
-typedef struct cutter {
-    const gdncp_layout_t *layout;
-    gdncp_segment_list_t list;
-    int64_t sequence; /* that of the last token taken */
-} cutter_t;
-
-/* Give a rank the next tokens of the pack, begin .. end-1. It holds its tokens in pack order, so
- * what follows on its own tokens in one sequence follows on them in its buffer too. */
-static gdncp_status_t take(cutter_t *cutter, int64_t begin, int64_t end, int rank)
+gdncp_status_t gdncp_cutter_take(gdncp_cutter_t *cutter, int64_t begin, int64_t end, int rank)
 {
-    const int64_t *const cu_seqlens = cutter->layout->cu_seqlens;
     gdncp_status_t status = GDNCP_OK;
 
     while (begin < end && status == GDNCP_OK) {
         gdncp_segment_t *const last =
             cutter->list.count > 0 ? &cutter->list.segments[cutter->list.count - 1] : NULL;
-        int64_t stop;
+        gdncp_segment_t segment;
 
-        while (cu_seqlens[cutter->sequence + 1] <= begin) {
+        while (cutter->layout->cu_seqlens_padded[cutter->sequence + 1] <= begin) {
             cutter->sequence++;
         }
-        stop = cu_seqlens[cutter->sequence + 1] < end ? cu_seqlens[cutter->sequence + 1] : end;
-        if (last != NULL && last->rank == rank && last->sequence == cutter->sequence) {
-            last->length += stop - begin;
+        segment = gdncp_layout_cut_segment(cutter->layout, cutter->sequence, begin, end);
+        segment.rank = rank;
+        begin += segment.length;
+        if (last != NULL && last->rank == rank && last->sequence == segment.sequence &&
+            last->is_padding == segment.is_padding) {
+            last->length += segment.length;
         } else {
-            const gdncp_segment_t segment = {.sequence = cutter->sequence,
-                                             .begin = begin - cu_seqlens[cutter->sequence],
-                                             .length = stop - begin,
-                                             .rank = rank};
-
             status = gdncp_segment_list_append(&cutter->list, segment);
         }
-        begin = stop;
     }
     return status;
 }
@@ -87,42 +79,77 @@ static gdncp_status_t take(cutter_t *cutter, int64_t begin, int64_t end, int ran
 /* Cut tokens first .. first+length-1 of the pack into equal parts, rank r holding parts r and, of
  * two a rank, 2N-1-r. Where there are fewer tokens than parts, only the parts that hold one are
  * visited. */
-static gdncp_status_t cut(cutter_t *cutter, int64_t first, int64_t length, int parts_per_rank)
+static gdncp_status_t cut(gdncp_cutter_t *cutter, int64_t first, int64_t length, int parts_per_rank)
 {
     const int64_t num_ranks = cutter->layout->num_ranks;
     const int64_t num_parts = parts_per_rank * num_ranks;
+    const int64_t quotient = length / num_parts;
+    const int64_t remainder = length % num_parts;
     gdncp_status_t status = GDNCP_OK;
     int64_t begin = 0;
     int64_t part = 0;
+    int64_t left = 0; /* part * remainder % num_parts */
 
     while (begin < length && status == GDNCP_OK) {
-        const int64_t holder =
-            length < num_parts ? gdncp_part_of_position(length, num_parts, begin) : part++;
-        const int64_t end = gdncp_part_border(length, num_parts, holder + 1);
-        const int64_t rank = holder < num_ranks ? holder : 2 * num_ranks - 1 - holder;
+        int64_t end;
 
-        status = take(cutter, first + begin, first + end, (int)rank);
+        if (quotient == 0) {
+            part = gdncp_part_of_position(length, num_parts, begin);
+            end = gdncp_part_border(length, num_parts, part + 1);
+        } else {
+            /* gdncp_part_border() of part + 1, without a division for each. */
+            left += remainder;
+            end = begin + quotient + (left >= num_parts ? 1 : 0);
+            left -= left >= num_parts ? num_parts : 0;
+        }
+        status = gdncp_cutter_take(cutter, first + begin, first + end,
+                                   (int)(part < num_ranks ? part : 2 * num_ranks - 1 - part));
+        begin = end;
+        part++;
+    }
+    return status;
+}
+
+/* Deal tokens first .. first+length-1 of the pack out in stripes. */
+static gdncp_status_t cut_stripes(gdncp_cutter_t *cutter, int64_t first, int64_t length,
+                                  int64_t stripe)
+{
+    const int num_ranks = cutter->layout->num_ranks;
+    gdncp_status_t status = GDNCP_OK;
+    int64_t begin = 0;
+    int rank = 0;
+
+    if (num_ranks == 1) {
+        return gdncp_cutter_take(cutter, first, first + length, 0);
+    }
+    while (begin < length && status == GDNCP_OK) {
+        const int64_t end = stripe < length - begin ? begin + stripe : length;
+
+        status = gdncp_cutter_take(cutter, first + begin, first + end, rank);
+        rank = rank + 1 < num_ranks ? rank + 1 : 0;
         begin = end;
     }
     return status;
 }
 
-static gdncp_status_t check_dual_chunks(const gdncp_layout_t *layout)
+gdncp_status_t gdncp_pack_check_dual_chunks(const gdncp_pack_t *pack)
 {
-    const int64_t num_parts = 2 * (int64_t)layout->num_ranks;
+    const int64_t num_parts = 2 * (int64_t)pack->num_ranks;
+    const int64_t *const slots = gdncp_pack_slots(pack);
+    const bool has_padding = slots[pack->num_sequences] > pack->cu_seqlens[pack->num_sequences];
 
-    for (int64_t i = 0; i < layout->num_sequences; i++) {
-        const int64_t length = layout->cu_seqlens[i + 1] - layout->cu_seqlens[i];
+    for (int64_t i = 0; i < pack->num_sequences; i++) {
+        const int64_t length = slots[i + 1] - slots[i];
 
         if (length % num_parts != 0) {
             return gdncp_fail(
                 GDNCP_ERR_INVALID_ARGUMENT,
-                "cu_seqlens: expected the length of sequence %" PRId64
+                "cu_seqlens%s: expected the length of sequence %" PRId64
                 " to be a multiple of 2N = %" PRId64 " for dual_chunk_swap on N = %d ranks, got "
                 "%" PRId64 "%s; pad it to a multiple of 2N, or use contiguous or "
                 "dual_chunk_swap_flat",
-                i, num_parts, layout->num_ranks, length,
-                length % layout->num_ranks == 0
+                has_padding ? "_padded" : "", i, num_parts, pack->num_ranks, length,
+                length % pack->num_ranks == 0
                     ? " (a multiple of N is not enough: each rank holds two equal chunks of every "
                       "sequence)"
                     : "");
@@ -131,18 +158,29 @@ static gdncp_status_t check_dual_chunks(const gdncp_layout_t *layout)
     return GDNCP_OK;
 }
 
-static gdncp_status_t cut_pack(cutter_t *cutter)
+/* Cut what the layout's kind cuts; the stripe is that of a kind with stripes. */
+static gdncp_status_t cut_pack(gdncp_cutter_t *cutter, const void *stripe)
 {
     const gdncp_layout_t *const layout = cutter->layout;
-    const int parts_per_rank = kinds[layout->kind].parts_per_rank;
+    const bool flat = kinds[layout->kind].flat;
+    const int64_t num_ranges = flat ? 1 : layout->num_sequences;
     gdncp_status_t status = GDNCP_OK;
 
-    if (kinds[layout->kind].flat) {
-        return cut(cutter, 0, layout->cu_seqlens[layout->num_sequences], parts_per_rank);
+    if (layout->kind == GDNCP_LAYOUT_DUAL_CHUNK_SWAP) {
+        status = gdncp_pack_check_dual_chunks(&(gdncp_pack_t){
+            .cu_seqlens = layout->cu_seqlens,
+            .cu_seqlens_padded = layout->cu_seqlens_padded,
+            .num_sequences = layout->num_sequences,
+            .num_ranks = layout->num_ranks,
+        });
     }
-    for (int64_t i = 0; i < layout->num_sequences && status == GDNCP_OK; i++) {
-        status = cut(cutter, layout->cu_seqlens[i],
-                     layout->cu_seqlens[i + 1] - layout->cu_seqlens[i], parts_per_rank);
+    for (int64_t i = 0; i < num_ranges && status == GDNCP_OK; i++) {
+        const int64_t first = layout->cu_seqlens_padded[i];
+        const int64_t end = layout->cu_seqlens_padded[flat ? layout->num_sequences : i + 1];
+
+        status = kinds[layout->kind].striped
+                     ? cut_stripes(cutter, first, end - first, *(const int64_t *)stripe)
+                     : cut(cutter, first, end - first, kinds[layout->kind].parts_per_rank);
     }
     return status;
 }
@@ -170,35 +208,27 @@ static gdncp_status_t deal_out(gdncp_layout_t *layout, const gdncp_segment_list_
     return GDNCP_OK;
 }
 
-gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
-                                   int64_t num_sequences, int num_ranks, gdncp_layout_t **layout_p)
+gdncp_status_t gdncp_layout_cut(gdncp_layout_kind_t kind, const gdncp_pack_t *pack,
+                                gdncp_cut_pack_t *cut_all, const void *how,
+                                gdncp_layout_t **layout_p)
 {
     gdncp_layout_t *layout = NULL;
-    cutter_t cutter = {0};
+    gdncp_cutter_t cutter = {0};
     gdncp_status_t status;
 
-    if ((unsigned)kind >= num_kinds || kinds[kind].parts_per_rank == 0) {
-        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                          "kind: expected a kind that cuts by itself (contiguous, contiguous_flat, "
-                          "dual_chunk_swap, dual_chunk_swap_flat), got %d (%s)",
-                          (int)kind, gdncp_layout_kind_name(kind));
-    }
     if (layout_p == NULL) {
         return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
                           "layout_p: expected a place for the layout, got NULL");
     }
-    status = gdncp_layout_begin(kind, cu_seqlens, num_sequences, num_ranks, &layout);
+    status = gdncp_pack_check(pack);
+    if (status == GDNCP_OK) {
+        status = gdncp_layout_begin(kind, pack, &layout);
+    }
     if (status != GDNCP_OK) {
         return status;
     }
-    if (kind == GDNCP_LAYOUT_DUAL_CHUNK_SWAP) {
-        status = check_dual_chunks(layout);
-        if (status != GDNCP_OK) {
-            goto destroy_layout;
-        }
-    }
     cutter.layout = layout;
-    status = cut_pack(&cutter);
+    status = cut_all(&cutter, how);
     if (status != GDNCP_OK) {
         goto free_list;
     }
@@ -217,7 +247,47 @@ gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int64_t *cu_s
 
 free_list:
     free(cutter.list.segments);
-destroy_layout:
     gdncp_layout_destroy(layout);
     return status;
+}
+
+gdncp_status_t gdncp_layout_create_padded(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
+                                          const int64_t *cu_seqlens_padded, int64_t num_sequences,
+                                          int num_ranks, gdncp_layout_t **layout_p)
+{
+    const gdncp_pack_t pack = {cu_seqlens, cu_seqlens_padded, num_sequences, num_ranks};
+    const int64_t stripe = 1;
+
+    if ((unsigned)kind >= num_kinds || kinds[kind].parts_per_rank == 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "kind: expected a kind that cuts by itself (contiguous, contiguous_flat, "
+                          "dual_chunk_swap, dual_chunk_swap_flat, striped, striped_flat), got %d "
+                          "(%s)",
+                          (int)kind, gdncp_layout_kind_name(kind));
+    }
+    return gdncp_layout_cut(kind, &pack, cut_pack, &stripe, layout_p);
+}
+
+gdncp_status_t gdncp_layout_create(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
+                                   int64_t num_sequences, int num_ranks, gdncp_layout_t **layout_p)
+{
+    return gdncp_layout_create_padded(kind, cu_seqlens, NULL, num_sequences, num_ranks, layout_p);
+}
+
+gdncp_status_t gdncp_layout_striped(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
+                                    int64_t num_sequences, int num_ranks, int64_t stripe,
+                                    gdncp_layout_t **layout_p)
+{
+    const gdncp_pack_t pack = {cu_seqlens, NULL, num_sequences, num_ranks};
+
+    if ((unsigned)kind >= num_kinds || !kinds[kind].striped) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "kind: expected striped or striped_flat, got %d (%s)", (int)kind,
+                          gdncp_layout_kind_name(kind));
+    }
+    if (stripe <= 0) {
+        return gdncp_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                          "stripe: expected at least 1 token, got %" PRId64, stripe);
+    }
+    return gdncp_layout_cut(kind, &pack, cut_pack, &stripe, layout_p);
 }

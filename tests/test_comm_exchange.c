@@ -299,7 +299,8 @@ static void exchanges_in_flight_are_reused_without_memory(void **state)
 {
     enum { NUM_RANKS = 4 };
     test_random_t random = test_random_start("in flight", 32);
-    const test_pack_t pack = {.cu_seqlens = {0, 32, 32, 48}, .num_sequences = 3, .even = true};
+    const test_pack_t pack = {
+        .cu_seqlens = {0, 30, 30, 46}, .slots = {0, 32, 32, 48}, .num_sequences = 3, .even = true};
     gdncp_layout_t *const a = random_layout(&random, &pack, NUM_RANKS);
     gdncp_layout_t *const b = layout_of_shuffled_runs(&random, &pack, NUM_RANKS);
     rank_job_t jobs[NUM_RANKS];

@@ -188,13 +188,21 @@ static void transpose_arguments_are_checked(void **state)
 static void relayout_arguments_are_checked(void **state)
 {
     static const int64_t other_borders[] = {0, 12, 24};
+    const int64_t longer_slots[] = {0, cu_seqlens[1], cu_seqlens[2] + 4};
     gdncp_layout_t *const from = swapped(2);
     gdncp_layout_t *const other_ranks = swapped(4);
     gdncp_layout_t *const other_pack = make_layout(GDNCP_LAYOUT_CONTIGUOUS, other_borders, 2, 2);
     gdncp_layout_t *const shorter_pack = make_layout(GDNCP_LAYOUT_CONTIGUOUS, cu_seqlens, 1, 2);
+    gdncp_layout_t *padded = NULL;
     gdncp_plan_t *plan = NULL;
 
     (void)state;
+    assert_int_equal(gdncp_layout_create_padded(GDNCP_LAYOUT_CONTIGUOUS, cu_seqlens, longer_slots,
+                                                2, 2, &padded),
+                     GDNCP_OK);
+    check_refused(gdncp_plan_relayout(from, padded, 0, GDNCP_F32, 1, &plan), "to:");
+    assert_non_null(strstr(gdncp_last_error(), "cu_seqlens_padded[2] ="));
+    gdncp_layout_destroy(padded);
     check_refused(gdncp_plan_relayout(NULL, from, 0, GDNCP_F32, 1, &plan), "from:");
     check_refused(gdncp_plan_relayout(from, NULL, 0, GDNCP_F32, 1, &plan), "to:");
     check_refused(gdncp_plan_relayout(from, other_ranks, 0, GDNCP_F32, 1, &plan), "to:");

@@ -99,7 +99,7 @@ static inline index_map_t map_all_gather(int num_ranks, int64_t outer, const int
     return map;
 }
 
-/* Halos of the first channels of rows of row_stride elements. */
+/* Halos of the first channels of rows of row_stride elements; padding has none. */
 static inline index_map_t map_halo(const gdncp_layout_t *layout, int64_t channels,
                                    int64_t row_stride, int64_t width)
 {
@@ -118,7 +118,7 @@ static inline index_map_t map_halo(const gdncp_layout_t *layout, int64_t channel
             int64_t index;
 
             map.order[rank][i] = segment->begin;
-            if (position >= 0) {
+            if (position >= 0 && !segment->is_padding) {
                 assert_int_equal(gdncp_layout_find(layout, segment->sequence, position,
                                                    &map.from_rank[rank][i], &index),
                                  GDNCP_OK);
@@ -223,7 +223,7 @@ static inline void find_token(const head_case_t *head_case, int64_t place, int *
                               int64_t *index_p)
 {
     const gdncp_layout_t *const layout = head_case->layout;
-    const int64_t *const cu_seqlens = gdncp_layout_cu_seqlens(layout);
+    const int64_t *const slots = gdncp_layout_cu_seqlens_padded(layout);
     int64_t sequence = 0;
 
     if (head_case->order == GDNCP_TOKENS_BY_RANK) {
@@ -234,12 +234,11 @@ static inline void find_token(const head_case_t *head_case, int64_t place, int *
         *index_p = place;
         return;
     }
-    while (place >= cu_seqlens[sequence + 1]) {
+    while (place >= slots[sequence + 1]) {
         sequence++;
     }
-    assert_int_equal(
-        gdncp_layout_find(layout, sequence, place - cu_seqlens[sequence], rank_p, index_p),
-        GDNCP_OK);
+    assert_int_equal(gdncp_layout_find(layout, sequence, place - slots[sequence], rank_p, index_p),
+                     GDNCP_OK);
 }
 
 static inline index_map_t map_cp2hp(const head_case_t *head_case)

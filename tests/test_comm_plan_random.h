@@ -28,21 +28,27 @@ static inline void *test_alloc(int64_t count, size_t size)
 
 typedef struct test_pack {
     int64_t cu_seqlens[MAX_SEQUENCES + 1];
+    int64_t slots[MAX_SEQUENCES + 1]; /* cu_seqlens_padded */
     int64_t num_sequences;
-    bool even; /* every sequence is a multiple of 2N */
+    bool even; /* every slot is a multiple of 2N */
 } test_pack_t;
 
 static inline test_pack_t random_pack(test_random_t *random, int num_ranks)
 {
     test_pack_t pack = {.num_sequences = test_random_int(random, 1, MAX_SEQUENCES),
                         .even = test_random_int(random, 0, 1) == 1};
+    const bool is_padded = test_random_int(random, 0, 1) == 1;
 
     for (int64_t i = 0; i < pack.num_sequences; i++) {
         int64_t length = pack.even ? test_random_int(random, 0, 2) * 2 * num_ranks
                                    : test_random_int(random, 0, 14);
 
-        if (i + 1 == pack.num_sequences && pack.cu_seqlens[i] < num_ranks) {
+        if (i + 1 == pack.num_sequences && pack.slots[i] < num_ranks) {
             length += 2 * num_ranks;
+        }
+        pack.slots[i + 1] = pack.slots[i] + length;
+        if (is_padded && test_random_int(random, 0, 3) > 0) {
+            length = test_random_int(random, 0, length);
         }
         pack.cu_seqlens[i + 1] = pack.cu_seqlens[i] + length;
     }
@@ -53,7 +59,7 @@ static inline test_pack_t random_pack(test_random_t *random, int num_ranks)
 static inline gdncp_layout_t *layout_of_shuffled_runs(test_random_t *random,
                                                       const test_pack_t *pack, int num_ranks)
 {
-    const int64_t tokens = pack->cu_seqlens[pack->num_sequences];
+    const int64_t tokens = pack->slots[pack->num_sequences];
     int64_t *const begins = test_alloc(tokens + 1, sizeof *begins);
     int64_t *const lengths = test_alloc(tokens + 1, sizeof *lengths);
     int64_t *const positions = test_alloc(tokens, sizeof *positions);
@@ -88,8 +94,9 @@ static inline gdncp_layout_t *layout_of_shuffled_runs(test_random_t *random,
         count -= rank_tokens[rank];
     }
     rank_tokens[num_ranks - 1] = count;
-    assert_int_equal(gdncp_layout_from_positions(pack->cu_seqlens, pack->num_sequences, num_ranks,
-                                                 positions, rank_tokens, &layout),
+    assert_int_equal(gdncp_layout_from_positions_padded(pack->cu_seqlens, pack->slots,
+                                                        pack->num_sequences, num_ranks, positions,
+                                                        rank_tokens, &layout),
                      GDNCP_OK);
     free(begins);
     free(lengths);
@@ -109,9 +116,9 @@ static inline gdncp_layout_t *random_layout(test_random_t *random, const test_pa
     if (kind == GDNCP_LAYOUT_FROM_POSITIONS) {
         return layout_of_shuffled_runs(random, pack, num_ranks);
     }
-    assert_int_equal(
-        gdncp_layout_create(kind, pack->cu_seqlens, pack->num_sequences, num_ranks, &layout),
-        GDNCP_OK);
+    assert_int_equal(gdncp_layout_create_padded(kind, pack->cu_seqlens, pack->slots,
+                                                pack->num_sequences, num_ranks, &layout),
+                     GDNCP_OK);
     return layout;
 }
 

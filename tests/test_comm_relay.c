@@ -284,6 +284,18 @@ static float *rows_of(const case_data_t *data, const float *all, int64_t first,
     return out;
 }
 
+/* Whether one of the rank's segments that are listed is padding. */
+static bool lists_padding(const case_data_t *data, int64_t first, const int64_t *list,
+                          int64_t count)
+{
+    bool found = false;
+
+    for (int64_t i = 0; i < count; i++) {
+        found |= gdncp_layout_segments(data->layout)[first + list[i]].is_padding;
+    }
+    return found;
+}
+
 static const char *check_rank(const case_data_t *data, gdncp_comm_t *comm)
 {
     const int rank = gdncp_comm_rank(comm);
@@ -309,6 +321,10 @@ static const char *check_rank(const case_data_t *data, gdncp_comm_t *comm)
     float *const incoming = malloc(row_bytes + 1);
     const char *problem = NULL;
 
+    if (lists_padding(data, first, schedule->forward_segments, schedule->num_forward) ||
+        lists_padding(data, first, schedule->backward_segments, schedule->num_backward)) {
+        problem = "states of padding are wanted";
+    }
     for (int repeat = 0; repeat < 3 && problem == NULL; repeat++) {
         float *const end = rows_of(data, data->contributions, first, schedule->forward_segments,
                                    schedule->num_forward, 2, outgoing);
@@ -373,12 +389,17 @@ static void relay_equals_a_plain_walk(void **state)
         const int64_t multiple = kind == GDNCP_LAYOUT_DUAL_CHUNK_SWAP ? 2 * ranks : 1;
         case_data_t data = {.heads = test_random_int(&random, 1, 6)};
         int64_t cu_seqlens[5] = {0};
+        int64_t slots[5] = {0};
 
         for (int i = 0; i < 4; i++) {
-            cu_seqlens[i + 1] =
-                cu_seqlens[i] + multiple * test_random_int(&random, i == 0 ? MAX_RANKS : 0, 20);
+            const int64_t slot = multiple * test_random_int(&random, i == 0 ? MAX_RANKS : 0, 20);
+            const int64_t length = round % 2 == 0 ? slot : test_random_int(&random, 0, slot);
+
+            slots[i + 1] = slots[i] + slot;
+            cu_seqlens[i + 1] = cu_seqlens[i] + length;
         }
-        assert_int_equal(gdncp_layout_create(kind, cu_seqlens, 4, ranks, &data.layout), GDNCP_OK);
+        assert_int_equal(
+            gdncp_layout_create_padded(kind, cu_seqlens, slots, 4, ranks, &data.layout), GDNCP_OK);
         const int64_t rows = gdncp_layout_num_segments(data.layout) * data.heads;
 
         data.transitions = random_integers(&random, 4 * rows);

@@ -15,6 +15,7 @@
 #include "gdncp/layer.h"
 #include "gdncp/ops.h"
 #include "op_case.h"
+#include "padded_layout.h"
 #include "random.h"
 #include "rank_threads.h"
 #include "tolerances.h"
@@ -212,6 +213,7 @@ typedef struct run {
     tensors_t param_grads[MAX_RANKS];
 } run_t;
 
+/* Rows of padding stay as they are. */
 static void move_rows(const int64_t *positions, int64_t tokens, int64_t width, float *local,
                       float *pack, bool to_local)
 {
@@ -219,7 +221,9 @@ static void move_rows(const int64_t *positions, int64_t tokens, int64_t width, f
         float *const own = local + t * width;
         float *const all = pack + positions[t] * width;
 
-        memcpy(to_local ? own : all, to_local ? all : own, (size_t)width * sizeof *own);
+        if (positions[t] >= 0) {
+            memcpy(to_local ? own : all, to_local ? all : own, (size_t)width * sizeof *own);
+        }
     }
 }
 
@@ -265,9 +269,10 @@ static void run_rank(void *context, gdncp_comm_t *comm, char *problem, size_t si
     tensors_t in = make_tensors(tokens);
     tensors_t out = make_tensors(tokens);
     tensors_t grads = make_tensors(tokens);
-    int64_t positions[TOKENS];
+    int64_t *const positions = malloc((size_t)(tokens + 1) * sizeof *positions);
+    bool padding_is_zero;
 
-    gdncp_layout_rank_positions(run->layout, rank, positions);
+    test_own_positions(run->layout, rank, positions);
     for (int i = 0; i < NUM_TOKEN_TENSORS; i++) {
         move_rows(positions, tokens, token_widths[i], in.tokens[i], run->in->tokens[i], true);
     }
@@ -275,10 +280,17 @@ static void run_rank(void *context, gdncp_comm_t *comm, char *problem, size_t si
         snprintf(problem, size, "%s", gdncp_last_error());
     }
     move_rows(positions, tokens, token_widths[Y], out.tokens[Y], run->out->tokens[Y], false);
+    padding_is_zero = test_padding_is_zero(positions, tokens, token_widths[Y], out.tokens[Y]);
     for (int i = 0; i < Y; i++) {
         move_rows(positions, tokens, token_widths[i], grads.tokens[i], run->grads->tokens[i],
                   false);
+        padding_is_zero &=
+            test_padding_is_zero(positions, tokens, token_widths[i], grads.tokens[i]);
     }
+    if (!padding_is_zero) {
+        snprintf(problem, size, "padding that is not zero");
+    }
+    free(positions);
     free_tensors(&in);
     free_tensors(&out);
     free_tensors(&grads);
@@ -406,6 +418,74 @@ static void core_equals_its_operators(void **state)
     free_tensors(&grads);
 }
 
+/* Padding is NaN in all that is read. The sequence in the middle is nothing but padding. */
+static void padding_is_ignored(void **state)
+{
+    static const int64_t with_empty[] = {0, 64, 64, TOKENS};
+    test_random_t random = test_random_start("padding_is_ignored", 52);
+    tensors_t in = make_tensors(TOKENS);
+    tensors_t out = make_tensors(TOKENS);
+    tensors_t grads = make_tensors(TOKENS);
+
+    (void)state;
+    for (int i = 0; i < NUM_TOKEN_TENSORS; i++) {
+        test_random_fill(&random, in.tokens[i], TOKENS * token_widths[i]);
+    }
+    for (int i = 0; i < NUM_PARAMS; i++) {
+        test_random_fill(&random, in.params[i], param_counts[i]);
+    }
+    run_operators(&in, &out, &grads);
+    for (int ranks = 1; ranks <= 4; ranks *= 2) {
+        for (int kind = 0; kind <= GDNCP_LAYOUT_FROM_POSITIONS; kind += (int)test_size(1, 2)) {
+            check_both(
+                &in, &out, &grads,
+                test_padded_layout(&random, (gdncp_layout_kind_t)kind, with_empty, 3, ranks));
+        }
+    }
+    free_tensors(&in);
+    free_tensors(&out);
+    free_tensors(&grads);
+}
+
+/* A pack of nothing but padding is a step without tokens: outputs and gradients are zeros. */
+static void all_padding_gives_zeros(void **state)
+{
+    static const int64_t nothing[] = {0, 0, 0};
+    static const int64_t slots[] = {0, 8, 12};
+    test_random_t random = test_random_start("all_padding_gives_zeros", 53);
+    tensors_t in = make_tensors(TOKENS);
+    tensors_t unused = make_tensors(TOKENS);
+    gdncp_layout_t *layout = NULL;
+
+    (void)state;
+    for (int i = 0; i < NUM_PARAMS; i++) {
+        test_random_fill(&random, in.params[i], param_counts[i]);
+    }
+    assert_int_equal(
+        gdncp_layout_create_padded(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, nothing, slots, 2, 2, &layout),
+        GDNCP_OK);
+    for (int strategy = GDNCP_STRATEGY_STATES; strategy <= GDNCP_STRATEGY_HEADS; strategy++) {
+        run_t run = {.in = &in,
+                     .layout = layout,
+                     .strategy = (gdncp_strategy_t)strategy,
+                     .out = &unused,
+                     .grads = &unused,
+                     .param_grads = {make_tensors(0), make_tensors(0)}};
+
+        test_run_ranks(gdncp_strategy_name(run.strategy), 2, run_rank, &run);
+        for (int i = 0; i < 2 * NUM_PARAMS; i++) {
+            for (int64_t j = 0; j < param_counts[i / 2]; j++) {
+                assert_true(run.param_grads[i % 2].params[i / 2][j] == 0.0f);
+            }
+        }
+        free_tensors(&run.param_grads[0]);
+        free_tensors(&run.param_grads[1]);
+    }
+    gdncp_layout_destroy(layout);
+    free_tensors(&in);
+    free_tensors(&unused);
+}
+
 /* The figure a caller plans memory by is what a handle takes. */
 static void saved_bytes_are_what_is_allocated(void **state)
 {
@@ -481,6 +561,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(core_equals_its_operators),
+        cmocka_unit_test(padding_is_ignored),
+        cmocka_unit_test(all_padding_gives_zeros),
         cmocka_unit_test(saved_bytes_are_what_is_allocated),
         cmocka_unit_test(strides_of_inputs_are_checked),
     };

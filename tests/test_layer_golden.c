@@ -16,6 +16,8 @@
 #include "gdncp/memory.h"
 #include "gdncp/safetensors.h"
 #include "op_case.h"
+#include "padded_layout.h"
+#include "random.h"
 #include "rank_threads.h"
 #include "tolerances.h"
 
@@ -191,17 +193,19 @@ static void run_layer(void *context, gdncp_comm_t *comm, char *problem, size_t s
     gdncp_layer_saved_t *saved = NULL;
     int64_t allocations = 0;
 
-    gdncp_layout_rank_positions(run->layout, rank, positions);
+    test_own_positions(run->layout, rank, positions);
     for (int i = 0; i < 4; i++) {
         views[i] = gdncp_tensor_contiguous(buffers[i], GDNCP_F32, 2, dims);
     }
     for (int64_t t = 0; t < tokens; t++) {
         const int64_t offset = positions[t] * shape->hidden_size;
 
-        memcpy(buffers[0] + t * shape->hidden_size, (const float *)hidden_states.data + offset,
-               row_bytes);
-        memcpy(buffers[2] + t * shape->hidden_size, (const float *)grad_output.data + offset,
-               row_bytes);
+        if (positions[t] >= 0) { /* else it is padding, and stays NaN */
+            memcpy(buffers[0] + t * shape->hidden_size, (const float *)hidden_states.data + offset,
+                   row_bytes);
+            memcpy(buffers[2] + t * shape->hidden_size, (const float *)grad_output.data + offset,
+                   row_bytes);
+        }
     }
     for (int i = 0; i < GDNCP_NUM_PARAMETERS; i++) {
         run->results->grads[rank][i] = poisoned(parameter_elements(shape, i));
@@ -240,8 +244,15 @@ static void run_layer(void *context, gdncp_comm_t *comm, char *problem, size_t s
     for (int64_t t = 0; t < tokens; t++) {
         const int64_t offset = positions[t] * shape->hidden_size;
 
-        memcpy(run->results->output + offset, buffers[1] + t * shape->hidden_size, row_bytes);
-        memcpy(run->results->grad_hidden + offset, buffers[3] + t * shape->hidden_size, row_bytes);
+        if (positions[t] >= 0) {
+            memcpy(run->results->output + offset, buffers[1] + t * shape->hidden_size, row_bytes);
+            memcpy(run->results->grad_hidden + offset, buffers[3] + t * shape->hidden_size,
+                   row_bytes);
+        }
+    }
+    if (!test_padding_is_zero(positions, tokens, shape->hidden_size, buffers[1]) ||
+        !test_padding_is_zero(positions, tokens, shape->hidden_size, buffers[3])) {
+        snprintf(problem, size, "padding that is not zero");
     }
     gdncp_layer_saved_destroy(saved);
     gdncp_layer_destroy(layer);
@@ -313,18 +324,16 @@ static void check_bytes_of_states(const dump_t *dump, const results_t *results, 
     }
 }
 
-static void check_run(const dump_t *dump, gdncp_layout_kind_t kind, int ranks,
-                      gdncp_strategy_t strategy)
+/* Run a layer, and compare what all ranks make of it with the dump. */
+static results_t run_and_check(const dump_t *dump, const gdncp_layout_t *layout,
+                               gdncp_strategy_t strategy)
 {
     const int64_t elements = dump->tokens * dump->config.shape.hidden_size;
-    gdncp_layout_t *layout = NULL;
+    const int ranks = gdncp_layout_num_ranks(layout);
     results_t results = {.output = poisoned(elements), .grad_hidden = poisoned(elements)};
-    run_t run = {.dump = dump, .config = dump->config, .results = &results};
+    run_t run = {.dump = dump, .layout = layout, .config = dump->config, .results = &results};
 
     run.config.strategy = strategy;
-    assert_int_equal(
-        gdncp_layout_create(kind, dump->cu_seqlens, dump->num_sequences, ranks, &layout), GDNCP_OK);
-    run.layout = layout;
     test_run_ranks(gdncp_strategy_name(strategy), ranks, run_layer, &run);
 
     const gdncp_tensor_t output = get(dump, "", "output");
@@ -333,17 +342,62 @@ static void check_run(const dump_t *dump, gdncp_layout_kind_t kind, int ranks,
     test_check_tensor("output", results.output, &output, GDNCP_TOLERANCE_F32);
     test_check_tensor("grad_hidden_states", results.grad_hidden, &grad_hidden, GDNCP_TOLERANCE_F32);
     check_param_grads(dump, &results, ranks);
+    return results;
+}
+
+static void free_results(results_t *results, int ranks)
+{
+    for (int rank = 0; rank < ranks; rank++) {
+        for (int i = 0; i < GDNCP_NUM_PARAMETERS; i++) {
+            free(results->grads[rank][i]);
+        }
+    }
+    free(results->output);
+    free(results->grad_hidden);
+}
+
+static void check_run(const dump_t *dump, gdncp_layout_kind_t kind, int ranks,
+                      gdncp_strategy_t strategy)
+{
+    gdncp_layout_t *layout = NULL;
+
+    assert_int_equal(
+        gdncp_layout_create(kind, dump->cu_seqlens, dump->num_sequences, ranks, &layout), GDNCP_OK);
+    results_t results = run_and_check(dump, layout, strategy);
+
     if (strategy == GDNCP_STRATEGY_STATES) {
         check_bytes_of_states(dump, &results, ranks);
     }
+    free_results(&results, ranks);
+    gdncp_layout_destroy(layout);
+}
+
+/* With padding that is NaN and without: both as the dump has it, and the same bits. */
+static void check_padded(const dump_t *dump, const gdncp_layout_t *layout,
+                         gdncp_strategy_t strategy)
+{
+    const gdncp_layer_shape_t *const shape = &dump->config.shape;
+    const size_t bytes = (size_t)(dump->tokens * shape->hidden_size) * sizeof(float);
+    const int ranks = gdncp_layout_num_ranks(layout);
+    gdncp_layout_t *bare = NULL;
+
+    assert_int_equal(gdncp_layout_without_padding(layout, &bare), GDNCP_OK);
+    results_t with = run_and_check(dump, layout, strategy);
+    results_t without = run_and_check(dump, bare, strategy);
+
+    assert_memory_equal(with.output, without.output, bytes);
+    assert_memory_equal(with.grad_hidden, without.grad_hidden, bytes);
     for (int rank = 0; rank < ranks; rank++) {
+        assert_int_equal(with.forward[rank].bytes_sent, without.forward[rank].bytes_sent);
+        assert_int_equal(with.backward[rank].bytes_sent, without.backward[rank].bytes_sent);
         for (int i = 0; i < GDNCP_NUM_PARAMETERS; i++) {
-            free(results.grads[rank][i]);
+            assert_memory_equal(with.grads[rank][i], without.grads[rank][i],
+                                (size_t)parameter_elements(shape, i) * sizeof(float));
         }
     }
-    free(results.output);
-    free(results.grad_hidden);
-    gdncp_layout_destroy(layout);
+    free_results(&with, ranks);
+    free_results(&without, ranks);
+    gdncp_layout_destroy(bare);
 }
 
 static bool divides(const dump_t *dump, int ranks)
@@ -409,12 +463,32 @@ static void olmo_hybrid(void **state)
     check_dump("layer_olmo_hybrid");
 }
 
+static void padding_is_ignored(void **state)
+{
+    test_random_t random = test_random_start("padding_is_ignored", 61);
+    dump_t dump = dump_open("layer_qwen3_5_packed");
+
+    (void)state;
+    for (int ranks = (int)test_size(1, 2); ranks <= test_size(4, 2); ranks *= 2) {
+        for (int kind = (int)test_size(0, GDNCP_LAYOUT_DUAL_CHUNK_SWAP);
+             kind <= GDNCP_LAYOUT_FROM_POSITIONS; kind += (int)test_size(1, 2)) {
+            gdncp_layout_t *const layout = test_padded_layout(
+                &random, (gdncp_layout_kind_t)kind, dump.cu_seqlens, dump.num_sequences, ranks);
+
+            check_padded(&dump, layout, GDNCP_STRATEGY_STATES);
+            check_padded(&dump, layout, GDNCP_STRATEGY_HEADS);
+            gdncp_layout_destroy(layout);
+        }
+    }
+    dump_close(&dump);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(qwen3_next),     cmocka_unit_test(qwen3_next_d128),
         cmocka_unit_test(qwen3_5_batch2), cmocka_unit_test(qwen3_5_packed),
-        cmocka_unit_test(olmo_hybrid),
+        cmocka_unit_test(olmo_hybrid),    cmocka_unit_test(padding_is_ignored),
     };
 
     return cmocka_run_group_tests_name("layer golden", tests, NULL, NULL);

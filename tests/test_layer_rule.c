@@ -12,10 +12,12 @@
 #include <cmocka.h>
 
 #include "compare.h"
+#include "error.h"
 #include "gdncp/layer.h"
 #include "gdncp/ops.h"
 #include "gdncp/safetensors.h"
 #include "op_case.h"
+#include "padded_layout.h"
 #include "random.h"
 #include "rank_threads.h"
 #include "tolerances.h"
@@ -110,7 +112,7 @@ static float *poisoned(int64_t count)
     return values;
 }
 
-/* This rank's rows of a tensor of the pack. */
+/* This rank's rows of a tensor of the pack. Those of padding are NaN. */
 static gdncp_tensor_t local_rows(const gdncp_tensor_t *all, const int64_t *positions,
                                  int64_t tokens, bool copy)
 {
@@ -119,21 +121,27 @@ static gdncp_tensor_t local_rows(const gdncp_tensor_t *all, const int64_t *posit
     float *const rows = poisoned(tokens * row);
 
     for (int64_t t = 0; copy && t < tokens; t++) {
-        memcpy(rows + t * row, (const float *)all->data + positions[t] * row,
-               (size_t)row * sizeof(float));
+        if (positions[t] >= 0) {
+            memcpy(rows + t * row, (const float *)all->data + positions[t] * row,
+                   (size_t)row * sizeof(float));
+        }
     }
     return gdncp_tensor_contiguous(rows, GDNCP_F32, all->ndim, shape);
 }
 
-static void put_rows(const gdncp_tensor_t *local, const int64_t *positions, float *all)
+/* Returns whether the rows of padding are zeros. */
+static bool put_rows(const gdncp_tensor_t *local, const int64_t *positions, float *all)
 {
     const int64_t tokens = local->shape[0];
     const int64_t row = tokens > 0 ? row_elements(local) : 0;
 
     for (int64_t t = 0; t < tokens; t++) {
-        memcpy(all + positions[t] * row, (const float *)local->data + t * row,
-               (size_t)row * sizeof(float));
+        if (positions[t] >= 0) {
+            memcpy(all + positions[t] * row, (const float *)local->data + t * row,
+                   (size_t)row * sizeof(float));
+        }
     }
+    return test_padding_is_zero(positions, tokens, row, local->data);
 }
 
 /* Copy the states of one end that belong to this rank; the others stay as they are. */
@@ -198,9 +206,13 @@ static gdncp_status_t run_rule(const run_t *run, int rank, gdncp_cp_rule_t *rule
     if (status == GDNCP_OK) {
         status = gdncp_cp_rule_backward(rule, &inputs, saved, &grad_o, &grad_final, &grads);
     }
-    put_rows(&o, positions, run->results->o);
+    bool padding_is_zero = put_rows(&o, positions, run->results->o);
+
     for (int i = 0; i < INITIAL; i++) {
-        put_rows(&out[i], positions, run->results->grads[i]);
+        padding_is_zero &= put_rows(&out[i], positions, run->results->grads[i]);
+    }
+    if (status == GDNCP_OK && !padding_is_zero) {
+        status = gdncp_fail(GDNCP_ERR_INTERNAL, "padding that is not zero");
     }
     copy_own_states(rule, dump, rank, gdncp_cp_rule_final_state_rank, final_state.data,
                     run->results->final_state);
@@ -225,11 +237,9 @@ static void run_rank(void *context, gdncp_comm_t *comm, char *problem, size_t si
     int64_t *const positions = malloc((size_t)(tokens + 1) * sizeof *positions);
     gdncp_cp_rule_t *rule = NULL;
     gdncp_cp_rule_saved_t *saved = NULL;
-    gdncp_status_t status = gdncp_layout_rank_positions(run->layout, rank, positions);
+    gdncp_status_t status = gdncp_cp_rule_create(comm, run->layout, &run->config, &rule);
 
-    if (status == GDNCP_OK) {
-        status = gdncp_cp_rule_create(comm, run->layout, &run->config, &rule);
-    }
+    test_own_positions(run->layout, rank, positions);
     if (status == GDNCP_OK) {
         status = gdncp_cp_rule_saved_create(rule, &saved);
     }
@@ -429,6 +439,32 @@ static void fill_expected(dump_t *dump)
         GDNCP_OK);
 }
 
+/* Under each kind of layout, padded with what is NaN. */
+static void check_padded(test_random_t *random, const dump_t *dump, int ranks)
+{
+    for (int kind = 0; kind <= GDNCP_LAYOUT_FROM_POSITIONS; kind += (int)test_size(1, 2)) {
+        gdncp_layout_t *const layout = test_padded_layout(
+            random, (gdncp_layout_kind_t)kind, dump->cu_seqlens, dump->num_sequences, ranks);
+
+        check_run(dump, layout, GDNCP_STRATEGY_STATES);
+        check_run(dump, layout, GDNCP_STRATEGY_HEADS);
+        gdncp_layout_destroy(layout);
+    }
+}
+
+/* Final states are those after the last token that is no padding. */
+static void padding_is_ignored(void **state)
+{
+    test_random_t random = test_random_start("padding_is_ignored", 42);
+    dump_t dump = dump_open("rule_packed");
+
+    (void)state;
+    for (int ranks = 1; ranks <= 4; ranks *= 2) {
+        check_padded(&random, &dump, ranks);
+    }
+    gdncp_safetensors_close(dump.file);
+}
+
 /* The middle one of three ranks holds nothing, and takes part all the same. */
 static gdncp_layout_t *with_an_idle_rank(const dump_t *dump)
 {
@@ -493,6 +529,7 @@ static void uneven_groups_and_an_empty_sequence(void **state)
     check_run(&dump, idle, GDNCP_STRATEGY_STATES);
     check_run(&dump, idle, GDNCP_STRATEGY_HEADS);
     gdncp_layout_destroy(idle);
+    check_padded(&random, &dump, 2); /* there may be padding where there are no tokens */
     for (int i = 0; i < NUM_INPUTS; i++) {
         free(dump.inputs[i].data);
         free(dump.grads[i].data);
@@ -515,6 +552,7 @@ int main(void)
         cmocka_unit_test(correlated_keys),
         cmocka_unit_test(packed),
         cmocka_unit_test(striped_tokens),
+        cmocka_unit_test(padding_is_ignored),
         cmocka_unit_test(uneven_groups_and_an_empty_sequence),
     };
 

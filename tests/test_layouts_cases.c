@@ -11,6 +11,7 @@
 
 enum { MAX_RANKS = 16 };
 
+/* Stripes are as many as tokens. */
 static const gdncp_layout_kind_t named_kinds[] = {
     GDNCP_LAYOUT_CONTIGUOUS,
     GDNCP_LAYOUT_CONTIGUOUS_FLAT,
@@ -56,8 +57,10 @@ static void last_rank_of_dual_chunk_swap_has_one_segment(void **state)
 {
     const int64_t cu_seqlens[] = {0, 12, 36};
     const gdncp_segment_t expected[] = {
-        {0, 0, 2, 0, 0}, {0, 10, 2, 2, 0}, {1, 0, 4, 4, 0},  {1, 20, 4, 8, 0}, {0, 2, 2, 0, 1},
-        {0, 8, 2, 2, 1}, {1, 4, 4, 4, 1},  {1, 16, 4, 8, 1}, {0, 4, 4, 0, 2},  {1, 8, 8, 4, 2},
+        {0, 0, 2, 0, 0, false},  {0, 10, 2, 2, 0, false}, {1, 0, 4, 4, 0, false},
+        {1, 20, 4, 8, 0, false}, {0, 2, 2, 0, 1, false},  {0, 8, 2, 2, 1, false},
+        {1, 4, 4, 4, 1, false},  {1, 16, 4, 8, 1, false}, {0, 4, 4, 0, 2, false},
+        {1, 8, 8, 4, 2, false},
     };
     const int64_t expected_chains[] = {0, 4, 8, 5, 1, 2, 6, 9, 7, 3};
     gdncp_layout_t *layout = NULL;
@@ -250,7 +253,7 @@ static void kinds_have_names(void **state)
     assert_string_equal(gdncp_layout_kind_name(GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT),
                         "dual_chunk_swap_flat");
     assert_string_equal(gdncp_layout_kind_name((gdncp_layout_kind_t)-1), "?");
-    assert_string_equal(gdncp_layout_kind_name((gdncp_layout_kind_t)5), "?");
+    assert_string_equal(gdncp_layout_kind_name((gdncp_layout_kind_t)7), "?");
 }
 
 static void outside_ranks_and_sequences_hold_nothing(void **state)

@@ -6,30 +6,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "error.h"
 #include "gdncp/layout.h"
-
-/* The status of an invalid argument, and a sentence that begins with its name and holds all else
- * that is listed, up to NULL. */
-static void check_refused(gdncp_status_t status, const char *argument, ...)
-{
-    const char *const sentence = gdncp_last_error();
-    const char *part;
-    va_list parts;
-
-    assert_int_equal(status, GDNCP_ERR_INVALID_ARGUMENT);
-    if (strncmp(sentence, argument, strlen(argument)) != 0) {
-        fail_msg("\"%s\" does not begin with \"%s\"", sentence, argument);
-    }
-    va_start(parts, argument);
-    while ((part = va_arg(parts, const char *)) != NULL) {
-        if (strstr(sentence, part) == NULL) {
-            fail_msg("\"%s\" lacks \"%s\"", sentence, part);
-        }
-    }
-    va_end(parts);
-    gdncp_fail(GDNCP_OK, "the sentence of an earlier error");
-}
+#include "test_layouts_check.h"
 
 static gdncp_status_t create(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
                              int64_t num_sequences, int num_ranks)
@@ -93,7 +71,7 @@ static void kinds_are_checked(void **state)
 
     (void)state;
     check_refused(create((gdncp_layout_kind_t)-1, cu_seqlens, 1, 2), "kind:", "got -1", NULL);
-    check_refused(create((gdncp_layout_kind_t)5, cu_seqlens, 1, 2), "kind:", "got 5", NULL);
+    check_refused(create((gdncp_layout_kind_t)7, cu_seqlens, 1, 2), "kind:", "got 7", NULL);
     check_refused(create(GDNCP_LAYOUT_FROM_POSITIONS, cu_seqlens, 1, 2), "kind:", "from_positions",
                   "dual_chunk_swap_flat", NULL);
     check_refused(gdncp_layout_kind_from_name("zigzag", &kind), "name:", "contiguous, ",
@@ -118,6 +96,88 @@ static void dual_chunk_swap_wants_multiples_of_2n(void **state)
                   "2N = 4", "got 9;", NULL);
     check_refused(create(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, second, 1, 3), "cu_seqlens:", "sequence 0",
                   "2N = 6", "got 8;", NULL);
+}
+
+static gdncp_status_t create_padded(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
+                                    const int64_t *cu_seqlens_padded, int num_ranks)
+{
+    gdncp_layout_t *const untouched = (gdncp_layout_t *)(uintptr_t)0xa5a5;
+    gdncp_layout_t *layout = untouched;
+    const gdncp_status_t status =
+        gdncp_layout_create_padded(kind, cu_seqlens, cu_seqlens_padded, 2, num_ranks, &layout);
+
+    assert_ptr_equal(layout, untouched);
+    return status;
+}
+
+static void slots_are_checked(void **state)
+{
+    const int64_t cu_seqlens[] = {0, 3, 5};
+    const int64_t late[] = {1, 4, 8};
+    const int64_t falling[] = {0, 4, 3};
+    const int64_t short_slot[] = {0, 4, 5}; /* longer than all sequences, but not the second */
+    const int64_t odd[] = {0, 4, 10};
+    const int64_t good[] = {0, 4, 8};
+    const int64_t real_only[] = {0, 1, 2, 4, 5};
+    const int64_t rank_tokens[] = {3, 2};
+    gdncp_layout_t *layout = NULL;
+
+    (void)state;
+    for (int i = 0; i < GDNCP_LAYOUT_FROM_POSITIONS; i++) {
+        const gdncp_layout_kind_t kind = (gdncp_layout_kind_t)i;
+
+        check_refused(create_padded(kind, NULL, good, 2), "cu_seqlens:", "NULL", NULL);
+        check_refused(create_padded(kind, late, good, 2), "cu_seqlens[0]:", "got 1", NULL);
+        check_refused(create_padded(kind, cu_seqlens, late, 2),
+                      "cu_seqlens_padded[0]:", "expected 0", "got 1", NULL);
+        check_refused(create_padded(kind, cu_seqlens, falling, 2),
+                      "cu_seqlens_padded[2]:", "at least 4", "got 3", NULL);
+        check_refused(create_padded(kind, cu_seqlens, short_slot, 2),
+                      "cu_seqlens_padded[2]:", "2 tokens of sequence 1", "slot of 1", NULL);
+        check_refused(create_padded(kind, cu_seqlens, good, 9), "num_ranks:", "8 tokens", "got 9",
+                      NULL);
+        check_refused(gdncp_layout_create_padded(kind, cu_seqlens, good, 2, 2, NULL),
+                      "layout_p:", "NULL", NULL);
+    }
+    check_refused(create_padded(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, cu_seqlens, odd, 2),
+                  "cu_seqlens_padded:", "sequence 1", "2N = 4", "got 6", NULL);
+    check_refused(gdncp_layout_from_positions_padded(cu_seqlens, short_slot, 2, 2, real_only,
+                                                     rank_tokens, &layout),
+                  "cu_seqlens_padded[2]:", NULL);
+    check_refused(
+        gdncp_layout_from_positions_padded(cu_seqlens, good, 2, 2, real_only, rank_tokens, &layout),
+        "positions:", "0..7", "none that is 3", NULL);
+    assert_int_equal(
+        gdncp_layout_create_padded(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, cu_seqlens, good, 2, 2, &layout),
+        GDNCP_OK);
+    check_refused(gdncp_layout_without_padding(NULL, &layout), "layout:", "NULL", NULL);
+    check_refused(gdncp_layout_without_padding(layout, NULL), "bare_p:", "NULL", NULL);
+    gdncp_layout_destroy(layout);
+}
+
+/* Also of ranks, of which the pack without padding may have more than tokens. */
+static void a_pack_may_be_all_padding(void **state)
+{
+    const int64_t cu_seqlens[] = {0, 0, 0};
+    const int64_t cu_seqlens_padded[] = {0, 8, 8};
+    gdncp_layout_t *layout = NULL;
+    gdncp_layout_t *bare = NULL;
+    int64_t count = 99;
+
+    (void)state;
+    assert_int_equal(gdncp_layout_create_padded(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, cu_seqlens,
+                                                cu_seqlens_padded, 2, 2, &layout),
+                     GDNCP_OK);
+    assert_int_equal(gdncp_layout_num_tokens(layout), 8);
+    gdncp_layout_sequence_chain(layout, 0, &count);
+    assert_int_equal(count, 0);
+    gdncp_layout_slot_chain(layout, 0, &count);
+    assert_int_equal(count, 3);
+    assert_int_equal(gdncp_layout_without_padding(layout, &bare), GDNCP_OK);
+    assert_int_equal(gdncp_layout_num_segments(bare), 0);
+    assert_int_equal(gdncp_layout_rank_tokens(bare, 1), 0);
+    gdncp_layout_destroy(bare);
+    gdncp_layout_destroy(layout);
 }
 
 static void positions_are_checked(void **state)
@@ -226,6 +286,8 @@ int main(void)
         cmocka_unit_test(packs_are_checked),
         cmocka_unit_test(kinds_are_checked),
         cmocka_unit_test(dual_chunk_swap_wants_multiples_of_2n),
+        cmocka_unit_test(slots_are_checked),
+        cmocka_unit_test(a_pack_may_be_all_padding),
         cmocka_unit_test(positions_are_checked),
         cmocka_unit_test(questions_are_checked),
         cmocka_unit_test(a_rank_without_tokens_needs_no_memory_for_them),

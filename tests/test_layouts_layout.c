@@ -1,6 +1,7 @@
 /* Layouts against an oracle that places token after token. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -9,191 +10,9 @@
 
 #include "gdncp/layout.h"
 #include "support/random.h"
+#include "test_layouts_oracle.h"
 
-enum { MAX_SEQUENCES = 9, NUM_PACKS = 100, MAX_RANKS = 16 };
-
-static const gdncp_layout_kind_t named_kinds[] = {
-    GDNCP_LAYOUT_CONTIGUOUS,
-    GDNCP_LAYOUT_CONTIGUOUS_FLAT,
-    GDNCP_LAYOUT_DUAL_CHUNK_SWAP,
-    GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT,
-};
-
-enum { NUM_NAMED_KINDS = sizeof named_kinds / sizeof named_kinds[0] };
-
-typedef struct pack {
-    int64_t cu_seqlens[MAX_SEQUENCES + 1];
-    int64_t num_sequences;
-    int num_ranks;
-} pack_t;
-
-/* Where every token should be, and the same as lists of positions. */
-typedef struct placement {
-    int64_t num_tokens;
-    int *ranks;             /* [tokens] */
-    int64_t *local_indices; /* [tokens] */
-    int64_t *positions;     /* [tokens] rank after rank */
-    int64_t *rank_tokens;   /* [num_ranks] */
-} placement_t;
-
-static int64_t num_tokens(const pack_t *pack)
-{
-    return pack->cu_seqlens[pack->num_sequences];
-}
-
-static int64_t sequence_of(const pack_t *pack, int64_t token)
-{
-    int64_t sequence = 0;
-
-    while (token >= pack->cu_seqlens[sequence + 1]) {
-        sequence++;
-    }
-    return sequence;
-}
-
-/* Zero-length and one-token sequences are frequent; multiple > 1 makes every length a multiple. */
-static pack_t random_pack(test_random_t *random, int num_ranks, int64_t multiple)
-{
-    pack_t pack = {.num_ranks = num_ranks, .num_sequences = test_random_int(random, 1, 8)};
-
-    for (int64_t i = 0; i < pack.num_sequences; i++) {
-        const int64_t choice = test_random_int(random, 0, 4);
-        const int64_t length = choice == 0 ? 0 : choice == 1 ? 1 : test_random_int(random, 1, 70);
-
-        pack.cu_seqlens[i + 1] = pack.cu_seqlens[i] + length * multiple;
-    }
-    if (num_tokens(&pack) < num_ranks) {
-        pack.num_sequences++;
-        pack.cu_seqlens[pack.num_sequences] =
-            pack.cu_seqlens[pack.num_sequences - 1] + num_ranks * multiple;
-    }
-    return pack;
-}
-
-static placement_t start_placement(const pack_t *pack)
-{
-    const int64_t tokens = num_tokens(pack);
-    placement_t placement = {.num_tokens = tokens};
-
-    placement.ranks = calloc((size_t)tokens, sizeof *placement.ranks);
-    placement.local_indices = calloc((size_t)tokens, sizeof *placement.local_indices);
-    placement.positions = calloc((size_t)tokens, sizeof *placement.positions);
-    placement.rank_tokens = calloc((size_t)pack->num_ranks, sizeof *placement.rank_tokens);
-    assert_non_null(placement.ranks);
-    assert_non_null(placement.local_indices);
-    assert_non_null(placement.positions);
-    assert_non_null(placement.rank_tokens);
-    return placement;
-}
-
-static void free_placement(placement_t *placement)
-{
-    free(placement->ranks);
-    free(placement->local_indices);
-    free(placement->positions);
-    free(placement->rank_tokens);
-}
-
-/* The part p with floor(p*length/num_parts) <= position < floor((p+1)*length/num_parts). */
-static int64_t part_of(int64_t position, int64_t length, int64_t num_parts)
-{
-    int64_t part = 0;
-
-    while ((part + 1) * length / num_parts <= position) {
-        part++;
-    }
-    return part;
-}
-
-static int holder(const pack_t *pack, gdncp_layout_kind_t kind, int64_t token)
-{
-    const int64_t sequence = sequence_of(pack, token);
-    const int64_t begin = pack->cu_seqlens[sequence];
-    const int64_t length = pack->cu_seqlens[sequence + 1] - begin;
-    const int64_t n = pack->num_ranks;
-    int64_t part = 0;
-
-    switch (kind) {
-    case GDNCP_LAYOUT_CONTIGUOUS:
-        return (int)part_of(token - begin, length, n);
-    case GDNCP_LAYOUT_CONTIGUOUS_FLAT:
-        return (int)part_of(token, num_tokens(pack), n);
-    case GDNCP_LAYOUT_DUAL_CHUNK_SWAP:
-        part = (token - begin) / (length / (2 * n));
-        break;
-    case GDNCP_LAYOUT_DUAL_CHUNK_SWAP_FLAT:
-        part = part_of(token, num_tokens(pack), 2 * n);
-        break;
-    case GDNCP_LAYOUT_FROM_POSITIONS:
-        fail();
-    }
-    return (int)(part < n ? part : 2 * n - 1 - part);
-}
-
-/* Ranks hold their tokens in the order of the pack. */
-static placement_t place_by_kind(const pack_t *pack, gdncp_layout_kind_t kind)
-{
-    placement_t placement = start_placement(pack);
-    int64_t first = 0;
-
-    for (int64_t t = 0; t < placement.num_tokens; t++) {
-        placement.ranks[t] = holder(pack, kind, t);
-        placement.local_indices[t] = placement.rank_tokens[placement.ranks[t]]++;
-    }
-    for (int rank = 0; rank < pack->num_ranks; rank++) {
-        for (int64_t t = 0; t < placement.num_tokens; t++) {
-            if (placement.ranks[t] == rank) {
-                placement.positions[first + placement.local_indices[t]] = t;
-            }
-        }
-        first += placement.rank_tokens[rank];
-    }
-    return placement;
-}
-
-/* Runs of random length in random order, dealt out to the ranks at random borders. */
-static placement_t place_at_random(test_random_t *random, const pack_t *pack)
-{
-    placement_t placement = start_placement(pack);
-    const int64_t tokens = placement.num_tokens;
-    const int64_t longest_run = test_random_int(random, 1, tokens);
-    int64_t *const starts = calloc((size_t)tokens + 1, sizeof *starts);
-    int64_t num_runs = 0;
-    int64_t filled = 0;
-    int64_t index = 0;
-
-    assert_non_null(starts);
-    for (int64_t t = 0; t < tokens; t += test_random_int(random, 1, longest_run)) {
-        starts[num_runs++] = t;
-    }
-    int64_t *const order = calloc((size_t)num_runs, sizeof *order);
-
-    assert_non_null(order);
-    starts[num_runs] = tokens;
-    for (int64_t i = 0; i < num_runs; i++) {
-        const int64_t j = test_random_int(random, 0, i);
-
-        order[i] = order[j];
-        order[j] = i;
-    }
-    for (int64_t i = 0; i < num_runs; i++) {
-        for (int64_t t = starts[order[i]]; t < starts[order[i] + 1]; t++) {
-            placement.positions[filled++] = t;
-        }
-    }
-    for (int64_t i = 0; i < tokens; i++) {
-        placement.rank_tokens[test_random_int(random, 0, pack->num_ranks - 1)]++;
-    }
-    for (int rank = 0; rank < pack->num_ranks; rank++) {
-        for (int64_t i = 0; i < placement.rank_tokens[rank]; i++, index++) {
-            placement.ranks[placement.positions[index]] = rank;
-            placement.local_indices[placement.positions[index]] = i;
-        }
-    }
-    free(order);
-    free(starts);
-    return placement;
-}
+enum { NUM_PACKS = 100, MAX_RANKS = 16 };
 
 static void check_tokens(const gdncp_layout_t *layout, const pack_t *pack,
                          const placement_t *placement)
@@ -203,9 +22,9 @@ static void check_tokens(const gdncp_layout_t *layout, const pack_t *pack,
         int64_t local_index = -1;
         int rank = -1;
 
-        assert_int_equal(gdncp_layout_find(layout, sequence, t - pack->cu_seqlens[sequence], &rank,
-                                           &local_index),
-                         GDNCP_OK);
+        assert_int_equal(
+            gdncp_layout_find(layout, sequence, t - pack->slots[sequence], &rank, &local_index),
+            GDNCP_OK);
         assert_int_equal(rank, placement->ranks[t]);
         assert_int_equal(local_index, placement->local_indices[t]);
     }
@@ -250,15 +69,17 @@ static void check_segments(const gdncp_layout_t *layout, const pack_t *pack,
 
             while (local + length < placement->rank_tokens[rank] &&
                    placement->positions[index + length] == token + length &&
-                   sequence_of(pack, token + length) == sequence) {
+                   sequence_of(pack, token + length) == sequence &&
+                   is_padding(pack, token + length) == is_padding(pack, token)) {
                 length++;
             }
             assert_true(s < gdncp_layout_num_segments(layout));
             assert_int_equal(segments[s].rank, rank);
             assert_int_equal(segments[s].sequence, sequence);
-            assert_int_equal(segments[s].begin, token - pack->cu_seqlens[sequence]);
+            assert_int_equal(segments[s].begin, token - pack->slots[sequence]);
             assert_int_equal(segments[s].length, length);
             assert_int_equal(segments[s].local_offset, local);
+            assert_int_equal(segments[s].is_padding, is_padding(pack, token));
             local += length;
             index += length;
             s++;
@@ -277,19 +98,64 @@ static void check_chains(const gdncp_layout_t *layout, const pack_t *pack)
 
     for (int64_t i = 0; i < pack->num_sequences; i++) {
         int64_t count = -1;
+        int64_t own_count = -1;
         int64_t end = 0;
-        const int64_t *const chain = gdncp_layout_sequence_chain(layout, i, &count);
+        const int64_t *const chain = gdncp_layout_slot_chain(layout, i, &count);
 
+        assert_ptr_equal(gdncp_layout_sequence_chain(layout, i, &own_count), chain);
         for (int64_t c = 0; c < count; c++) {
             assert_in_range(chain[c], 0, gdncp_layout_num_segments(layout) - 1);
             assert_int_equal(segments[chain[c]].sequence, i);
             assert_int_equal(segments[chain[c]].begin, end);
+            assert_int_equal(segments[chain[c]].is_padding, c >= own_count);
+            assert_true(!segments[chain[c]].is_padding || end >= sequence_length(pack, i));
             end += segments[chain[c]].length;
+            assert_true(segments[chain[c]].is_padding || end <= sequence_length(pack, i));
         }
-        assert_int_equal(end, pack->cu_seqlens[i + 1] - pack->cu_seqlens[i]);
+        assert_int_equal(end, pack->slots[i + 1] - pack->slots[i]);
         in_chains += count;
     }
     assert_int_equal(in_chains, gdncp_layout_num_segments(layout));
+}
+
+/* The layout without padding is the one of the positions that are left, counted without it. */
+static void check_bare(const gdncp_layout_t *layout, const pack_t *pack,
+                       const placement_t *placement)
+{
+    int64_t *const positions = calloc((size_t)placement->num_tokens, sizeof *positions);
+    int64_t rank_tokens[MAX_RANKS] = {0};
+    gdncp_layout_t *bare = NULL;
+    gdncp_layout_t *expected = NULL;
+    int64_t index = 0;
+    int64_t filled = 0;
+
+    assert_int_equal(gdncp_layout_without_padding(layout, &bare), GDNCP_OK);
+    assert_false(gdncp_layout_has_padding(bare));
+    for (int rank = 0; rank < pack->num_ranks; rank++) {
+        for (int64_t i = 0; i < placement->rank_tokens[rank]; i++, index++) {
+            const int64_t token = placement->positions[index];
+            const int64_t sequence = sequence_of(pack, token);
+
+            if (!is_padding(pack, token)) {
+                positions[filled++] = pack->cu_seqlens[sequence] + token - pack->slots[sequence];
+                rank_tokens[rank]++;
+            }
+        }
+        assert_int_equal(gdncp_layout_rank_tokens(bare, rank), rank_tokens[rank]);
+    }
+    assert_int_equal(gdncp_layout_num_tokens(bare), filled);
+    if (filled >= pack->num_ranks) { /* else it is no layout that can be made otherwise */
+        assert_int_equal(gdncp_layout_from_positions(pack->cu_seqlens, pack->num_sequences,
+                                                     pack->num_ranks, positions, rank_tokens,
+                                                     &expected),
+                         GDNCP_OK);
+        assert_true(gdncp_layout_hash(bare) == gdncp_layout_hash(expected));
+        assert_int_equal(gdncp_layout_num_segments(bare), gdncp_layout_num_segments(expected));
+        assert_int_equal(gdncp_layout_hash(bare) == gdncp_layout_hash(layout), !has_padding(pack));
+        gdncp_layout_destroy(expected);
+    }
+    gdncp_layout_destroy(bare);
+    free(positions);
 }
 
 static void check_layout(const gdncp_layout_t *layout, gdncp_layout_kind_t kind, const pack_t *pack,
@@ -302,18 +168,23 @@ static void check_layout(const gdncp_layout_t *layout, gdncp_layout_kind_t kind,
     assert_ptr_not_equal(gdncp_layout_cu_seqlens(layout), pack->cu_seqlens);
     assert_memory_equal(gdncp_layout_cu_seqlens(layout), pack->cu_seqlens,
                         (size_t)(pack->num_sequences + 1) * sizeof pack->cu_seqlens[0]);
+    assert_ptr_not_equal(gdncp_layout_cu_seqlens_padded(layout), pack->slots);
+    assert_memory_equal(gdncp_layout_cu_seqlens_padded(layout), pack->slots,
+                        (size_t)(pack->num_sequences + 1) * sizeof pack->slots[0]);
+    assert_int_equal(gdncp_layout_has_padding(layout), has_padding(pack));
     check_tokens(layout, pack, placement);
     check_rank_positions(layout, pack, placement);
     check_segments(layout, pack, placement);
     check_chains(layout, pack);
+    check_bare(layout, pack, placement);
 }
 
 static gdncp_layout_t *create(gdncp_layout_kind_t kind, const pack_t *pack)
 {
     gdncp_layout_t *layout = NULL;
 
-    if (gdncp_layout_create(kind, pack->cu_seqlens, pack->num_sequences, pack->num_ranks,
-                            &layout) != GDNCP_OK) {
+    if (gdncp_layout_create_padded(kind, pack->cu_seqlens, pack->slots, pack->num_sequences,
+                                   pack->num_ranks, &layout) != GDNCP_OK) {
         fail_msg("%s", gdncp_last_error());
     }
     return layout;
@@ -323,12 +194,32 @@ static gdncp_layout_t *create_from_positions(const pack_t *pack, const placement
 {
     gdncp_layout_t *layout = NULL;
 
-    if (gdncp_layout_from_positions(pack->cu_seqlens, pack->num_sequences, pack->num_ranks,
-                                    placement->positions, placement->rank_tokens,
-                                    &layout) != GDNCP_OK) {
+    if (gdncp_layout_from_positions_padded(pack->cu_seqlens, pack->slots, pack->num_sequences,
+                                           pack->num_ranks, placement->positions,
+                                           placement->rank_tokens, &layout) != GDNCP_OK) {
         fail_msg("%s", gdncp_last_error());
     }
     return layout;
+}
+
+/* Without padding both lists are the same, or one is not given, or the other constructor is taken:
+ * all are one layout. With padding it is another than the one without. */
+static void check_equal_lists(gdncp_layout_kind_t kind, const pack_t *pack,
+                              const gdncp_layout_t *layout)
+{
+    gdncp_layout_t *unpadded = NULL;
+    gdncp_layout_t *without_list = NULL;
+
+    assert_int_equal(
+        gdncp_layout_create(kind, pack->slots, pack->num_sequences, pack->num_ranks, &unpadded),
+        GDNCP_OK);
+    assert_int_equal(gdncp_layout_create_padded(kind, pack->slots, NULL, pack->num_sequences,
+                                                pack->num_ranks, &without_list),
+                     GDNCP_OK);
+    assert_true(gdncp_layout_hash(unpadded) == gdncp_layout_hash(without_list));
+    assert_int_equal(gdncp_layout_hash(unpadded) == gdncp_layout_hash(layout), !has_padding(pack));
+    gdncp_layout_destroy(unpadded);
+    gdncp_layout_destroy(without_list);
 }
 
 static void named_kinds_place_every_token(void **state)
@@ -346,6 +237,7 @@ static void named_kinds_place_every_token(void **state)
             gdncp_layout_t *const same = create_from_positions(&pack, &placement);
 
             check_layout(named, kind, &pack, &placement);
+            check_equal_lists(kind, &pack, named);
             check_layout(same, GDNCP_LAYOUT_FROM_POSITIONS, &pack, &placement);
             assert_true(gdncp_layout_hash(named) == gdncp_layout_hash(same));
             gdncp_layout_destroy(same);

@@ -153,13 +153,13 @@ static void check_device(gdncp_device_kind_t device, const char *name)
 
     for (int i = 0; i < 200; i++) {
         const gdncp_dtype_t other = dtypes[test_random_int(&random, 0, 2)];
-        const bool narrows = test_random_int(&random, 0, 1) == 1;
+        const int64_t way = test_random_int(&random, 0, 2); /* from F32, to F32, or neither */
         const int64_t columns = i % 2 == 0 ? 4 * test_random_int(&random, 0, MAX_COLUMNS / 4)
                                            : test_random_int(&random, 0, MAX_COLUMNS);
         moves_case_t expected = {.count = test_random_int(&random, 0, MAX_ROWS)};
 
-        expected.src = random_matrix(&random, narrows ? GDNCP_F32 : other, columns);
-        expected.dst = random_matrix(&random, narrows ? other : GDNCP_F32, columns);
+        expected.src = random_matrix(&random, way == 0 ? GDNCP_F32 : other, columns);
+        expected.dst = random_matrix(&random, way == 1 ? GDNCP_F32 : other, columns);
         expected.has_src = test_random_int(&random, 0, 7) > 0;
         random_lists(&random, &expected);
         moves_case_t got = expected;

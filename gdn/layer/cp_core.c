@@ -9,11 +9,13 @@
 #include "layer_checks.h"
 #include "layer_views.h"
 #include "op_checks.h"
+#include "padding.h"
 #include "trace_internal.h"
 
 struct gdncp_cp_core {
     gdncp_layer_config_t config;
-    int64_t num_tokens; /* local */
+    gdncp_padding_t padding;
+    int64_t num_tokens; /* local, without padding */
     gdncp_core_strategy_t *strategy;
     gdncp_workspace_t *operator_scratch;
     void *grad_o; /* [T, Hv, dv] inside backward, large enough for float32 */
@@ -89,12 +91,29 @@ static gdncp_status_t check_config(gdncp_comm_t *comm, const gdncp_layout_t *lay
     return GDNCP_OK;
 }
 
-static gdncp_status_t allocate(gdncp_cp_core_t *core)
+/* Bytes of a token in all tensors of backward: the inputs and their gradients, of which all but
+ * qkv may be float32, and grad_y, which may be so too. */
+static int64_t row_bytes(const gdncp_cp_core_t *core)
+{
+    const int64_t wide = 3 * value_channels(core) + 4 * core->config.shape.num_value_heads;
+
+    return 2 * conv_channels(core) * (int64_t)gdncp_dtype_size(core->config.dtype) +
+           wide * (int64_t)sizeof(float);
+}
+
+static gdncp_status_t prepare(gdncp_cp_core_t *core, const gdncp_layout_t *layout, int rank)
 {
     const gdncp_layer_config_t *const config = &core->config;
-    const size_t bytes = (size_t)(core->num_tokens * value_channels(core)) * sizeof(float);
-    const gdncp_status_t status = gdncp_device_alloc(config->device, bytes, &core->grad_o);
+    gdncp_status_t status = gdncp_padding_create(layout, rank, row_bytes(core), config->device,
+                                                 config->stream, &core->padding);
 
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    core->num_tokens = core->padding.num_bare_tokens;
+    const size_t bytes = (size_t)(core->num_tokens * value_channels(core)) * sizeof(float);
+
+    status = gdncp_device_alloc(config->device, bytes, &core->grad_o);
     return status == GDNCP_OK
                ? gdncp_workspace_create_on(config->device, config->stream, &core->operator_scratch)
                : status;
@@ -111,17 +130,15 @@ gdncp_status_t gdncp_cp_core_create(gdncp_comm_t *comm, const gdncp_layout_t *la
         status = core != NULL ? GDNCP_OK : gdncp_fail_memory("a core across ranks");
     }
     if (status == GDNCP_OK) {
-        *core = (gdncp_cp_core_t){
-            .config = *config,
-            .num_tokens = gdncp_layout_rank_tokens(layout, gdncp_comm_rank(comm)),
-        };
-        status = allocate(core);
+        *core = (gdncp_cp_core_t){.config = *config};
+        status = prepare(core, layout, gdncp_comm_rank(comm));
     }
     status = gdncp_comm_agree(comm, status);
     if (status != GDNCP_OK) {
         goto free_core;
     }
-    status = strategies[config->strategy]->create(comm, layout, config, &core->strategy);
+    status = strategies[config->strategy]->create(
+        comm, gdncp_padding_layout(&core->padding, layout), config, &core->strategy);
     if (status != GDNCP_OK) {
         goto free_core;
     }
@@ -140,6 +157,7 @@ void gdncp_cp_core_destroy(gdncp_cp_core_t *core)
         if (core->strategy != NULL) {
             core->strategy->ops->destroy(core->strategy);
         }
+        gdncp_padding_destroy(&core->padding);
         gdncp_workspace_destroy(core->operator_scratch);
         gdncp_device_free(core->config.device, core->grad_o);
         gdncp_memory_free(core);
@@ -195,7 +213,7 @@ static gdncp_status_t check_like_inputs(const gdncp_cp_core_t *core, const char 
     };
 
     for (int i = 0; i < 4; i++) {
-        const int64_t shape[] = {core->num_tokens, expected[i].channels};
+        const int64_t shape[] = {core->padding.num_tokens, expected[i].channels};
         const gdncp_status_t status =
             gdncp_op_check_tensor(names[i], expected[i].tensor, core->config.device,
                                   expected[i].dtype, expected[i].strides, 2, shape);
@@ -244,7 +262,7 @@ static gdncp_status_t check_call(const gdncp_cp_core_t *core, const gdncp_cp_cor
     static const char *const input_names[] = {"qkv", "z", "b", "a"};
     static const char *const param_names[] = {"conv_weight", "A_log", "dt_bias", "norm_weight",
                                               "conv_bias"};
-    const int64_t shape[] = {core->num_tokens, value_channels(core)};
+    const int64_t shape[] = {core->padding.num_tokens, value_channels(core)};
     gdncp_status_t status = gdncp_check_saved((const gdncp_saved_block_t *)saved, core);
 
     if (status == GDNCP_OK) {
@@ -316,15 +334,12 @@ static gdncp_gated_rmsnorm_t norm_of(const gdncp_cp_core_t *core,
     };
 }
 
-gdncp_status_t gdncp_cp_core_forward(gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
-                                     const gdncp_cp_core_inputs_t *inputs,
-                                     gdncp_cp_core_saved_t *saved, const gdncp_tensor_t *y)
+/* Without padding. */
+static gdncp_status_t forward(gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
+                              const gdncp_cp_core_inputs_t *inputs, gdncp_cp_core_saved_t *saved,
+                              const gdncp_tensor_t *y)
 {
-    gdncp_status_t status = check_call(core, params, inputs, saved, "y", y);
-
-    if (status != GDNCP_OK) {
-        return status;
-    }
+    gdncp_status_t status;
     const saved_view_t view = view_saved(core, saved->block.memory, NULL);
     const gdncp_tensor_t o = view_o(core, view.o);
     const gdncp_tensor_t y_heads = by_heads(core, y);
@@ -341,19 +356,36 @@ gdncp_status_t gdncp_cp_core_forward(gdncp_cp_core_t *core, const gdncp_cp_core_
     return status;
 }
 
-gdncp_status_t gdncp_cp_core_backward(gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
-                                      const gdncp_cp_core_inputs_t *inputs,
-                                      gdncp_cp_core_saved_t *saved, const gdncp_tensor_t *grad_y,
-                                      const gdncp_cp_core_grads_t *grads)
+gdncp_status_t gdncp_cp_core_forward(gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
+                                     const gdncp_cp_core_inputs_t *inputs,
+                                     gdncp_cp_core_saved_t *saved, const gdncp_tensor_t *y)
 {
-    gdncp_status_t status = check_call(core, params, inputs, saved, "grad_y", grad_y);
+    gdncp_cp_core_inputs_t bare;
+    gdncp_tensor_t bare_y;
+    const gdncp_padded_tensor_t tensors[] = {
+        {&inputs->qkv, &bare.qkv, false},
+        {&inputs->z, &bare.z, false},
+        {&inputs->b, &bare.b, false},
+        {&inputs->a, &bare.a, false},
+        {y, &bare_y, true},
+    };
+    gdncp_status_t status = check_call(core, params, inputs, saved, "y", y);
 
     if (status == GDNCP_OK) {
-        status = check_grads(core, params, inputs, grads);
+        status = gdncp_padding_enter(&core->padding, tensors, 5);
     }
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = forward(core, params, &bare, saved, &bare_y);
     }
+    return status == GDNCP_OK ? gdncp_padding_leave(&core->padding, tensors, 5) : status;
+}
+
+/* Without padding. */
+static gdncp_status_t backward(gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
+                               const gdncp_cp_core_inputs_t *inputs, gdncp_cp_core_saved_t *saved,
+                               const gdncp_tensor_t *grad_y, const gdncp_cp_core_grads_t *grads)
+{
+    gdncp_status_t status;
     const saved_view_t view = view_saved(core, saved->block.memory, NULL);
     const gdncp_gated_rmsnorm_t norm = norm_of(core, params, inputs, view.o);
     const gdncp_tensor_t grad_y_heads = by_heads(core, grad_y);
@@ -372,4 +404,37 @@ gdncp_status_t gdncp_cp_core_backward(gdncp_cp_core_t *core, const gdncp_cp_core
     gdncp_trace_end("gated norm backward", start, 0);
     return core->strategy->ops->backward(core->strategy, params, inputs, view.strategy,
                                          &norm_grads.x, grads);
+}
+
+gdncp_status_t gdncp_cp_core_backward(gdncp_cp_core_t *core, const gdncp_cp_core_params_t *params,
+                                      const gdncp_cp_core_inputs_t *inputs,
+                                      gdncp_cp_core_saved_t *saved, const gdncp_tensor_t *grad_y,
+                                      const gdncp_cp_core_grads_t *grads)
+{
+    gdncp_cp_core_inputs_t bare;
+    gdncp_tensor_t bare_grad_y;
+    gdncp_cp_core_grads_t bare_grads = {.params = grads->params};
+    const gdncp_padded_tensor_t tensors[] = {
+        {&inputs->qkv, &bare.qkv, false},
+        {&inputs->z, &bare.z, false},
+        {&inputs->b, &bare.b, false},
+        {&inputs->a, &bare.a, false},
+        {grad_y, &bare_grad_y, false},
+        {&grads->inputs.qkv, &bare_grads.inputs.qkv, true},
+        {&grads->inputs.z, &bare_grads.inputs.z, true},
+        {&grads->inputs.b, &bare_grads.inputs.b, true},
+        {&grads->inputs.a, &bare_grads.inputs.a, true},
+    };
+    gdncp_status_t status = check_call(core, params, inputs, saved, "grad_y", grad_y);
+
+    if (status == GDNCP_OK) {
+        status = check_grads(core, params, inputs, grads);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_padding_enter(&core->padding, tensors, 9);
+    }
+    if (status == GDNCP_OK) {
+        status = backward(core, params, &bare, saved, &bare_grad_y, &bare_grads);
+    }
+    return status == GDNCP_OK ? gdncp_padding_leave(&core->padding, tensors, 9) : status;
 }

@@ -6,11 +6,12 @@
 #include "gdncp/memory.h"
 #include "layer_checks.h"
 #include "op_checks.h"
+#include "padding.h"
 #include "rule_strategy.h"
 
 struct gdncp_cp_rule {
     gdncp_cp_rule_config_t config;
-    int64_t num_tokens; /* local */
+    gdncp_padding_t padding;
     int64_t num_sequences;
     gdncp_rule_strategy_t *strategy;
 };
@@ -24,6 +25,16 @@ static const gdncp_rule_strategy_ops_t *const strategies[] = {
     [GDNCP_STRATEGY_HEADS] = &gdncp_rule_heads,
 };
 
+/* Bytes of a token in all tensors of backward: the inputs, their gradients and grad_o. */
+static int64_t row_bytes(const gdncp_cp_rule_config_t *config)
+{
+    const int64_t keys = config->num_key_heads * config->key_head_dim;
+    const int64_t values = config->num_value_heads * config->value_head_dim;
+
+    return (4 * keys + 3 * values) * (int64_t)gdncp_dtype_size(config->dtype) +
+           4 * config->num_value_heads * (int64_t)sizeof(float);
+}
+
 gdncp_status_t gdncp_cp_rule_create(gdncp_comm_t *comm, const gdncp_layout_t *layout,
                                     const gdncp_cp_rule_config_t *config, gdncp_cp_rule_t **rule_p)
 {
@@ -34,24 +45,28 @@ gdncp_status_t gdncp_cp_rule_create(gdncp_comm_t *comm, const gdncp_layout_t *la
         rule = gdncp_memory_alloc(sizeof *rule);
         status = rule != NULL ? GDNCP_OK : gdncp_fail_memory("a rule across ranks");
     }
+    if (status == GDNCP_OK) {
+        *rule = (gdncp_cp_rule_t){
+            .config = *config,
+            .num_sequences = gdncp_layout_num_sequences(layout),
+        };
+        status = gdncp_padding_create(layout, gdncp_comm_rank(comm), row_bytes(config),
+                                      config->device, config->stream, &rule->padding);
+    }
     status = gdncp_comm_agree(comm, status);
     if (status != GDNCP_OK) {
-        goto free_rule;
+        goto destroy_rule;
     }
-    *rule = (gdncp_cp_rule_t){
-        .config = *config,
-        .num_tokens = gdncp_layout_rank_tokens(layout, gdncp_comm_rank(comm)),
-        .num_sequences = gdncp_layout_num_sequences(layout),
-    };
-    status = strategies[config->strategy]->create(comm, layout, config, &rule->strategy);
+    status = strategies[config->strategy]->create(
+        comm, gdncp_padding_layout(&rule->padding, layout), config, &rule->strategy);
     if (status != GDNCP_OK) {
-        goto free_rule;
+        goto destroy_rule;
     }
     *rule_p = rule;
     return GDNCP_OK;
 
-free_rule:
-    gdncp_memory_free(rule);
+destroy_rule:
+    gdncp_cp_rule_destroy(rule);
     return status;
 }
 
@@ -59,7 +74,10 @@ void gdncp_cp_rule_destroy(gdncp_cp_rule_t *rule)
 {
     if (rule != NULL) {
         gdncp_stream_synchronize(rule->config.device, rule->config.stream);
-        rule->strategy->ops->destroy(rule->strategy);
+        if (rule->strategy != NULL) {
+            rule->strategy->ops->destroy(rule->strategy);
+        }
+        gdncp_padding_destroy(&rule->padding);
         gdncp_memory_free(rule);
     }
 }
@@ -104,9 +122,10 @@ static gdncp_status_t check_like_inputs(const gdncp_cp_rule_t *rule, const char 
                                         const gdncp_tensor_t *const *tensors)
 {
     const gdncp_cp_rule_config_t *const config = &rule->config;
-    const int64_t key[] = {rule->num_tokens, config->num_key_heads, config->key_head_dim};
-    const int64_t value[] = {rule->num_tokens, config->num_value_heads, config->value_head_dim};
-    const int64_t gate[] = {rule->num_tokens, config->num_value_heads};
+    const int64_t tokens = rule->padding.num_tokens;
+    const int64_t key[] = {tokens, config->num_key_heads, config->key_head_dim};
+    const int64_t value[] = {tokens, config->num_value_heads, config->value_head_dim};
+    const int64_t gate[] = {tokens, config->num_value_heads};
     const int64_t state[] = {rule->num_sequences, config->num_value_heads, config->key_head_dim,
                              config->value_head_dim};
     const struct {
@@ -157,7 +176,8 @@ static gdncp_status_t check_outputs(const gdncp_cp_rule_t *rule, const char *o_n
                                     const gdncp_tensor_t *state)
 {
     const gdncp_cp_rule_config_t *const config = &rule->config;
-    const int64_t value[] = {rule->num_tokens, config->num_value_heads, config->value_head_dim};
+    const int64_t value[] = {rule->padding.num_tokens, config->num_value_heads,
+                             config->value_head_dim};
     const int64_t states[] = {rule->num_sequences, config->num_value_heads, config->key_head_dim,
                               config->value_head_dim};
     const gdncp_status_t status = gdncp_op_check_tensor(o_name, o, config->device, config->dtype,
@@ -174,6 +194,13 @@ gdncp_status_t gdncp_cp_rule_forward(gdncp_cp_rule_t *rule, const gdncp_cp_rule_
                                      gdncp_cp_rule_saved_t *saved, const gdncp_tensor_t *o,
                                      const gdncp_tensor_t *final_state)
 {
+    gdncp_cp_rule_inputs_t bare = {.initial_state = inputs->initial_state};
+    gdncp_tensor_t bare_o;
+    const gdncp_padded_tensor_t tensors[] = {
+        {&inputs->q, &bare.q, false},       {&inputs->k, &bare.k, false},
+        {&inputs->v, &bare.v, false},       {&inputs->g, &bare.g, false},
+        {&inputs->beta, &bare.beta, false}, {o, &bare_o, true},
+    };
     gdncp_status_t status = gdncp_check_saved((gdncp_saved_block_t *)saved, rule);
 
     if (status == GDNCP_OK) {
@@ -182,11 +209,14 @@ gdncp_status_t gdncp_cp_rule_forward(gdncp_cp_rule_t *rule, const gdncp_cp_rule_
     if (status == GDNCP_OK) {
         status = check_outputs(rule, "o", o, "final_state", final_state);
     }
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_padding_enter(&rule->padding, tensors, 6);
     }
-    return rule->strategy->ops->forward(rule->strategy, inputs, saved->block.memory, o,
-                                        final_state);
+    if (status == GDNCP_OK) {
+        status = rule->strategy->ops->forward(rule->strategy, &bare, saved->block.memory, &bare_o,
+                                              final_state);
+    }
+    return status == GDNCP_OK ? gdncp_padding_leave(&rule->padding, tensors, 6) : status;
 }
 
 gdncp_status_t gdncp_cp_rule_backward(gdncp_cp_rule_t *rule, const gdncp_cp_rule_inputs_t *inputs,
@@ -195,6 +225,17 @@ gdncp_status_t gdncp_cp_rule_backward(gdncp_cp_rule_t *rule, const gdncp_cp_rule
                                       const gdncp_tensor_t *grad_final_state,
                                       const gdncp_cp_rule_grads_t *grads)
 {
+    gdncp_cp_rule_inputs_t bare = {.initial_state = inputs->initial_state};
+    gdncp_tensor_t bare_grad_o;
+    gdncp_cp_rule_grads_t bare_grads = {.initial_state = grads->initial_state};
+    const gdncp_padded_tensor_t tensors[] = {
+        {&inputs->q, &bare.q, false},           {&inputs->k, &bare.k, false},
+        {&inputs->v, &bare.v, false},           {&inputs->g, &bare.g, false},
+        {&inputs->beta, &bare.beta, false},     {grad_o, &bare_grad_o, false},
+        {&grads->q, &bare_grads.q, true},       {&grads->k, &bare_grads.k, true},
+        {&grads->v, &bare_grads.v, true},       {&grads->g, &bare_grads.g, true},
+        {&grads->beta, &bare_grads.beta, true},
+    };
     gdncp_status_t status = gdncp_check_saved((const gdncp_saved_block_t *)saved, rule);
 
     if (status == GDNCP_OK) {
@@ -206,9 +247,12 @@ gdncp_status_t gdncp_cp_rule_backward(gdncp_cp_rule_t *rule, const gdncp_cp_rule
     if (status == GDNCP_OK) {
         status = check_grads(rule, grads);
     }
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_padding_enter(&rule->padding, tensors, 11);
     }
-    return rule->strategy->ops->backward(rule->strategy, inputs, saved->block.memory, grad_o,
-                                         grad_final_state, grads);
+    if (status == GDNCP_OK) {
+        status = rule->strategy->ops->backward(rule->strategy, &bare, saved->block.memory,
+                                               &bare_grad_o, grad_final_state, &bare_grads);
+    }
+    return status == GDNCP_OK ? gdncp_padding_leave(&rule->padding, tensors, 11) : status;
 }

@@ -8,6 +8,7 @@
 #include "layer_checks.h"
 #include "layer_views.h"
 #include "op_checks.h"
+#include "padding.h"
 #include "trace_internal.h"
 
 /* The parts of the input projection, in the order of in_proj_weight's rows. */
@@ -16,7 +17,8 @@ enum { PART_QKV, PART_GATES, NUM_PARTS };
 
 struct gdncp_layer {
     gdncp_layer_config_t config;
-    int64_t num_tokens; /* local */
+    gdncp_padding_t padding;
+    int64_t num_tokens; /* local, without padding */
     int64_t channels[NUM_PARTS];
     gdncp_cp_core_t *core;
     gdncp_workspace_t *operator_scratch;
@@ -74,19 +76,26 @@ static activations_t view_activations(const gdncp_layer_t *layer, void *memory, 
 }
 
 static gdncp_status_t prepare(gdncp_layer_t *layer, const gdncp_layer_config_t *config,
-                              int64_t num_tokens)
+                              const gdncp_layout_t *layout, int rank)
 {
     const gdncp_layer_shape_t *const shape = &config->shape;
+    /* Backward: hidden, grad_output and grad_hidden. */
+    const int64_t row_bytes = 3 * shape->hidden_size * (int64_t)gdncp_dtype_size(config->dtype);
     const int64_t values = shape->num_value_heads * shape->value_head_dim;
     gdncp_status_t status;
     size_t bytes;
 
     *layer = (gdncp_layer_t){
         .config = *config,
-        .num_tokens = num_tokens,
         .channels = {2 * shape->num_key_heads * shape->key_head_dim + values,
                      values + 2 * shape->num_value_heads},
     };
+    status = gdncp_padding_create(layout, rank, row_bytes, config->device, config->stream,
+                                  &layer->padding);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    layer->num_tokens = layer->padding.num_bare_tokens;
     view_activations(layer, NULL, &bytes);
     status = gdncp_workspace_create_on(config->device, config->stream, &layer->operator_scratch);
     return status == GDNCP_OK ? gdncp_device_alloc(config->device, bytes, &layer->scratch) : status;
@@ -105,15 +114,15 @@ gdncp_status_t gdncp_layer_create(gdncp_comm_t *comm, const gdncp_layout_t *layo
     }
     if (status == GDNCP_OK) {
         layer = gdncp_memory_alloc(sizeof *layer);
-        status = layer != NULL ? prepare(layer, config,
-                                         gdncp_layout_rank_tokens(layout, gdncp_comm_rank(comm)))
+        status = layer != NULL ? prepare(layer, config, layout, gdncp_comm_rank(comm))
                                : gdncp_fail_memory("a layer across ranks");
     }
     status = gdncp_comm_agree(comm, status);
     if (status != GDNCP_OK) {
         goto destroy_layer;
     }
-    status = gdncp_cp_core_create(comm, layout, config, &layer->core);
+    status = gdncp_cp_core_create(comm, gdncp_padding_layout(&layer->padding, layout), config,
+                                  &layer->core);
     if (status != GDNCP_OK) {
         goto destroy_layer;
     }
@@ -129,6 +138,7 @@ void gdncp_layer_destroy(gdncp_layer_t *layer)
 {
     if (layer != NULL) {
         gdncp_cp_core_destroy(layer->core);
+        gdncp_padding_destroy(&layer->padding);
         gdncp_workspace_destroy(layer->operator_scratch);
         gdncp_device_free(layer->config.device, layer->scratch);
         gdncp_memory_free(layer);
@@ -251,7 +261,7 @@ static gdncp_status_t check_projections(const gdncp_layer_t *layer, const char *
 static gdncp_status_t check_hidden(const gdncp_layer_t *layer, const char *name,
                                    const gdncp_tensor_t *tensor)
 {
-    const int64_t shape[] = {layer->num_tokens, layer->config.shape.hidden_size};
+    const int64_t shape[] = {layer->padding.num_tokens, layer->config.shape.hidden_size};
 
     return gdncp_op_check_tensor(name, tensor, layer->config.device, layer->config.dtype,
                                  GDNCP_OP_CONTIGUOUS, 2, shape);
@@ -273,23 +283,17 @@ static gdncp_status_t check_call(const gdncp_layer_t *layer, const gdncp_layer_p
     return status;
 }
 
-gdncp_status_t gdncp_layer_forward(gdncp_layer_t *layer, const gdncp_layer_params_t *params,
-                                   const gdncp_tensor_t *hidden, gdncp_layer_saved_t *saved,
-                                   const gdncp_tensor_t *output)
+/* Without padding. */
+static gdncp_status_t forward(gdncp_layer_t *layer, const gdncp_layer_params_t *params,
+                              const gdncp_tensor_t *hidden, gdncp_layer_saved_t *saved,
+                              const gdncp_tensor_t *output)
 {
-    gdncp_status_t status = check_call(layer, params, hidden, saved);
-
-    if (status == GDNCP_OK) {
-        status = check_hidden(layer, "output", output);
-    }
-    if (status != GDNCP_OK) {
-        return status;
-    }
     const activations_t view = view_activations(layer, saved->block.memory, NULL);
     const gdncp_cp_core_inputs_t inputs = core_inputs(layer, &view);
     const gdncp_tensor_t y =
         matrix(layer, view.y, GDNCP_F32, layer->num_tokens, value_channels(layer));
     int64_t start = gdncp_trace_begin();
+    gdncp_status_t status;
 
     for (int i = 0; i < NUM_PARTS; i++) {
         const gdncp_tensor_t weight = part_weight(layer, &params->in_proj_weight, i);
@@ -309,6 +313,28 @@ gdncp_status_t gdncp_layer_forward(gdncp_layer_t *layer, const gdncp_layer_param
     status = gdncp_linear_forward(&y, &params->out_proj_weight, output, layer->operator_scratch);
     gdncp_trace_end("out_proj", start, 0);
     return status;
+}
+
+gdncp_status_t gdncp_layer_forward(gdncp_layer_t *layer, const gdncp_layer_params_t *params,
+                                   const gdncp_tensor_t *hidden, gdncp_layer_saved_t *saved,
+                                   const gdncp_tensor_t *output)
+{
+    gdncp_tensor_t bare_hidden;
+    gdncp_tensor_t bare_output;
+    const gdncp_padded_tensor_t tensors[] = {{hidden, &bare_hidden, false},
+                                             {output, &bare_output, true}};
+    gdncp_status_t status = check_call(layer, params, hidden, saved);
+
+    if (status == GDNCP_OK) {
+        status = check_hidden(layer, "output", output);
+    }
+    if (status == GDNCP_OK) {
+        status = gdncp_padding_enter(&layer->padding, tensors, 2);
+    }
+    if (status == GDNCP_OK) {
+        status = forward(layer, params, &bare_hidden, saved, &bare_output);
+    }
+    return status == GDNCP_OK ? gdncp_padding_leave(&layer->padding, tensors, 2) : status;
 }
 
 static gdncp_status_t out_proj_backward(gdncp_layer_t *layer, const gdncp_layer_params_t *params,
@@ -357,12 +383,43 @@ static gdncp_status_t in_proj_backward(gdncp_layer_t *layer, const gdncp_layer_p
     return GDNCP_OK;
 }
 
+/* Without padding. */
+static gdncp_status_t backward(gdncp_layer_t *layer, const gdncp_layer_params_t *params,
+                               const gdncp_tensor_t *hidden, gdncp_layer_saved_t *saved,
+                               const gdncp_tensor_t *grad_output, const gdncp_tensor_t *grad_hidden,
+                               const gdncp_layer_params_t *grads)
+{
+    const activations_t view = view_activations(layer, saved->block.memory, NULL);
+    const activations_t grad_view = view_activations(layer, layer->scratch, NULL);
+    const gdncp_cp_core_inputs_t inputs = core_inputs(layer, &view);
+    const gdncp_cp_core_grads_t core_grads = {.inputs = core_inputs(layer, &grad_view),
+                                              .params = grads->core};
+    const int64_t values = value_channels(layer);
+    const gdncp_tensor_t y = matrix(layer, view.y, GDNCP_F32, layer->num_tokens, values);
+    const gdncp_tensor_t grad_y = matrix(layer, grad_view.y, GDNCP_F32, layer->num_tokens, values);
+    gdncp_status_t status;
+
+    status = out_proj_backward(layer, params, &y, grad_output, &grad_y, grads);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_cp_core_backward(layer->core, &params->core, &inputs, saved->core, &grad_y,
+                                    &core_grads);
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    return in_proj_backward(layer, params, hidden, &grad_view, grad_hidden, grads);
+}
+
 gdncp_status_t gdncp_layer_backward(gdncp_layer_t *layer, const gdncp_layer_params_t *params,
                                     const gdncp_tensor_t *hidden, gdncp_layer_saved_t *saved,
                                     const gdncp_tensor_t *grad_output,
                                     const gdncp_tensor_t *grad_hidden,
                                     const gdncp_layer_params_t *grads)
 {
+    gdncp_tensor_t bare[3];
+    const gdncp_padded_tensor_t tensors[] = {
+        {hidden, &bare[0], false}, {grad_output, &bare[1], false}, {grad_hidden, &bare[2], true}};
     gdncp_status_t status = check_call(layer, params, hidden, saved);
 
     if (status == GDNCP_OK) {
@@ -375,26 +432,11 @@ gdncp_status_t gdncp_layer_backward(gdncp_layer_t *layer, const gdncp_layer_para
         status = check_projections(layer, "grads.in_proj_weight", &grads->in_proj_weight,
                                    "grads.out_proj_weight", &grads->out_proj_weight, GDNCP_F32);
     }
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = gdncp_padding_enter(&layer->padding, tensors, 3);
     }
-    const activations_t view = view_activations(layer, saved->block.memory, NULL);
-    const activations_t grad_view = view_activations(layer, layer->scratch, NULL);
-    const gdncp_cp_core_inputs_t inputs = core_inputs(layer, &view);
-    const gdncp_cp_core_grads_t core_grads = {.inputs = core_inputs(layer, &grad_view),
-                                              .params = grads->core};
-    const int64_t values = value_channels(layer);
-    const gdncp_tensor_t y = matrix(layer, view.y, GDNCP_F32, layer->num_tokens, values);
-    const gdncp_tensor_t grad_y = matrix(layer, grad_view.y, GDNCP_F32, layer->num_tokens, values);
-
-    status = out_proj_backward(layer, params, &y, grad_output, &grad_y, grads);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        status = backward(layer, params, &bare[0], saved, &bare[1], &bare[2], grads);
     }
-    status = gdncp_cp_core_backward(layer->core, &params->core, &inputs, saved->core, &grad_y,
-                                    &core_grads);
-    if (status != GDNCP_OK) {
-        return status;
-    }
-    return in_proj_backward(layer, params, hidden, &grad_view, grad_hidden, grads);
+    return status == GDNCP_OK ? gdncp_padding_leave(&layer->padding, tensors, 3) : status;
 }

@@ -12,9 +12,12 @@
 #include "exchange.h"
 #include "export.h"
 #include "heads.h"
+#include "index_maps.h"
 #include "init.h"
 #include "layer.h"
 #include "layout.h"
+#include "layout_from.h"
+#include "layout_inline.h"
 #include "memory.h"
 #include "nccl.h"
 #include "ops.h"
@@ -27,6 +30,7 @@
 #include "tensor.h"
 #include "topology.h"
 #include "trace.h"
+#include "unpad.h"
 #include "weights.h"
 
 #endif

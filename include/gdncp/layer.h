@@ -13,6 +13,12 @@
  * tokens in the order of its layout buffer. For a batch, lay the rows end to end as sequences
  * of one pack.
  *
+ * Of a padded pack (see layout.h) the tensors hold the padding too. What is read may be anything
+ * there, NaN too; outputs and gradients of inputs are zeros there. No state, halo or parameter's
+ * gradient is made of it: all else has the bits that it has with gdncp_layout_without_padding(). On
+ * ranks that hold padding, tokens are copied without it on the way in and out, to memory that is
+ * allocated for that when the object is made.
+ *
  * Strategies say how sequences that lie on several ranks are put together. The result is the
  * same; the traffic is not:
  * - states: tokens stay where they are. Each rank sends the affine maps (M, U) of its segments
@@ -31,8 +37,8 @@
  * what the operators, plans and the communicator give. After an error during a run the communicator
  * can only be shrunk or destroyed.
  *
- * T = local tokens, S = sequences of the pack, Hk and Hv = key and value heads, dk and dv = head
- * dims, C = 2 Hk dk + Hv dv = conv channels, W = conv width, D = hidden size.
+ * T = local tokens, with padding, S = sequences of the pack, Hk and Hv = key and value heads, dk
+ * and dv = head dims, C = 2 Hk dk + Hv dv = conv channels, W = conv width, D = hidden size.
  */
 #ifndef GDNCP_LAYER_H
 #define GDNCP_LAYER_H
@@ -103,8 +109,9 @@ GDNCP_API int64_t gdncp_cp_rule_saved_bytes(const gdncp_cp_rule_t *rule);
 
 /**
  * The rank at which the initial state of one sequence and value head enters, and the rank at which
- * its final state leaves. With states: the holders of the sequence's first and last token; with
- * heads: the rank that works on the head. Rank 0 for a zero-length sequence under states.
+ * its final state leaves. With states: the holders of the sequence's first and last token, padding
+ * aside; with heads: the rank that works on the head. Rank 0 for a zero-length sequence under
+ * states.
  */
 GDNCP_API int gdncp_cp_rule_initial_state_rank(const gdncp_cp_rule_t *rule, int64_t sequence,
                                                int64_t value_head);

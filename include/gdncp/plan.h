@@ -13,6 +13,9 @@
  * Plans are immutable and may be shared among threads. gdncp_exchange_t (see
  * exchange.h) binds a plan to a communicator and runs it.
  *
+ * Of a padded pack (see layout.h), padding is moved like any token and counted among a rank's
+ * tokens and all tokens, but no halo is made of it.
+ *
  * Units: offsets, strides and counts are elements of the plan's dtype.
  *
  * A batch is B rows of one layout, all of which are laid out alike. The functions that end in _rows
@@ -165,7 +168,8 @@ GDNCP_API gdncp_status_t gdncp_plan_hp2cp_rows(const gdncp_layout_t *layout, int
 /**
  * Plan the move of every token from where one layout puts it to where another does.
  *
- * @param from, to  two layouts of the same pack (equal cu_seqlens) and number of ranks
+ * @param from, to  two layouts of the same pack (equal cu_seqlens and cu_seqlens_padded) and number
+ *                  of ranks
  *
  * in  [tokens of rank under from, channels]   read
  * out [tokens of rank under to, channels]     written in full
@@ -213,7 +217,8 @@ GDNCP_API gdncp_status_t gdncp_plan_all_gather_concat(int num_ranks, int rank, g
  *
  * Row w of segment s of the halo is token begin(s) - width + w of that segment's
  * sequence, or zeros where the sequence starts later than that. A halo longer
- * than a neighbouring segment comes from several segments and ranks.
+ * than a neighbouring segment comes from several segments and ranks. The halo of a segment of
+ * padding is zeros.
  *
  * @param channels    elements per token, > 0
  * @param row_stride  elements between two tokens of the input, >= channels; ranks may differ

@@ -163,6 +163,93 @@ const char *run_write_repeated(const char *golden, int64_t tokens)
     return path;
 }
 
+/* Tokens of padding behind sequence i: slots are multiples of 8. */
+static int64_t padding_after(const int64_t *cu_seqlens, int64_t i)
+{
+    enum { MULTIPLE = 8 };
+    const int64_t length = cu_seqlens[i + 1] - cu_seqlens[i];
+
+    return (MULTIPLE - length % MULTIPLE) % MULTIPLE + i * MULTIPLE;
+}
+
+/* A tensor of tokens with `value` in padding. The data is to be freed. */
+static gdncp_tensor_t pad_tensor(const gdncp_tensor_t *tensor, bool is_batched,
+                                 const gdncp_tensor_t *cu_seqlens, int64_t slots_end, float value)
+{
+    const int dim = is_batched ? 1 : 0;
+    const int64_t *const offsets = cu_seqlens->data;
+    const int64_t row = gdncp_tensor_num_elements(tensor) / tensor->shape[dim];
+    gdncp_tensor_t padded = *tensor;
+    float *const data = malloc((size_t)(slots_end * row) * sizeof *data);
+    int64_t slot = 0;
+
+    assert_non_null(data);
+    for (int64_t i = 0; i < slots_end * row; i++) {
+        data[i] = value;
+    }
+    for (int64_t i = 0; i + 1 < cu_seqlens->shape[0]; i++) {
+        const int64_t length = offsets[i + 1] - offsets[i];
+
+        memcpy(data + slot * row, (const float *)tensor->data + offsets[i] * row,
+               (size_t)(length * row) * sizeof *data);
+        slot += length + padding_after(offsets, i);
+    }
+    padded.shape[dim] = slots_end;
+    padded.data = data;
+    return padded;
+}
+
+static bool is_result(const char *name)
+{
+    return strncmp(name, "grad.", 5) == 0 || strcmp(name, "o") == 0 ||
+           strcmp(name, "output") == 0 || strcmp(name, "grad_hidden_states") == 0;
+}
+
+const char *run_write_padded(const char *golden, int64_t tokens)
+{
+    gdncp_safetensors_t *file;
+    gdncp_named_tensor_t tensors[MAX_TENSORS];
+    void *written[MAX_TENSORS] = {NULL};
+    const char *metadata[2 * MAX_KEYS];
+    gdncp_tensor_t cu_seqlens;
+    int64_t slots[MAX_TENSORS] = {0};
+
+    assert_int_equal(gdncp_safetensors_open(run_golden(golden), &file), GDNCP_OK);
+    assert_int_equal(gdncp_safetensors_get(file, "cu_seqlens", &cu_seqlens), GDNCP_OK);
+    const int64_t count = gdncp_safetensors_num_tensors(file);
+    const int64_t num_sequences = cu_seqlens.shape[0] - 1;
+    assert_true(count < MAX_TENSORS && num_sequences < MAX_TENSORS);
+    for (int64_t i = 0; i < num_sequences; i++) {
+        const int64_t *const offsets = cu_seqlens.data;
+
+        slots[i + 1] = slots[i] + offsets[i + 1] - offsets[i] + padding_after(offsets, i);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        gdncp_tensor_t *const tensor = &tensors[i].tensor;
+
+        tensors[i].name = gdncp_safetensors_name(file, i);
+        assert_int_equal(gdncp_safetensors_get(file, tensors[i].name, tensor), GDNCP_OK);
+        const bool is_batched =
+            tensor->ndim == 3 && tensor->shape[0] == 1 && tensor->shape[1] == tokens;
+
+        if (tensor->dtype == GDNCP_F32 && (is_batched || tensor->shape[0] == tokens)) {
+            *tensor = pad_tensor(tensor, is_batched, &cu_seqlens, slots[num_sequences],
+                                 is_result(tensors[i].name) ? 0.0f : 1e30f);
+            written[i] = tensor->data;
+        }
+    }
+    tensors[count].name = "cu_seqlens_padded";
+    tensors[count].tensor = gdncp_tensor_contiguous(slots, GDNCP_I64, 1, cu_seqlens.shape);
+    const int64_t num_metadata = copy_metadata(file, &(run_change_t){0}, metadata);
+    assert_int_equal(
+        gdncp_safetensors_write(new_path(), tensors, count + 1, metadata, num_metadata), GDNCP_OK);
+    for (int64_t i = 0; i < count; i++) {
+        free(written[i]);
+    }
+    gdncp_safetensors_close(file);
+    return path;
+}
+
 const char *run_write_bytes(const char *golden, int64_t bytes, const char *patch)
 {
     FILE *const in = fopen(run_golden(golden), "rb");

@@ -28,6 +28,10 @@ const char *run_write_changed(const char *golden, const run_change_t *change);
  * expected results are then wrong. */
 const char *run_write_repeated(const char *golden, int64_t tokens);
 
+/* Write a dump of a pack of `tokens` tokens with padding behind each sequence, the more the further
+ * on: large numbers in what is read, zeros in what is expected. */
+const char *run_write_padded(const char *golden, int64_t tokens);
+
 /* Write the first `bytes` bytes of a golden file, or all but -bytes; patch: 8 bytes that replace
  * the first 8, or NULL. */
 const char *run_write_bytes(const char *golden, int64_t bytes, const char *patch);

@@ -113,6 +113,16 @@ static const changed_case_t changed_cases[] = {
     {"layer_qwen3_5_packed",
      {.tensor = "cu_seqlens", .index = 4, .i64 = 400},
      {"'cu_seqlens'", "384", "400"}},
+    /* padded packs */
+    {"rule_packed",
+     {.tensor = "cu_seqlens", .rename = "cu_seqlens_padded", .index = 5, .i64 = 301},
+     {"'cu_seqlens_padded'", "room", "sequence 4"}},
+    {"rule_packed",
+     {.tensor = "cu_seqlens", .rename = "cu_seqlens_padded", .cut_first_dimension = true},
+     {"'cu_seqlens_padded'", "expected 5 elements", "got 6"}},
+    {"layer_qwen3_5_batch2",
+     {.tensor = "param.A_log", .rename = "cu_seqlens_padded"},
+     {"'cu_seqlens_padded'", "a batch of 1"}},
 };
 
 static void test_changed_dumps(void **state)
@@ -135,6 +145,19 @@ static void test_unchanged_dump(void **state)
 
     (void)state;
     assert_int_equal(ended.status, 0);
+    run_release(&ended);
+    run_remove_written();
+}
+
+static void test_tokens_of_a_padded_pack(void **state)
+{
+    run_ended_t ended = run_tool(
+        (const char *const[]){run_write_padded("rule_packed", 300), "--tokens", "100", NULL});
+
+    (void)state;
+    assert_int_not_equal(ended.status, 0);
+    assert_non_null(strstr(ended.err, "--tokens: "));
+    assert_non_null(strstr(ended.err, "padded pack, got 100"));
     run_release(&ended);
     run_remove_written();
 }
@@ -272,9 +295,13 @@ static void test_wrong_expectation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changed_dumps), cmocka_unit_test(test_unchanged_dump),
-        cmocka_unit_test(test_damaged_files), cmocka_unit_test(test_options),
-        cmocka_unit_test(test_json_failure),  cmocka_unit_test(test_wrong_expectation),
+        cmocka_unit_test(test_changed_dumps),
+        cmocka_unit_test(test_unchanged_dump),
+        cmocka_unit_test(test_damaged_files),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_json_failure),
+        cmocka_unit_test(test_wrong_expectation),
+        cmocka_unit_test(test_tokens_of_a_padded_pack),
     };
 
     return cmocka_run_group_tests(tests, run_set_up, run_tear_down);

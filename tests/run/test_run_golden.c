@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "run_dump.h"
 #include "run_tool.h"
 #include "tolerances.h"
 
@@ -57,10 +58,21 @@ static void check_run_of_rule(const char *name, int ranks, const char *layout, c
                               const char *rule_dtype)
 {
     char text[16];
-    const char *const arguments[] = {run_golden(name), "--ranks",  text,   "--layout",
-                                     layout,           "--dtype",  dtype,  "--rule-dtype",
-                                     rule_dtype,       "--device", device, "--transport",
-                                     transport,        "--json",   NULL};
+    const char *const arguments[] = {name[0] == '/' ? name : run_golden(name),
+                                     "--ranks",
+                                     text,
+                                     "--layout",
+                                     layout,
+                                     "--dtype",
+                                     dtype,
+                                     "--rule-dtype",
+                                     rule_dtype,
+                                     "--device",
+                                     device,
+                                     "--transport",
+                                     transport,
+                                     "--json",
+                                     NULL};
 
     snprintf(text, sizeof text, "%d", ranks);
     run_ended_t ended = run_tool(arguments);
@@ -159,13 +171,33 @@ static void test_layouts(void **state)
 {
     static const char *const names[] = {"rule_packed", "rule_gva_odd_length", "rule_d60",
                                         "layer_qwen3_5_packed"};
-    static const char *const layouts[] = {"contiguous", "contiguous_flat", "dual_chunk_swap_flat"};
+    static const char *const layouts[] = {"contiguous", "contiguous_flat", "dual_chunk_swap_flat",
+                                          "striped_flat"};
 
     (void)state;
     for (size_t f = 0; f < sizeof names / sizeof names[0]; f++) {
         for (size_t l = 0; l < sizeof layouts / sizeof layouts[0]; l++) {
             check_run(names[f], l % 2 == 0 ? 3 : 5, layouts[l], "f32");
         }
+    }
+}
+
+/* As the dump without padding, whose results are expected. */
+static void test_padded(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t tokens;
+    } packs[] = {{"rule_packed", 300}, {"layer_qwen3_5_packed", 384}};
+
+    (void)state;
+    for (size_t f = 0; f < sizeof packs / sizeof packs[0]; f++) {
+        const char *const path = run_write_padded(packs[f].name, packs[f].tokens);
+
+        check_run(path, 4, "dual_chunk_swap", "f32");
+        check_run(path, 3, "contiguous_flat", "f32");
+        check_run(path, 1, "contiguous", "f32");
+        run_remove_written();
     }
 }
 
@@ -191,9 +223,8 @@ static void test_bf16_inside(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_layouts),
-        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_golden),      cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_padded),      cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_bf16_inside),
     };
 

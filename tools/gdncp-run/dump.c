@@ -205,63 +205,112 @@ gdncp_status_t run_dump_read(const run_dump_t *dump, const char *name, int ndim,
     return GDNCP_OK;
 }
 
-static gdncp_status_t check_cu_seqlens(const run_dump_t *dump, const int64_t *cu_seqlens,
-                                       int64_t num_sequences, int64_t tokens)
+/* tokens: the last offset; < 0: any */
+static gdncp_status_t check_offsets(const run_dump_t *dump, const char *name,
+                                    const int64_t *offsets, int64_t num_sequences, int64_t tokens)
 {
-    if (cu_seqlens[0] != 0) {
-        return run_fail(GDNCP_ERR_FORMAT,
-                        "%s: tensor 'cu_seqlens': expected 0 at [0], got %" PRId64, dump->path,
-                        cu_seqlens[0]);
+    if (offsets[0] != 0) {
+        return run_fail(GDNCP_ERR_FORMAT, "%s: tensor '%s': expected 0 at [0], got %" PRId64,
+                        dump->path, name, offsets[0]);
     }
     for (int64_t i = 0; i < num_sequences; i++) {
-        if (cu_seqlens[i + 1] < cu_seqlens[i]) {
+        if (offsets[i + 1] < offsets[i]) {
             return run_fail(GDNCP_ERR_FORMAT,
-                            "%s: tensor 'cu_seqlens': expected at least %" PRId64 " at [%" PRId64
+                            "%s: tensor '%s': expected at least %" PRId64 " at [%" PRId64
                             "], got %" PRId64,
-                            dump->path, cu_seqlens[i], i + 1, cu_seqlens[i + 1]);
+                            dump->path, name, offsets[i], i + 1, offsets[i + 1]);
         }
     }
-    if (cu_seqlens[num_sequences] != tokens) {
+    if (tokens >= 0 && offsets[num_sequences] != tokens) {
         return run_fail(GDNCP_ERR_FORMAT,
-                        "%s: tensor 'cu_seqlens': expected its last value to be the %" PRId64
+                        "%s: tensor '%s': expected its last value to be the %" PRId64
                         " tokens, got %" PRId64,
-                        dump->path, tokens, cu_seqlens[num_sequences]);
+                        dump->path, name, tokens, offsets[num_sequences]);
     }
     return GDNCP_OK;
 }
 
-gdncp_status_t run_dump_cu_seqlens(const run_dump_t *dump, int64_t tokens, int64_t **cu_seqlens_p,
-                                   int64_t *num_sequences_p)
+/* A checked copy of a tensor of offsets, or of `whole` where the dump has none of that name. */
+static gdncp_status_t read_offsets(const run_dump_t *dump, const char *name, const int64_t *whole,
+                                   int64_t tokens, int64_t **offsets_p, int64_t *num_sequences_p)
 {
-    const bool present = run_dump_has(dump, "cu_seqlens");
-    const int64_t whole[] = {0, tokens};
     gdncp_tensor_t tensor = {.data = (void *)whole, .ndim = 1, .shape = {2}};
     gdncp_status_t status = GDNCP_OK;
 
-    if (present) {
-        status = get_tensor(dump, "cu_seqlens", GDNCP_I64, &tensor);
+    if (run_dump_has(dump, name)) {
+        status = get_tensor(dump, name, GDNCP_I64, &tensor);
         if (status != GDNCP_OK) {
             return status;
         }
     }
     if (tensor.ndim != 1 || tensor.shape[0] < 2) {
         return run_fail(GDNCP_ERR_FORMAT,
-                        "%s: tensor 'cu_seqlens': expected one dimension of at least 2, got %d "
+                        "%s: tensor '%s': expected one dimension of at least 2, got %d "
                         "dimensions of %" PRId64 " elements",
-                        dump->path, tensor.ndim, gdncp_tensor_num_elements(&tensor));
+                        dump->path, name, tensor.ndim, gdncp_tensor_num_elements(&tensor));
     }
-    int64_t *const cu_seqlens =
-        run_alloc((size_t)tensor.shape[0], sizeof *cu_seqlens, "cu_seqlens");
-    if (cu_seqlens == NULL) {
+    int64_t *const offsets = run_alloc((size_t)tensor.shape[0], sizeof *offsets, name);
+    if (offsets == NULL) {
         return GDNCP_ERR_OUT_OF_MEMORY;
     }
-    memcpy(cu_seqlens, tensor.data, (size_t)tensor.shape[0] * sizeof *cu_seqlens);
-    status = check_cu_seqlens(dump, cu_seqlens, tensor.shape[0] - 1, tokens);
+    memcpy(offsets, tensor.data, (size_t)tensor.shape[0] * sizeof *offsets);
+    status = check_offsets(dump, name, offsets, tensor.shape[0] - 1, tokens);
     if (status != GDNCP_OK) {
-        free(cu_seqlens);
+        free(offsets);
         return status;
     }
-    *cu_seqlens_p = cu_seqlens;
+    *offsets_p = offsets;
     *num_sequences_p = tensor.shape[0] - 1;
+    return GDNCP_OK;
+}
+
+/* Every sequence has room in its slot. */
+static gdncp_status_t check_slots(const run_dump_t *dump, const char *name,
+                                  const run_sequences_t *sequences, int64_t num_slots)
+{
+    if (num_slots != sequences->count) {
+        return run_fail(GDNCP_ERR_FORMAT,
+                        "%s: tensor '%s': expected %" PRId64
+                        " elements as 'cu_seqlens' has, got %" PRId64,
+                        dump->path, name, sequences->count + 1, num_slots + 1);
+    }
+    for (int64_t i = 0; i < num_slots; i++) {
+        const int64_t length = sequences->cu_seqlens[i + 1] - sequences->cu_seqlens[i];
+        const int64_t slot = sequences->cu_seqlens_padded[i + 1] - sequences->cu_seqlens_padded[i];
+
+        if (slot < length) {
+            return run_fail(GDNCP_ERR_FORMAT,
+                            "%s: tensor '%s': expected room for the %" PRId64
+                            " tokens of sequence %" PRId64 ", got %" PRId64,
+                            dump->path, name, length, i, slot);
+        }
+    }
+    return GDNCP_OK;
+}
+
+gdncp_status_t run_dump_sequences(const run_dump_t *dump, int64_t tokens,
+                                  run_sequences_t *sequences)
+{
+    static const char padded_name[] = "cu_seqlens_padded";
+    const bool is_padded = run_dump_has(dump, padded_name);
+    const int64_t whole[] = {0, tokens};
+    run_sequences_t read = {0};
+    int64_t num_slots = 0;
+    gdncp_status_t status = read_offsets(dump, "cu_seqlens", whole, is_padded ? -1 : tokens,
+                                         &read.cu_seqlens, &read.count);
+
+    if (status == GDNCP_OK && is_padded) {
+        status =
+            read_offsets(dump, padded_name, whole, tokens, &read.cu_seqlens_padded, &num_slots);
+    }
+    if (status == GDNCP_OK && is_padded) {
+        status = check_slots(dump, padded_name, &read, num_slots);
+    }
+    if (status != GDNCP_OK) {
+        free(read.cu_seqlens);
+        free(read.cu_seqlens_padded);
+        return status;
+    }
+    *sequences = read;
     return GDNCP_OK;
 }

@@ -37,9 +37,16 @@ gdncp_status_t run_dump_check(const run_dump_t *dump, const char *name, int ndim
 gdncp_status_t run_dump_read(const run_dump_t *dump, const char *name, int ndim,
                              const int64_t *shape, float **values_p);
 
+/* Where the sequences of a pack lie. Free both with free(). */
+typedef struct run_sequences {
+    int64_t *cu_seqlens;        /* [count + 1] */
+    int64_t *cu_seqlens_padded; /* [count + 1]; NULL: no padding */
+    int64_t count;
+} run_sequences_t;
+
 /* "cu_seqlens": int64, from 0 to `tokens`, never decreasing; [0, tokens] where the dump has none.
- * Set on success: *cu_seqlens_p [*num_sequences_p + 1], free with free(). */
-gdncp_status_t run_dump_cu_seqlens(const run_dump_t *dump, int64_t tokens, int64_t **cu_seqlens_p,
-                                   int64_t *num_sequences_p);
+ * Where it has "cu_seqlens_padded" that one goes to `tokens`, and has as many. */
+gdncp_status_t run_dump_sequences(const run_dump_t *dump, int64_t tokens,
+                                  run_sequences_t *sequences);
 
 #endif

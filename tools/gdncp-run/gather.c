@@ -24,9 +24,9 @@ static gdncp_status_t create_root_layout(const gdncp_layout_t *from, gdncp_layou
             positions[t] = t;
         }
         rank_tokens[0] = tokens;
-        status = gdncp_layout_from_positions(gdncp_layout_cu_seqlens(from),
-                                             gdncp_layout_num_sequences(from), ranks, positions,
-                                             rank_tokens, root_p);
+        status = gdncp_layout_from_positions_padded(
+            gdncp_layout_cu_seqlens(from), gdncp_layout_cu_seqlens_padded(from),
+            gdncp_layout_num_sequences(from), ranks, positions, rank_tokens, root_p);
     }
     free(rank_tokens);
     free(positions);

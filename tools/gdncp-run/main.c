@@ -23,8 +23,7 @@ static gdncp_status_t prepare(const run_options_t *options, int ranks, run_probl
         status = run_problem_round(problem);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_layout_create(options->layout, problem->cu_seqlens, problem->num_sequences,
-                                     ranks, &layout);
+        status = run_problem_layout(problem, options->layout, ranks, &layout);
     }
     gdncp_layout_destroy(layout);
     return status;

@@ -57,7 +57,7 @@ const char *run_options_help(void)
            "\n"
            "  --ranks N         ranks, 1..64 (default 2)\n"
            "  --layout NAME     who holds which tokens: dual_chunk_swap (default), contiguous,\n"
-           "                    dual_chunk_swap_flat, contiguous_flat\n"
+           "                    dual_chunk_swap_flat, contiguous_flat, striped, striped_flat\n"
            "  --strategy LIST   states, heads or both (default states,heads)\n"
            "  --dtype NAME      f32 (default) or bf16\n"
            "  --rule-dtype NAME f32 (default) or bf16: q, k, v and o inside a bf16 layer\n"
@@ -85,8 +85,8 @@ static gdncp_status_t parse_layout(const char *text, gdncp_layout_kind_t *layout
     if (gdncp_layout_kind_from_name(text, &kind) != GDNCP_OK ||
         kind == GDNCP_LAYOUT_FROM_POSITIONS) {
         return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                        "--layout: expected dual_chunk_swap, dual_chunk_swap_flat, contiguous or "
-                        "contiguous_flat, got '%s'",
+                        "--layout: expected dual_chunk_swap, dual_chunk_swap_flat, contiguous, "
+                        "contiguous_flat, striped or striped_flat, got '%s'",
                         text);
     }
     *layout_p = kind;

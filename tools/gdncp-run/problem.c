@@ -99,7 +99,8 @@ void run_problem_release(run_problem_t *problem)
     for (int i = 0; i < problem->num_inputs; i++) {
         free(problem->inputs[i].values);
     }
-    free(problem->cu_seqlens);
+    free(problem->sequences.cu_seqlens);
+    free(problem->sequences.cu_seqlens_padded);
     *problem = (run_problem_t){0};
 }
 
@@ -142,13 +143,26 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes)
     return hash;
 }
 
+gdncp_status_t run_problem_layout(const run_problem_t *problem, gdncp_layout_kind_t kind, int ranks,
+                                  gdncp_layout_t **layout_p)
+{
+    const run_sequences_t *const sequences = &problem->sequences;
+
+    return gdncp_layout_create_padded(kind, sequences->cu_seqlens, sequences->cu_seqlens_padded,
+                                      sequences->count, ranks, layout_p);
+}
+
 uint64_t run_problem_hash(const run_problem_t *problem)
 {
+    const run_sequences_t *const sequences = &problem->sequences;
+    const size_t offset_bytes = ((size_t)sequences->count + 1) * sizeof *sequences->cu_seqlens;
     uint64_t hash = 0xcbf29ce484222325u;
 
     hash = hash_bytes(hash, &problem->kind, sizeof problem->kind);
-    hash = hash_bytes(hash, problem->cu_seqlens,
-                      ((size_t)problem->num_sequences + 1) * sizeof *problem->cu_seqlens);
+    hash = hash_bytes(hash, sequences->cu_seqlens, offset_bytes);
+    if (sequences->cu_seqlens_padded != NULL) {
+        hash = hash_bytes(hash, sequences->cu_seqlens_padded, offset_bytes);
+    }
     for (int i = 0; i < problem->num_inputs; i++) {
         const run_input_t *const input = &problem->inputs[i];
 

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dump.h"
 #include "gdncp/layer.h"
 #include "gdncp/status.h"
 #include "gdncp/tensor.h"
@@ -58,10 +59,9 @@ typedef struct run_problem {
      */
     bool ill_conditioned;
 
-    int64_t rows; /* of the batch; tokens and sequences are of all rows */
-    int64_t tokens;
-    int64_t num_sequences;
-    int64_t *cu_seqlens; /* [num_sequences + 1] */
+    int64_t rows;   /* of the batch; tokens and sequences are of all rows */
+    int64_t tokens; /* with padding */
+    run_sequences_t sequences;
 
     run_input_t inputs[RUN_MAX_TENSORS];
     int num_inputs;
@@ -76,7 +76,7 @@ gdncp_status_t run_problem_load(const char *path, run_problem_t *problem);
 void run_problem_release(run_problem_t *problem);
 
 /* Repeat or cut the last document of each row so that a row has that many tokens. What the dump
- * expects is then dropped, unless the rows have that many already. */
+ * expects is then dropped, unless the rows have that many already. Not of a padded pack. */
 gdncp_status_t run_problem_set_tokens(run_problem_t *problem, int64_t row_tokens);
 
 /* Round all inputs to bfloat16 and drop what the dump expects. */
@@ -87,6 +87,9 @@ bool run_problem_has_expected(const run_problem_t *problem);
 int64_t run_spec_count(const run_spec_t *spec);
 /* Elements in one row of the first dimension. */
 int64_t run_spec_row(const run_spec_t *spec);
+
+gdncp_status_t run_problem_layout(const run_problem_t *problem, gdncp_layout_kind_t kind, int ranks,
+                                  gdncp_layout_t **layout_p);
 
 /* A hash of shapes and inputs, to tell whether ranks have read the same. */
 uint64_t run_problem_hash(const run_problem_t *problem);

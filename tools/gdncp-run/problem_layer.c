@@ -185,23 +185,27 @@ static gdncp_status_t read_parameter(const run_dump_t *dump, int64_t index, run_
 static gdncp_status_t read_sequences(const run_dump_t *dump, int64_t row_tokens,
                                      run_problem_t *problem)
 {
+    static const char *const names[] = {"cu_seqlens", "cu_seqlens_padded"};
+
     if (problem->rows == 1) {
-        return run_dump_cu_seqlens(dump, row_tokens, &problem->cu_seqlens, &problem->num_sequences);
+        return run_dump_sequences(dump, row_tokens, &problem->sequences);
     }
-    if (run_dump_has(dump, "cu_seqlens")) {
-        return run_fail(GDNCP_ERR_FORMAT,
-                        "%s: tensor 'cu_seqlens': expected a batch of 1 with it, got %" PRId64,
-                        dump->path, problem->rows);
+    for (int i = 0; i < 2; i++) {
+        if (run_dump_has(dump, names[i])) {
+            return run_fail(GDNCP_ERR_FORMAT,
+                            "%s: tensor '%s': expected a batch of 1 with it, got %" PRId64,
+                            dump->path, names[i], problem->rows);
+        }
     }
-    problem->cu_seqlens =
-        run_alloc((size_t)problem->rows + 1, sizeof *problem->cu_seqlens, "cu_seqlens");
-    if (problem->cu_seqlens == NULL) {
+    int64_t *const cu_seqlens =
+        run_alloc((size_t)problem->rows + 1, sizeof *cu_seqlens, "cu_seqlens");
+    if (cu_seqlens == NULL) {
         return GDNCP_ERR_OUT_OF_MEMORY;
     }
     for (int64_t row = 0; row <= problem->rows; row++) {
-        problem->cu_seqlens[row] = row * row_tokens;
+        cu_seqlens[row] = row * row_tokens;
     }
-    problem->num_sequences = problem->rows;
+    problem->sequences = (run_sequences_t){.cu_seqlens = cu_seqlens, .count = problem->rows};
     return GDNCP_OK;
 }
 

@@ -51,10 +51,20 @@ static gdncp_status_t read_config(const run_dump_t *dump, gdncp_cp_rule_config_t
     return GDNCP_OK;
 }
 
-static double mean_cosine(const float *keys, int64_t tokens, int64_t channels)
-{
-    double sum = 0.0;
+/* A sum of so many terms, over the tokens of all sequences. */
+typedef struct mean {
+    double sum;
+    int64_t count;
+} mean_t;
 
+static double value_of(const mean_t *mean)
+{
+    return mean->count > 0 ? mean->sum / (double)mean->count : 0.0;
+}
+
+/* Cosines of the angles between the keys of neighbours in one sequence. */
+static void add_cosines(const float *keys, int64_t tokens, int64_t channels, mean_t *mean)
+{
     for (int64_t t = 1; t < tokens; t++) {
         const float *const a = &keys[(t - 1) * channels];
         const float *const b = &keys[t * channels];
@@ -67,19 +77,17 @@ static double mean_cosine(const float *keys, int64_t tokens, int64_t channels)
             aa += (double)a[c] * a[c];
             bb += (double)b[c] * b[c];
         }
-        sum += aa * bb > 0.0 ? ab / sqrt(aa * bb) : 0.0;
+        mean->sum += aa * bb > 0.0 ? ab / sqrt(aa * bb) : 0.0;
+        mean->count++;
     }
-    return tokens > 1 ? sum / (double)(tokens - 1) : 0.0;
 }
 
-static double mean(const float *values, int64_t count)
+static void add_values(const float *values, int64_t count, mean_t *mean)
 {
-    double sum = 0.0;
-
     for (int64_t i = 0; i < count; i++) {
-        sum += values[i];
+        mean->sum += values[i];
     }
-    return sum / (double)count;
+    mean->count += count;
 }
 
 static bool is_ill_conditioned(const run_problem_t *problem)
@@ -87,8 +95,21 @@ static bool is_ill_conditioned(const run_problem_t *problem)
     const run_input_t *const k = &problem->inputs[RUN_RULE_K];
     const run_input_t *const g = &problem->inputs[RUN_RULE_G];
 
-    return mean_cosine(k->values, problem->tokens, run_spec_row(&k->spec)) > PARALLEL_KEYS ||
-           mean(g->values, run_spec_count(&g->spec)) < STRONG_DECAY;
+    const run_sequences_t *const sequences = &problem->sequences;
+    const int64_t *const slots =
+        sequences->cu_seqlens_padded != NULL ? sequences->cu_seqlens_padded : sequences->cu_seqlens;
+    const int64_t channels = run_spec_row(&k->spec);
+    const int64_t heads = run_spec_row(&g->spec);
+    mean_t cosine = {0};
+    mean_t decay = {0};
+
+    for (int64_t i = 0; i < sequences->count; i++) {
+        const int64_t length = sequences->cu_seqlens[i + 1] - sequences->cu_seqlens[i];
+
+        add_cosines(&k->values[slots[i] * channels], length, channels, &cosine);
+        add_values(&g->values[slots[i] * heads], length * heads, &decay);
+    }
+    return value_of(&cosine) > PARALLEL_KEYS || value_of(&decay) < STRONG_DECAY;
 }
 
 gdncp_status_t run_problem_load_rule(const run_dump_t *dump, run_problem_t *problem)
@@ -103,8 +124,7 @@ gdncp_status_t run_problem_load_rule(const run_dump_t *dump, run_problem_t *prob
         status = run_dump_size(dump, "q", 3, 0, &problem->tokens);
     }
     if (status == GDNCP_OK) {
-        status = run_dump_cu_seqlens(dump, problem->tokens, &problem->cu_seqlens,
-                                     &problem->num_sequences);
+        status = run_dump_sequences(dump, problem->tokens, &problem->sequences);
     }
     if (status != GDNCP_OK) {
         return status;
@@ -115,7 +135,7 @@ gdncp_status_t run_problem_load_rule(const run_dump_t *dump, run_problem_t *prob
     const int64_t hv = rule->num_value_heads;
     const int64_t dk = rule->key_head_dim;
     const int64_t dv = rule->value_head_dim;
-    const int64_t S = problem->num_sequences;
+    const int64_t S = problem->sequences.count;
     const run_spec_t inputs[RUN_RULE_NUM_INPUTS] = {
         [RUN_RULE_Q] = {"q", RUN_TOKENS, true, 3, {T, hk, dk}},
         [RUN_RULE_K] = {"k", RUN_TOKENS, true, 3, {T, hk, dk}},

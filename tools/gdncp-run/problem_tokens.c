@@ -18,13 +18,14 @@ typedef struct resize {
 
 static resize_t make_resize(const run_problem_t *problem, int64_t row_tokens)
 {
-    const int64_t documents = problem->num_sequences / problem->rows;
+    const int64_t *const cu_seqlens = problem->sequences.cu_seqlens;
+    const int64_t documents = problem->sequences.count / problem->rows;
     resize_t resize = {.old_tokens = problem->tokens / problem->rows, .new_tokens = row_tokens};
 
-    while (resize.kept < documents && problem->cu_seqlens[resize.kept] < row_tokens) {
+    while (resize.kept < documents && cu_seqlens[resize.kept] < row_tokens) {
         resize.kept++;
     }
-    resize.tile_begin = problem->cu_seqlens[documents - 1];
+    resize.tile_begin = cu_seqlens[documents - 1];
     resize.tile_tokens = resize.old_tokens - resize.tile_begin;
     if (resize.tile_tokens == 0) {
         resize.tile_begin = 0;
@@ -68,6 +69,7 @@ static gdncp_status_t resize_tokens(const resize_t *resize, int64_t rows, run_in
 
 static gdncp_status_t resize_sequences(const resize_t *resize, run_problem_t *problem)
 {
+    run_sequences_t *const sequences = &problem->sequences;
     const int64_t count = problem->rows * resize->kept;
     int64_t *const cu_seqlens = run_alloc((size_t)count + 1, sizeof *cu_seqlens, "cu_seqlens");
 
@@ -76,13 +78,13 @@ static gdncp_status_t resize_sequences(const resize_t *resize, run_problem_t *pr
     }
     for (int64_t row = 0; row < problem->rows; row++) {
         for (int64_t i = 0; i < resize->kept; i++) {
-            cu_seqlens[row * resize->kept + i] = row * resize->new_tokens + problem->cu_seqlens[i];
+            cu_seqlens[row * resize->kept + i] =
+                row * resize->new_tokens + sequences->cu_seqlens[i];
         }
     }
     cu_seqlens[count] = problem->rows * resize->new_tokens;
-    free(problem->cu_seqlens);
-    problem->cu_seqlens = cu_seqlens;
-    problem->num_sequences = count;
+    free(sequences->cu_seqlens);
+    *sequences = (run_sequences_t){.cu_seqlens = cu_seqlens, .count = count};
     problem->tokens = cu_seqlens[count];
     return GDNCP_OK;
 }
@@ -93,7 +95,7 @@ static void resize_spec(const run_problem_t *problem, run_spec_t *spec)
         spec->shape[0] = problem->tokens;
     } else if (spec->place != RUN_PARAMETER) {
         /* Only rules have states, and they have one row: the first documents are those kept. */
-        spec->shape[0] = problem->num_sequences;
+        spec->shape[0] = problem->sequences.count;
     }
 }
 
@@ -104,6 +106,12 @@ gdncp_status_t run_problem_set_tokens(run_problem_t *problem, int64_t row_tokens
 
     if (row_tokens == resize.old_tokens) {
         return GDNCP_OK;
+    }
+    if (problem->sequences.cu_seqlens_padded != NULL) {
+        return run_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                        "--tokens: expected the %" PRId64
+                        " of the dump, which is a padded pack, got %" PRId64,
+                        resize.old_tokens, row_tokens);
     }
     for (int i = 0; i < problem->num_inputs && status == GDNCP_OK; i++) {
         if (problem->inputs[i].spec.place == RUN_TOKENS) {

@@ -92,8 +92,7 @@ gdncp_status_t run_rank(run_rank_t *rank)
     if (summary == NULL) {
         return GDNCP_ERR_OUT_OF_MEMORY;
     }
-    status = gdncp_layout_create(rank->setup->options->layout, problem->cu_seqlens,
-                                 problem->num_sequences, ranks, &layout);
+    status = run_problem_layout(problem, rank->setup->options->layout, ranks, &layout);
     if (status != GDNCP_OK) {
         goto free_summary;
     }

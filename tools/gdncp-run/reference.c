@@ -39,8 +39,7 @@ static gdncp_status_t run_alone(const run_problem_t *problem, const run_mode_t *
     if (status != GDNCP_OK) {
         return status;
     }
-    status = gdncp_layout_create(GDNCP_LAYOUT_CONTIGUOUS, problem->cu_seqlens,
-                                 problem->num_sequences, 1, &layout);
+    status = run_problem_layout(problem, GDNCP_LAYOUT_CONTIGUOUS, 1, &layout);
     if (status == GDNCP_OK) {
         job.layout = layout;
         status = run_execute(&job, outputs->values, &measured);

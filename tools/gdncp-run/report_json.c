@@ -105,7 +105,7 @@ gdncp_status_t run_report_json(const run_setup_t *setup, const run_summary_t *su
         json_object_set_new(object, "family", json_string(gdncp_family_name(problem->family)));
     }
     json_object_set_new(object, "tokens", json_integer(problem->tokens));
-    json_object_set_new(object, "sequences", json_integer(problem->num_sequences));
+    json_object_set_new(object, "sequences", json_integer(problem->sequences.count));
     for (int r = 0; r < setup->ranks; r++) {
         json_array_append_new(tokens, json_integer(summary->rank_tokens[r]));
     }

@@ -44,7 +44,7 @@ static void print_head(const run_setup_t *setup, const run_summary_t *summary, F
     fprintf(stream, "dump       %s\n", problem->path);
     print_shape(problem, stream);
     fprintf(stream, "tokens     %" PRId64 " in %" PRId64 " sequence%s\n", problem->tokens,
-            problem->num_sequences, problem->num_sequences == 1 ? "" : "s");
+            problem->sequences.count, problem->sequences.count == 1 ? "" : "s");
     fprintf(stream, "ranks      %d, %s, %" PRId64, setup->ranks,
             gdncp_layout_kind_name(options->layout), least);
     if (most > least) {

@@ -28,6 +28,10 @@ static gdncp_status_t move_row(const gdncp_row_moves_t *moves, int64_t from, int
     }
     const void *const in = row_at(&moves->src, from);
 
+    if (moves->src.dtype == moves->dst.dtype) {
+        memcpy(out, in, (size_t)columns * gdncp_dtype_size(moves->dst.dtype));
+        return GDNCP_OK;
+    }
     return moves->dst.dtype == GDNCP_F32
                ? gdncp_convert_to_f32(moves->src.dtype, in, columns, out)
                : gdncp_convert_from_f32(in, columns, moves->dst.dtype, out);
@@ -39,7 +43,7 @@ gdncp_status_t gdncp_move_rows(const gdncp_row_moves_t *moves, gdncp_workspace_t
     gdncp_status_t status;
 
     assert(gdncp_op_is_absent(&moves->src) || moves->src.dtype == GDNCP_F32 ||
-           moves->dst.dtype == GDNCP_F32);
+           moves->dst.dtype == GDNCP_F32 || moves->src.dtype == moves->dst.dtype);
     if (moves->count * moves->dst.shape[1] == 0) {
         return GDNCP_OK;
     }

@@ -16,8 +16,8 @@ extern "C" {
 
 /*
  * Row from[i] of src goes to row to[i] of dst, for i in [0, count). The matrices are [rows,
- * columns] with a free token stride; shape[0] is not read. One of them is F32; elements are
- * converted to the other's F32, BF16 or F16, rounding to nearest even.
+ * columns] with a free token stride; shape[0] is not read. Both have one dtype, or one of them is
+ * F32 and elements are converted to the other's F32, BF16 or F16, rounding to nearest even.
  */
 typedef struct gdncp_row_moves {
     gdncp_tensor_t src;              /* absent: zeros */

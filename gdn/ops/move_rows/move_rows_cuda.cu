@@ -99,8 +99,12 @@ gdncp_status_t move_rows(const struct gdncp_row_moves *moves, gdncp_workspace_t 
             return move<decltype(element), float>(moves, stream);
         });
     }
-    return with_dtype(moves->dst.dtype,
-                      [&](auto element) { return move<float, decltype(element)>(moves, stream); });
+    return with_dtype(moves->dst.dtype, [&](auto element) {
+        using D = decltype(element);
+
+        return moves->src.dtype == moves->dst.dtype ? move<D, D>(moves, stream)
+                                                    : move<float, D>(moves, stream);
+    });
 }
 
 } /* namespace GDNCP_KERNELS */
