@@ -73,6 +73,19 @@ static tensors_t make_tensors(int64_t tokens)
     return made;
 }
 
+static tensors_t random_tensors(test_random_t *random)
+{
+    const tensors_t made = make_tensors(TOKENS);
+
+    for (int i = 0; i < NUM_TOKEN_TENSORS; i++) {
+        test_random_fill(random, made.tokens[i], TOKENS * token_widths[i]);
+    }
+    for (int i = 0; i < NUM_PARAMS; i++) {
+        test_random_fill(random, made.params[i], param_counts[i]);
+    }
+    return made;
+}
+
 static void free_tensors(tensors_t *tensors)
 {
     for (int i = 0; i < NUM_TOKEN_TENSORS; i++) {
@@ -388,17 +401,11 @@ static void check_both(const tensors_t *in, const tensors_t *out, const tensors_
 static void core_equals_its_operators(void **state)
 {
     test_random_t random = test_random_start("core_equals_its_operators", 51);
-    tensors_t in = make_tensors(TOKENS);
+    tensors_t in = random_tensors(&random);
     tensors_t out = make_tensors(TOKENS);
     tensors_t grads = make_tensors(TOKENS);
 
     (void)state;
-    for (int i = 0; i < NUM_TOKEN_TENSORS; i++) {
-        test_random_fill(&random, in.tokens[i], TOKENS * token_widths[i]);
-    }
-    for (int i = 0; i < NUM_PARAMS; i++) {
-        test_random_fill(&random, in.params[i], param_counts[i]);
-    }
     run_operators(&in, &out, &grads);
     for (int ranks = 1; ranks <= test_size(MAX_RANKS, 4); ranks *= 2) {
         gdncp_layout_t *layout = NULL;
@@ -423,17 +430,11 @@ static void padding_is_ignored(void **state)
 {
     static const int64_t with_empty[] = {0, 64, 64, TOKENS};
     test_random_t random = test_random_start("padding_is_ignored", 52);
-    tensors_t in = make_tensors(TOKENS);
+    tensors_t in = random_tensors(&random);
     tensors_t out = make_tensors(TOKENS);
     tensors_t grads = make_tensors(TOKENS);
 
     (void)state;
-    for (int i = 0; i < NUM_TOKEN_TENSORS; i++) {
-        test_random_fill(&random, in.tokens[i], TOKENS * token_widths[i]);
-    }
-    for (int i = 0; i < NUM_PARAMS; i++) {
-        test_random_fill(&random, in.params[i], param_counts[i]);
-    }
     run_operators(&in, &out, &grads);
     for (int ranks = 1; ranks <= 4; ranks *= 2) {
         for (int kind = 0; kind <= GDNCP_LAYOUT_FROM_POSITIONS; kind += (int)test_size(1, 2)) {
@@ -453,14 +454,11 @@ static void all_padding_gives_zeros(void **state)
     static const int64_t nothing[] = {0, 0, 0};
     static const int64_t slots[] = {0, 8, 12};
     test_random_t random = test_random_start("all_padding_gives_zeros", 53);
-    tensors_t in = make_tensors(TOKENS);
+    tensors_t in = random_tensors(&random);
     tensors_t unused = make_tensors(TOKENS);
     gdncp_layout_t *layout = NULL;
 
     (void)state;
-    for (int i = 0; i < NUM_PARAMS; i++) {
-        test_random_fill(&random, in.params[i], param_counts[i]);
-    }
     assert_int_equal(
         gdncp_layout_create_padded(GDNCP_LAYOUT_DUAL_CHUNK_SWAP, nothing, slots, 2, 2, &layout),
         GDNCP_OK);
