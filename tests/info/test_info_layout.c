@@ -51,6 +51,21 @@ static void text_is_drawn(void **state)
     run_release(&ended);
 }
 
+/* Padding belongs to ranks, but is no work for attention: of 91 + 28 pairs rank 0 has 33. */
+static void padding_is_told_apart(void **state)
+{
+    (void)state;
+    run_ended_t ended = run_well(
+        ARGUMENTS("--ranks", "2", "--cu-seqlens", "0,13,20", "--cu-seqlens-padded", "0,16,24"));
+
+    assert_non_null(strstr(ended.out, ": 24 tokens in 2 sequences, 4 of them padding, 8 segments"));
+    assert_non_null(strstr(ended.out, "       0       13  |.0.|...1...0|0~|\n"));
+    assert_non_null(strstr(ended.out, "       1        7  |0|.1.0~|\n"));
+    assert_non_null(strstr(ended.out, "       0       12      27.7%  0: 0-3, 0: 12-12, 0: 13-15 "
+                                      "padding, 1: 0-1, 1: 6-6, 1: 7-7 padding\n"));
+    run_release(&ended);
+}
+
 /* 36 pairs: 10 of the first four tokens. */
 static void imbalance_is_shown(void **state)
 {
@@ -188,6 +203,9 @@ static void bad_options_are_told(void **state)
         {{"layout", "--cu-seqlens", "0,1x"}, {"--cu-seqlens: expected an integer", "'1x'"}},
         {{"layout", "--cu-seqlens", "0,,8"}, {"--cu-seqlens: expected an integer", "''"}},
         {{"layout", "--cu-seqlens", "0,8,4"}, {"cu_seqlens"}},
+        {{"layout", "--cu-seqlens-padded", "0,64,72"},
+         {"--cu-seqlens-padded: expected 2 numbers", "got 3"}},
+        {{"layout", "--cu-seqlens-padded", "0,32"}, {"cu_seqlens_padded[1]", "slot of 32"}},
         {{"layout", "--ranks", "2", "--cu-seqlens", "0,6,12"}, {"multiple of 2N = 4", "got 6"}},
         {{"layout", "--color", "blue"}, {"--color: expected auto, always or never, got 'blue'"}},
         {{"layout", "--svg", "/nowhere/at/all.svg"}, {"--svg: cannot write '/nowhere/at/all.svg'"}},
@@ -208,13 +226,10 @@ static void bad_options_are_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(text_is_drawn),
-        cmocka_unit_test(imbalance_is_shown),
-        cmocka_unit_test(large_layouts_are_cut_short),
-        cmocka_unit_test(colours_are_of_ranks),
-        cmocka_unit_test(svg_is_written),
-        cmocka_unit_test(help_is_printed),
-        cmocka_unit_test(bad_options_are_told),
+        cmocka_unit_test(text_is_drawn),        cmocka_unit_test(padding_is_told_apart),
+        cmocka_unit_test(imbalance_is_shown),   cmocka_unit_test(large_layouts_are_cut_short),
+        cmocka_unit_test(colours_are_of_ranks), cmocka_unit_test(svg_is_written),
+        cmocka_unit_test(help_is_printed),      cmocka_unit_test(bad_options_are_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* gdncp-info layout: options, and who draws what. */
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,13 +14,14 @@
 #define MAX_TOKENS (INT64_C(1) << 40)
 #define MAX_RANKS 65536
 
-enum { KIND = 256, RANKS, TOKENS, CU_SEQLENS, SVG, COLOUR, HELP };
+enum { KIND = 256, RANKS, TOKENS, CU_SEQLENS, PADDED, SVG, COLOUR, HELP };
 
 static const struct option long_options[] = {
     {"kind", required_argument, NULL, KIND},
     {"ranks", required_argument, NULL, RANKS},
     {"tokens", required_argument, NULL, TOKENS},
     {"cu-seqlens", required_argument, NULL, CU_SEQLENS},
+    {"cu-seqlens-padded", required_argument, NULL, PADDED},
     {"svg", required_argument, NULL, SVG},
     {"color", required_argument, NULL, COLOUR},
     {"help", no_argument, NULL, HELP},
@@ -32,10 +34,13 @@ static const char usage[] =
     "Show which rank holds which tokens: a line for each sequence of the pack, then for each rank\n"
     "its tokens and its share of the work of causal attention on this layout.\n"
     "\n"
-    "  --kind NAME         contiguous, contiguous_flat, dual_chunk_swap (default) or\n"
-    "                      dual_chunk_swap_flat\n"
+    "  --kind NAME         dual_chunk_swap (default), contiguous or striped, each also with "
+    "_flat:\n"
+    "                      cut as one, blind to sequences\n"
     "  --ranks N           ranks that share the pack, 1..65536 (default 4)\n"
     "  --cu-seqlens LIST   where the sequences begin, and the end of the last: 0,64,192\n"
+    "  --cu-seqlens-padded LIST\n"
+    "                      where their slots begin, if they are padded: 0,64,256\n"
     "  --tokens N          one sequence of N tokens (default 64)\n"
     "  --svg FILE          write the picture there, too\n"
     "  --color WHEN        auto (default): on a terminal unless NO_COLOR is set; always, never\n"
@@ -43,17 +48,23 @@ static const char usage[] =
 
 typedef enum colour_use { COLOUR_AUTO = 0, COLOUR_ALWAYS, COLOUR_NEVER } colour_use_t;
 
+/* Numbers with commas between. */
+typedef struct offsets {
+    int64_t *values; /* to be freed */
+    int64_t count;
+} offsets_t;
+
 typedef struct layout_options {
     gdncp_layout_kind_t kind;
     int num_ranks;
-    int64_t *cu_seqlens; /* [num_sequences + 1]; to be freed */
-    int64_t num_sequences;
-    const char *svg; /* NULL: none */
+    offsets_t cu_seqlens;
+    offsets_t padded; /* empty: none */
+    const char *svg;  /* NULL: none */
     colour_use_t colour;
     bool help;
 } layout_options_t;
 
-static gdncp_status_t parse_cu_seqlens(const char *text, layout_options_t *options)
+static gdncp_status_t parse_offsets(const char *option, const char *text, offsets_t *offsets)
 {
     char number[OPTION_NAME_BYTES];
     const char *rest = text;
@@ -65,31 +76,30 @@ static gdncp_status_t parse_cu_seqlens(const char *text, layout_options_t *optio
     }
     if (count < 2) {
         return info_fail(GDNCP_ERR_INVALID_ARGUMENT,
-                         "--cu-seqlens: expected two numbers or more with commas between, got '%s'",
+                         "%s: expected two numbers or more with commas between, got '%s'", option,
                          text);
     }
-    free(options->cu_seqlens);
-    options->cu_seqlens = calloc((size_t)count, sizeof *options->cu_seqlens);
-    if (options->cu_seqlens == NULL) {
-        return info_fail(GDNCP_ERR_OUT_OF_MEMORY, "--cu-seqlens: out of memory");
+    free(offsets->values);
+    offsets->count = count;
+    offsets->values = calloc((size_t)count, sizeof *offsets->values);
+    if (offsets->values == NULL) {
+        return info_fail(GDNCP_ERR_OUT_OF_MEMORY, "%s: out of memory", option);
     }
-    options->num_sequences = count - 1;
     for (int64_t i = 0; status == GDNCP_OK && option_next_name(&rest, number); i++) {
-        status = option_integer(info_fail, "--cu-seqlens", number, 0, MAX_TOKENS,
-                                &options->cu_seqlens[i]);
+        status = option_integer(info_fail, option, number, 0, MAX_TOKENS, &offsets->values[i]);
     }
     return status;
 }
 
-static gdncp_status_t parse_tokens(const char *text, layout_options_t *options)
+static gdncp_status_t parse_tokens(const char *text, offsets_t *offsets)
 {
     int64_t tokens;
     char pair[64];
     gdncp_status_t status = option_integer(info_fail, "--tokens", text, 1, MAX_TOKENS, &tokens);
 
     if (status == GDNCP_OK) {
-        snprintf(pair, sizeof pair, "0,%s", text);
-        status = parse_cu_seqlens(pair, options);
+        snprintf(pair, sizeof pair, "0,%" PRId64, tokens);
+        status = parse_offsets("--tokens", pair, offsets);
     }
     return status;
 }
@@ -107,9 +117,11 @@ static gdncp_status_t parse_option(int option, const char *text, layout_options_
     case RANKS:
         return option_int(info_fail, "--ranks", text, 1, MAX_RANKS, &options->num_ranks);
     case TOKENS:
-        return parse_tokens(text, options);
+        return parse_tokens(text, &options->cu_seqlens);
     case CU_SEQLENS:
-        return parse_cu_seqlens(text, options);
+        return parse_offsets("--cu-seqlens", text, &options->cu_seqlens);
+    case PADDED:
+        return parse_offsets("--cu-seqlens-padded", text, &options->padded);
     case SVG:
         options->svg = text;
         return GDNCP_OK;
@@ -127,7 +139,7 @@ static gdncp_status_t parse_option(int option, const char *text, layout_options_
 
 static gdncp_status_t parse_options(int argc, char **argv, layout_options_t *options)
 {
-    gdncp_status_t status = parse_tokens("64", options);
+    gdncp_status_t status = parse_tokens("64", &options->cu_seqlens);
     int option;
 
     while (status == GDNCP_OK && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -136,6 +148,13 @@ static gdncp_status_t parse_options(int argc, char **argv, layout_options_t *opt
     if (status == GDNCP_OK && optind < argc) {
         status = info_fail(GDNCP_ERR_INVALID_ARGUMENT, "layout: expected options only, got '%s'",
                            argv[optind]);
+    }
+    if (status == GDNCP_OK && options->padded.count > 0 &&
+        options->padded.count != options->cu_seqlens.count) {
+        status = info_fail(GDNCP_ERR_INVALID_ARGUMENT,
+                           "--cu-seqlens-padded: expected %" PRId64
+                           " numbers, as many as there are without padding, got %" PRId64,
+                           options->cu_seqlens.count, options->padded.count);
     }
     return status;
 }
@@ -166,8 +185,9 @@ static int terminal_columns(void)
 static gdncp_status_t draw(const layout_options_t *options)
 {
     gdncp_layout_t *layout = NULL;
-    gdncp_status_t status = gdncp_layout_create(
-        options->kind, options->cu_seqlens, options->num_sequences, options->num_ranks, &layout);
+    gdncp_status_t status = gdncp_layout_create_padded(
+        options->kind, options->cu_seqlens.values, options->padded.values,
+        options->cu_seqlens.count - 1, options->num_ranks, &layout);
     const bool in_colour =
         options->colour == COLOUR_ALWAYS ||
         (options->colour == COLOUR_AUTO && isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL);
@@ -195,6 +215,7 @@ int info_layout(int argc, char **argv)
     } else if (status == GDNCP_OK) {
         status = draw(&options);
     }
-    free(options.cu_seqlens);
+    free(options.cu_seqlens.values);
+    free(options.padded.values);
     return status == GDNCP_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -35,11 +35,11 @@ picture_colour_t picture_colour(int rank)
 
 int64_t picture_longest(const gdncp_layout_t *layout)
 {
-    const int64_t *const cu_seqlens = gdncp_layout_cu_seqlens(layout);
+    const int64_t *const slots = gdncp_layout_cu_seqlens_padded(layout);
     int64_t longest = 1;
 
     for (int64_t i = 0; i < gdncp_layout_num_sequences(layout); i++) {
-        const int64_t length = cu_seqlens[i + 1] - cu_seqlens[i];
+        const int64_t length = slots[i + 1] - slots[i];
 
         longest = length > longest ? length : longest;
     }
@@ -79,23 +79,31 @@ double picture_attention_share(const gdncp_layout_t *layout, int rank)
     for (int64_t i = 0; i < count; i++) {
         const double begin = (double)segments[i].begin;
 
-        own += pairs_of(begin + (double)segments[i].length) - pairs_of(begin);
+        own += segments[i].is_padding
+                   ? 0.0
+                   : pairs_of(begin + (double)segments[i].length) - pairs_of(begin);
     }
     for (int64_t i = 0; i < gdncp_layout_num_sequences(layout); i++) {
         all += pairs_of((double)(cu_seqlens[i + 1] - cu_seqlens[i]));
     }
-    return own / all;
+    return all > 0.0 ? own / all : 0.0;
 }
 
 void picture_title(const gdncp_layout_t *layout, char *text, size_t size)
 {
     const int num_ranks = gdncp_layout_num_ranks(layout);
     const int64_t num_sequences = gdncp_layout_num_sequences(layout);
+    const int64_t num_tokens = gdncp_layout_num_tokens(layout);
+    char padding[64] = "";
 
+    if (gdncp_layout_has_padding(layout)) {
+        snprintf(padding, sizeof padding, ", %" PRId64 " of them padding",
+                 num_tokens - gdncp_layout_cu_seqlens(layout)[num_sequences]);
+    }
     snprintf(text, size,
-             "%s, %d rank%s: %" PRId64 " tokens in %" PRId64 " sequence%s, %" PRId64
+             "%s, %d rank%s: %" PRId64 " tokens in %" PRId64 " sequence%s%s, %" PRId64
              " segments, %" PRId64 " borders between ranks",
              gdncp_layout_kind_name(gdncp_layout_kind(layout)), num_ranks, num_ranks > 1 ? "s" : "",
-             gdncp_layout_num_tokens(layout), num_sequences, num_sequences > 1 ? "s" : "",
+             num_tokens, num_sequences, num_sequences > 1 ? "s" : "", padding,
              gdncp_layout_num_segments(layout), picture_num_borders(layout));
 }

@@ -17,7 +17,7 @@ typedef struct picture_colour {
 /* Ranks beside each other are told apart, also by those who see few colours. */
 picture_colour_t picture_colour(int rank);
 
-/* The longest sequence is as wide as the picture. At least 1. */
+/* The longest sequence, with its padding, is as wide as the picture. At least 1. */
 int64_t picture_longest(const gdncp_layout_t *layout);
 
 /* How often the next token of a sequence is on another rank: each such border hands on a state, and

@@ -12,9 +12,17 @@ enum {
     MAX_COLUMNS = 512
 };
 
-/* Columns [first, first + count) of a bar, all of one rank. */
-static void print_cell(int rank, int count, bool in_colour, FILE *file)
+/* What a column of a bar begins with. */
+typedef struct column {
+    int rank;
+    bool is_padding;
+} column_t;
+
+/* So many columns of a bar that are alike. */
+static void print_cell(column_t column, int count, bool in_colour, FILE *file)
 {
+    const int rank = column.rank;
+    const char fill = column.is_padding ? '~' : in_colour ? ' ' : '.';
     char label[16];
     const picture_colour_t colour = picture_colour(rank);
     const int length = snprintf(label, sizeof label, "%d", rank);
@@ -33,22 +41,23 @@ static void print_cell(int rank, int count, bool in_colour, FILE *file)
     }
     for (int i = 0; i < room; i++) {
         const int place = i - before;
-        const bool in_label = length <= room && place >= 0 && place < length;
+        const bool in_label = length + column.is_padding <= room && place >= 0 && place < length;
 
-        fputc(in_label ? label[place] : in_colour ? ' ' : '.', file);
+        fputc(in_label ? label[place] : fill, file);
     }
     if (in_colour) {
         fputs("\033[0m", file);
     }
 }
 
-/* The rank of each column's first token; a column is scale tokens. Returns the number of columns.
- * A sequence that has tokens has a column. */
-static int fill_columns(const gdncp_layout_t *layout, int64_t sequence, double scale, int *ranks)
+/* Of a sequence and its padding; a column is scale tokens. Returns the number of columns: what has
+ * tokens has one. columns [MAX_COLUMNS] */
+static int fill_columns(const gdncp_layout_t *layout, int64_t sequence, double scale,
+                        column_t *columns)
 {
     const gdncp_segment_t *const segments = gdncp_layout_segments(layout);
     int64_t count;
-    const int64_t *const chain = gdncp_layout_sequence_chain(layout, sequence, &count);
+    const int64_t *const chain = gdncp_layout_slot_chain(layout, sequence, &count);
     int num_columns = 0;
 
     for (int64_t i = 0; i < count; i++) {
@@ -56,31 +65,38 @@ static int fill_columns(const gdncp_layout_t *layout, int64_t sequence, double s
         const double end = (double)(segment->begin + segment->length);
 
         while (num_columns < MAX_COLUMNS && (double)num_columns * scale < end - 1e-9 * scale) {
-            ranks[num_columns++] = segment->rank;
+            columns[num_columns++] = (column_t){segment->rank, segment->is_padding};
         }
     }
     return num_columns;
 }
 
-static void print_sequences(const gdncp_layout_t *layout, bool in_colour, int columns, FILE *file)
+static bool are_alike(column_t a, column_t b)
+{
+    return a.rank == b.rank && a.is_padding == b.is_padding;
+}
+
+static void print_sequences(const gdncp_layout_t *layout, bool in_colour, int width_of_line,
+                            FILE *file)
 {
     const int64_t *const cu_seqlens = gdncp_layout_cu_seqlens(layout);
     const int64_t num_sequences = gdncp_layout_num_sequences(layout);
     const int64_t longest = picture_longest(layout);
-    const int64_t width = longest < columns - 22 ? longest : columns - 22;
+    const int64_t width = longest < width_of_line - 22 ? longest : width_of_line - 22;
     const double scale = (double)longest / (double)width;
-    int ranks[MAX_COLUMNS];
+    column_t columns[MAX_COLUMNS];
 
     fprintf(file, "sequence   tokens  in columns of %.4g token%s, each by its first\n", scale,
             scale > 1.0 ? "s" : "");
     for (int64_t i = 0; i < num_sequences && i < MAX_SEQUENCES; i++) {
-        const int num_columns = fill_columns(layout, i, scale, ranks);
+        const int num_columns = fill_columns(layout, i, scale, columns);
 
         fprintf(file, "%8" PRId64 " %8" PRId64 "  ", i, cu_seqlens[i + 1] - cu_seqlens[i]);
         for (int first = 0, next; first < num_columns; first = next) {
-            for (next = first; next < num_columns && ranks[next] == ranks[first]; next++) {
+            for (next = first; next < num_columns && are_alike(columns[next], columns[first]);
+                 next++) {
             }
-            print_cell(ranks[first], next - first, in_colour, file);
+            print_cell(columns[first], next - first, in_colour, file);
         }
         fputs(in_colour || num_columns == 0 ? "\n" : "|\n", file);
     }
@@ -102,9 +118,10 @@ static void print_ranks(const gdncp_layout_t *layout, FILE *file)
         fprintf(file, "%8d %8" PRId64 "  %8.1f%%  ", rank, gdncp_layout_rank_tokens(layout, rank),
                 100.0 * picture_attention_share(layout, rank));
         for (int64_t i = 0; i < count && i < MAX_SEGMENTS; i++) {
-            fprintf(file, "%s%" PRId64 ": %" PRId64 "-%" PRId64, i > 0 ? ", " : "",
+            fprintf(file, "%s%" PRId64 ": %" PRId64 "-%" PRId64 "%s", i > 0 ? ", " : "",
                     segments[i].sequence, segments[i].begin,
-                    segments[i].begin + segments[i].length - 1);
+                    segments[i].begin + segments[i].length - 1,
+                    segments[i].is_padding ? " padding" : "");
         }
         if (count > MAX_SEGMENTS) {
             fprintf(file, ", ... %" PRId64 " more", count - MAX_SEGMENTS);
