@@ -1,6 +1,7 @@
 /* Element types: sizes, names, and conversion to and from float32. */
 #include <string.h>
 
+#include "convert_x86.h"
 #include "error.h"
 #include "gdncp/tensor.h"
 #include "half.h"
@@ -98,7 +99,9 @@ gdncp_status_t gdncp_convert_to_f32(gdncp_dtype_t dtype, const void *src, int64_
         widen_bf16(src, count, dst);
         return GDNCP_OK;
     case GDNCP_F16:
-        widen_f16(src, count, dst);
+        if (!gdncp_x86_widen_f16(src, count, dst)) {
+            widen_f16(src, count, dst);
+        }
         return GDNCP_OK;
     case GDNCP_F64:
         for (int64_t i = 0; i < count; i++) {
@@ -121,10 +124,14 @@ gdncp_status_t gdncp_convert_from_f32(const float *src, int64_t count, gdncp_dty
         }
         return GDNCP_OK;
     case GDNCP_BF16:
-        narrow_bf16(src, count, dst);
+        if (!gdncp_x86_narrow_bf16(src, count, dst)) {
+            narrow_bf16(src, count, dst);
+        }
         return GDNCP_OK;
     case GDNCP_F16:
-        narrow_f16(src, count, dst);
+        if (!gdncp_x86_narrow_f16(src, count, dst)) {
+            narrow_f16(src, count, dst);
+        }
         return GDNCP_OK;
     case GDNCP_F64:
         for (int64_t i = 0; i < count; i++) {

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "gdncp/tensor.h"
+#include "half.h"
 #include "half_reference.h"
 #include "random.h"
 
@@ -279,6 +280,28 @@ static void runs_narrow_to_nearest_even(void **state)
     }
 }
 
+/* The functions for single elements, which processors without such instructions run. */
+static void elements_are_converted_as_rows_are(void **state)
+{
+    test_random_t random = test_random_start("elements_are_converted_as_rows_are", 14);
+
+    (void)state;
+    for (uint32_t i = 0; i <= 0xffff; i++) {
+        const uint16_t half = (uint16_t)i;
+        const float expected = half_to_f32(GDNCP_F16, half);
+        const float wide = float_of(i << 16 | (uint32_t)test_random_int(&random, 0, 0xffff));
+        const uint16_t bf16 = half_from_f32(GDNCP_BF16, wide);
+        const uint16_t f16 = half_from_f32(GDNCP_F16, wide);
+
+        assert_true(isnan(expected) ? isnan(gdncp_f16_to_f32(half))
+                                    : bits_of(gdncp_f16_to_f32(half)) == bits_of(expected));
+        assert_true(half_is_nan(GDNCP_BF16, bf16) ? half_is_nan(GDNCP_BF16, gdncp_f32_to_bf16(wide))
+                                                  : gdncp_f32_to_bf16(wide) == bf16);
+        assert_true(half_is_nan(GDNCP_F16, f16) ? half_is_nan(GDNCP_F16, gdncp_f32_to_f16(wide))
+                                                : gdncp_f32_to_f16(wide) == f16);
+    }
+}
+
 static void integers_are_refused(void **state)
 {
     int32_t integer = 1;
@@ -306,6 +329,7 @@ int main(void)
         cmocka_unit_test(bf16_is_nearest),
         cmocka_unit_test(runs_widen_as_single_elements_do),
         cmocka_unit_test(runs_narrow_to_nearest_even),
+        cmocka_unit_test(elements_are_converted_as_rows_are),
         cmocka_unit_test(wide_types),
         cmocka_unit_test(integers_are_refused),
     };

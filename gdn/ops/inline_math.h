@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "float_bits.h"
 #include "vector_clones.h"
@@ -169,26 +170,67 @@ GDNCP_ALWAYS_INLINE gdncp_softplus_parts_t gdncp_split_softplus_f32(float x)
 
 #define GDNCP_DOT_LANES 16
 
+/* Half the lanes of a dot product, as one variable: an array of sums would be taken apart. */
+typedef double gdncp_half_lanes_t __attribute__((vector_size(GDNCP_DOT_LANES / 2 * 8)));
+
+typedef struct gdncp_dot_lanes {
+    gdncp_half_lanes_t low;
+    gdncp_half_lanes_t high;
+} gdncp_dot_lanes_t;
+
+GDNCP_ALWAYS_INLINE void gdncp_load_lanes(const float *x, gdncp_dot_lanes_t *lanes)
+{
+    lanes->low = (gdncp_half_lanes_t){x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]};
+    lanes->high = (gdncp_half_lanes_t){x[8], x[9], x[10], x[11], x[12], x[13], x[14], x[15]};
+}
+
+/* The sum of the lanes, by halves. */
+GDNCP_ALWAYS_INLINE double gdncp_sum_of_lanes(const gdncp_dot_lanes_t *lanes)
+{
+    const gdncp_half_lanes_t eight = lanes->low + lanes->high;
+
+    return ((eight[0] + eight[4]) + (eight[2] + eight[6])) +
+           ((eight[1] + eight[5]) + (eight[3] + eight[7]));
+}
+
+/* The sums of x[i]^2 and of x[i] y[i]. */
+typedef struct gdncp_square_and_dot {
+    double square;
+    double dot;
+} gdncp_square_and_dot_t;
+
+/* Each in double, in an order that depends on count only. */
+GDNCP_ALWAYS_INLINE gdncp_square_and_dot_t gdncp_square_and_dot_f64(const float *x, const float *y,
+                                                                    int64_t count)
+{
+    gdncp_dot_lanes_t square = {0};
+    gdncp_dot_lanes_t dot = {0};
+    int64_t i = 0;
+
+    for (; i + GDNCP_DOT_LANES <= count; i += GDNCP_DOT_LANES) {
+        gdncp_dot_lanes_t a;
+        gdncp_dot_lanes_t b;
+
+        gdncp_load_lanes(x + i, &a);
+        gdncp_load_lanes(y + i, &b);
+        square.low += a.low * a.low;
+        square.high += a.high * a.high;
+        dot.low += a.low * b.low;
+        dot.high += a.high * b.high;
+    }
+    gdncp_square_and_dot_t sums = {gdncp_sum_of_lanes(&square), gdncp_sum_of_lanes(&dot)};
+
+    for (; i < count; i++) {
+        sums.square += (double)x[i] * (double)x[i];
+        sums.dot += (double)x[i] * (double)y[i];
+    }
+    return sums;
+}
+
 /* The sum of x[i] y[i] in double, in an order that depends on count only. */
 GDNCP_ALWAYS_INLINE double gdncp_dot_f64(const float *x, const float *y, int64_t count)
 {
-    const int64_t whole = count / GDNCP_DOT_LANES * GDNCP_DOT_LANES;
-    double lane[GDNCP_DOT_LANES] = {0.0};
-
-    for (int64_t i = 0; i < whole; i += GDNCP_DOT_LANES) {
-        for (int l = 0; l < GDNCP_DOT_LANES; l++) {
-            lane[l] += (double)x[i + l] * (double)y[i + l];
-        }
-    }
-    for (int half = GDNCP_DOT_LANES / 2; half > 0; half /= 2) {
-        for (int l = 0; l < half; l++) {
-            lane[l] += lane[l + half];
-        }
-    }
-    for (int64_t i = whole; i < count; i++) {
-        lane[0] += (double)x[i] * (double)y[i];
-    }
-    return lane[0];
+    return gdncp_square_and_dot_f64(x, y, count).dot;
 }
 
 #endif

@@ -121,6 +121,37 @@ static inline int64_t gdncp_heads_together(int64_t num_heads, int64_t d)
     return heads > num_heads ? num_heads : heads > 1 ? heads : 1;
 }
 
+/* Elements [offset, offset + count) of a token. */
+typedef struct gdncp_strip {
+    int64_t token;
+    int64_t offset;
+    int64_t count;
+} gdncp_strip_t;
+
+static inline gdncp_strip_t gdncp_strip_at(int64_t token, int64_t offset, int64_t width,
+                                           int64_t size)
+{
+    const int64_t left = width - offset;
+
+    return (gdncp_strip_t){token, offset, left < size ? left : size};
+}
+
+/* The strip that follows, where those of a token, `width` elements, have `size` each but the last.
+ */
+static inline gdncp_strip_t gdncp_strip_after(const gdncp_strip_t *strip, int64_t width,
+                                              int64_t size)
+{
+    const int64_t offset = strip->offset + strip->count;
+
+    return offset < width ? gdncp_strip_at(strip->token, offset, width, size)
+                          : gdncp_strip_at(strip->token + 1, 0, width, size);
+}
+
+static inline void gdncp_strip_prefetch(const gdncp_tensor_t *tensor, const gdncp_strip_t *strip)
+{
+    gdncp_row_prefetch(tensor, strip->token, strip->offset, strip->count);
+}
+
 /* The same elements of several tokens, one after the other: as gdncp_row_load(). */
 static inline const float *gdncp_rows_load(const gdncp_tensor_t *tensor, int64_t token,
                                            int64_t num_tokens, int64_t offset, int64_t count,

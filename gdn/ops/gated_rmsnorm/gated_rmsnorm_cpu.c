@@ -136,14 +136,16 @@ static void backward_row_gate_first(const row_params_t *params, const float *x, 
     }
 }
 
-/* Rows of some heads of a token: `count` elements from `offset` on. */
-static void forward_heads(const norm_task_t *task, int64_t token, int64_t offset, int64_t count,
-                          float *buffer)
+/* Rows of some heads of a token. */
+static void forward_strip(const norm_task_t *task, const gdncp_strip_t *strip, float *buffer)
 {
     const gdncp_gated_rmsnorm_t *const norm = task->norm;
     const row_params_t params = params_of(norm);
     const int64_t d = params.count;
     const int64_t size = task->heads * d; /* of a buffer */
+    const int64_t token = strip->token;
+    const int64_t offset = strip->offset;
+    const int64_t count = strip->count;
     const float *const x = gdncp_row_load(&norm->x, token, offset, count, buffer);
     const float *const z = gdncp_row_load(&norm->z, token, offset, count, buffer + size);
     float *const y = gdncp_row_output(task->y, token, offset, buffer + 2 * size);
@@ -158,14 +160,17 @@ static void forward_heads(const norm_task_t *task, int64_t token, int64_t offset
     gdncp_row_store(task->y, token, offset, count, y);
 }
 
-static void backward_heads(const norm_task_t *task, int64_t token, int64_t offset, int64_t count,
-                           float *buffer, double *grad_weight)
+static void backward_strip(const norm_task_t *task, const gdncp_strip_t *strip, float *buffer,
+                           double *grad_weight)
 {
     const gdncp_gated_rmsnorm_t *const norm = task->norm;
     const gdncp_gated_rmsnorm_grads_t *const grads = task->grads;
     const row_params_t params = params_of(norm);
     const int64_t d = params.count;
     const int64_t size = task->heads * d;
+    const int64_t token = strip->token;
+    const int64_t offset = strip->offset;
+    const int64_t count = strip->count;
     const float *const x = gdncp_row_load(&norm->x, token, offset, count, buffer);
     const float *const z = gdncp_row_load(&norm->z, token, offset, count, buffer + size);
     const float *const grad_y =
@@ -187,6 +192,15 @@ static void backward_heads(const norm_task_t *task, int64_t token, int64_t offse
     gdncp_row_store(&grads->z, token, offset, count, grad_z);
 }
 
+static void prefetch_strip(const norm_task_t *task, const gdncp_strip_t *strip)
+{
+    gdncp_strip_prefetch(&task->norm->x, strip);
+    gdncp_strip_prefetch(&task->norm->z, strip);
+    if (task->grads != NULL) {
+        gdncp_strip_prefetch(task->grad_y, strip);
+    }
+}
+
 static void norm_block(void *context, int64_t block, int thread)
 {
     const norm_task_t *const task = context;
@@ -199,20 +213,24 @@ static void norm_block(void *context, int64_t block, int thread)
     float *const buffer =
         task->buffers + thread * (forward ? FORWARD_BUFFERS : BACKWARD_BUFFERS) * size;
     double *const grad_weight = forward ? NULL : task->partials + block * d;
+    gdncp_strip_t strip =
+        gdncp_strip_at(block * gdncp_token_block_size(num_tokens), 0, width, size);
 
     if (!forward) {
         memset(grad_weight, 0, (size_t)d * sizeof *grad_weight);
     }
-    for (int64_t t = block * gdncp_token_block_size(num_tokens); t < end; t++) {
-        for (int64_t offset = 0; offset < width; offset += size) {
-            const int64_t count = width - offset < size ? width - offset : size;
+    while (width > 0 && strip.token < end) {
+        const gdncp_strip_t next = gdncp_strip_after(&strip, width, size);
 
-            if (forward) {
-                forward_heads(task, t, offset, count, buffer);
-            } else {
-                backward_heads(task, t, offset, count, buffer, grad_weight);
-            }
+        if (next.token < end) {
+            prefetch_strip(task, &next);
         }
+        if (forward) {
+            forward_strip(task, &strip, buffer);
+        } else {
+            backward_strip(task, &strip, buffer, grad_weight);
+        }
+        strip = next;
     }
 }
 

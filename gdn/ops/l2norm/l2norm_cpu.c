@@ -17,49 +17,82 @@ typedef struct norm_task {
     float *buffers;               /* [threads, 3, heads * d] */
 } norm_task_t;
 
-/* y may be x. */
-GDNCP_VECTOR_CLONES
-static void forward_row(const float *x, float eps, int64_t count, float *y)
-{
-    const float scale = 1.0f / sqrtf((float)gdncp_dot_f64(x, x, count) + eps);
+/* Rows whose sums are made before the first of them is scaled by one, so that none waits for the
+ * square root and the division of another. */
+#define ROWS_AT_A_TIME 16
 
-    GDNCP_INDEPENDENT_ITERATIONS
-    for (int64_t i = 0; i < count; i++) {
-        y[i] = scale * x[i];
+/* At most ROWS_AT_A_TIME rows of d elements. y may be x. */
+GDNCP_VECTOR_CLONES
+static void forward_rows(const float *x, float eps, int64_t num_rows, int64_t d, float *y)
+{
+    float scales[ROWS_AT_A_TIME];
+
+    for (int64_t r = 0; r < num_rows; r++) {
+        scales[r] = (float)gdncp_dot_f64(x + r * d, x + r * d, d);
+    }
+    for (int64_t r = 0; r < num_rows; r++) {
+        scales[r] = 1.0f / sqrtf(scales[r] + eps);
+    }
+    for (int64_t r = 0; r < num_rows; r++) {
+        const float scale = scales[r];
+
+        GDNCP_INDEPENDENT_ITERATIONS
+        for (int64_t i = r * d; i < (r + 1) * d; i++) {
+            y[i] = scale * x[i];
+        }
     }
 }
 
 GDNCP_VECTOR_CLONES
-static void backward_row(const float *x, const float *grad_y, float eps, int64_t count,
-                         float *restrict grad_x)
+static void backward_rows(const float *x, const float *grad_y, float eps, int64_t num_rows,
+                          int64_t d, float *restrict grad_x)
 {
-    const float scale = 1.0f / sqrtf((float)gdncp_dot_f64(x, x, count) + eps);
-    const float along_x = scale * scale * (float)gdncp_dot_f64(x, grad_y, count);
+    float scales[ROWS_AT_A_TIME];
+    float along_xs[ROWS_AT_A_TIME];
 
-    for (int64_t i = 0; i < count; i++) {
-        grad_x[i] = scale * (grad_y[i] - along_x * x[i]);
+    for (int64_t r = 0; r < num_rows; r++) {
+        const gdncp_square_and_dot_t sums = gdncp_square_and_dot_f64(x + r * d, grad_y + r * d, d);
+
+        scales[r] = (float)sums.square;
+        along_xs[r] = (float)sums.dot;
+    }
+    for (int64_t r = 0; r < num_rows; r++) {
+        const float scale = 1.0f / sqrtf(scales[r] + eps);
+
+        scales[r] = scale;
+        along_xs[r] *= scale * scale;
+    }
+    for (int64_t r = 0; r < num_rows; r++) {
+        const float scale = scales[r];
+        const float along_x = along_xs[r];
+
+        for (int64_t i = r * d; i < (r + 1) * d; i++) {
+            grad_x[i] = scale * (grad_y[i] - along_x * x[i]);
+        }
     }
 }
 
-/* Rows of some heads of a token: `count` elements from `offset` on. */
-static void norm_heads(const norm_task_t *task, int64_t token, int64_t offset, int64_t count,
-                       float *buffer)
+/* Rows of some heads of a token. */
+static void norm_strip(const norm_task_t *task, const gdncp_strip_t *strip, float *buffer)
 {
     const int64_t d = task->x->shape[2];
     const int64_t size = task->heads * d; /* of a buffer */
+    const int64_t token = strip->token;
+    const int64_t offset = strip->offset;
+    const int64_t count = strip->count;
     const float *const x = gdncp_row_load(task->x, token, offset, count, buffer);
-    float *const out = gdncp_row_output(task->out, token, offset, buffer + size);
+    const float *const grad_y =
+        task->grad_y != NULL ? gdncp_row_load(task->grad_y, token, offset, count, buffer + size)
+                             : NULL;
+    float *const out = gdncp_row_output(task->out, token, offset, buffer + 2 * size);
 
-    if (task->grad_y == NULL) {
-        for (int64_t i = 0; i < count; i += d) {
-            forward_row(x + i, task->eps, d, out + i);
-        }
-    } else {
-        const float *const grad_y =
-            gdncp_row_load(task->grad_y, token, offset, count, buffer + 2 * size);
+    for (int64_t i = 0; i < count; i += ROWS_AT_A_TIME * d) {
+        const int64_t num_rows = count - i < ROWS_AT_A_TIME * d ? (count - i) / d : ROWS_AT_A_TIME;
 
-        for (int64_t i = 0; i < count; i += d) {
-            backward_row(x + i, grad_y + i, task->eps, d, out + i);
+        if (grad_y == NULL) {
+            forward_rows(x + i, task->eps, num_rows, d, out + i);
+        } else {
+            backward_rows(x + i, grad_y + i, task->eps, num_rows, d, out + i);
         }
     }
     gdncp_row_store(task->out, token, offset, count, out);
@@ -73,12 +106,21 @@ static void norm_block(void *context, int64_t block, int thread)
     const int64_t end = gdncp_token_block_end(num_tokens, block);
     const int64_t width = task->x->shape[1] * d;
     const int64_t size = task->heads * d;
+    float *const buffer = task->buffers + thread * 3 * size;
+    gdncp_strip_t strip =
+        gdncp_strip_at(block * gdncp_token_block_size(num_tokens), 0, width, size);
 
-    for (int64_t t = block * gdncp_token_block_size(num_tokens); t < end; t++) {
-        for (int64_t offset = 0; offset < width; offset += size) {
-            norm_heads(task, t, offset, width - offset < size ? width - offset : size,
-                       task->buffers + thread * 3 * size);
+    while (strip.token < end) {
+        const gdncp_strip_t next = gdncp_strip_after(&strip, width, size);
+
+        if (next.token < end) {
+            gdncp_strip_prefetch(task->x, &next);
+            if (task->grad_y != NULL) {
+                gdncp_strip_prefetch(task->grad_y, &next);
+            }
         }
+        norm_strip(task, &strip, buffer);
+        strip = next;
     }
 }
 
@@ -89,7 +131,7 @@ static gdncp_status_t run(norm_task_t *task, gdncp_workspace_t *workspace)
     const int num_threads = gdncp_parallel_num_threads(num_blocks);
     gdncp_scratch_t scratch;
 
-    if (d == 0) {
+    if (gdncp_tensor_num_elements(task->x) == 0) {
         return GDNCP_OK;
     }
     task->heads = gdncp_heads_together(task->x->shape[1], d);
