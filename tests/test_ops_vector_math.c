@@ -80,7 +80,7 @@ static void rows_are_scaled(void **state)
     const float expected[] = {2.0f, 4.0f, 6.0f, 7.0f, -4.0f, -5.0f, -6.0f, 7.0f};
 
     (void)state;
-    gdncp_scale_rows(2, 3, factors, src, dst, 4);
+    gdncp_scale_rows(2, 3, factors, src, 4, dst, 4);
     for (int i = 0; i < 8; i++) {
         assert_true(dst[i] == expected[i]);
     }

@@ -8,9 +8,6 @@
 
 #include "inline_math.h"
 
-/* Rows of a triangle that are multiplied at once: kernels of 16 rows run as fast as of 64. */
-#define TRIANGLE_STEP 16
-
 /* Kernels that a thread keeps at hand, a power of two. */
 #define KERNEL_SLOTS 256
 
@@ -153,8 +150,8 @@ void gdncp_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
 void gdncp_gemm_lower(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
                       int64_t ldb, bool accumulate, float *c, int64_t ldc)
 {
-    for (int64_t i = 0; i < m; i += TRIANGLE_STEP) {
-        const int64_t end = smaller(i + TRIANGLE_STEP, m);
+    for (int64_t i = 0; i < m; i += GDNCP_TRIANGLE_BLOCK) {
+        const int64_t end = smaller(i + GDNCP_TRIANGLE_BLOCK, m);
 
         multiply(false, end - i, n, end, a + i * lda, lda, b, ldb, accumulate, c + i * ldc, ldc);
     }
@@ -163,8 +160,8 @@ void gdncp_gemm_lower(int64_t m, int64_t n, const float *a, int64_t lda, const f
 void gdncp_gemm_lower_tn(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
                          int64_t ldb, bool accumulate, float *c, int64_t ldc)
 {
-    for (int64_t i = 0; i < m; i += TRIANGLE_STEP) {
-        const int64_t end = smaller(i + TRIANGLE_STEP, m);
+    for (int64_t i = 0; i < m; i += GDNCP_TRIANGLE_BLOCK) {
+        const int64_t end = smaller(i + GDNCP_TRIANGLE_BLOCK, m);
 
         multiply(true, end - i, n, m - i, a + i * lda + i, lda, b + i * ldb, ldb, accumulate,
                  c + i * ldc, ldc);
@@ -174,8 +171,8 @@ void gdncp_gemm_lower_tn(int64_t m, int64_t n, const float *a, int64_t lda, cons
 void gdncp_gemm_pairs(int64_t m, int64_t k, const float *a, int64_t lda, const float *b,
                       int64_t ldb, float *c, int64_t ldc)
 {
-    for (int64_t i = 0; i < m; i += TRIANGLE_STEP) {
-        const int64_t end = smaller(i + TRIANGLE_STEP, m);
+    for (int64_t i = 0; i < m; i += GDNCP_TRIANGLE_BLOCK) {
+        const int64_t end = smaller(i + GDNCP_TRIANGLE_BLOCK, m);
 
         multiply(false, end - i, end, k, a + i * lda, lda, b, ldb, false, c + i * ldc, ldc);
     }
