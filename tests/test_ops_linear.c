@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -285,6 +286,49 @@ static void a_workspace_is_reused(void **state)
     test_arena_free(&c.arena);
 }
 
+#ifndef GDNCP_TEST_ON_DEVICE
+/* Where the processor has no matrix tiles, both are the same code. */
+static void results_match_without_amx(void **state)
+{
+    setenv("GDNCP_AMX", "0", 1);
+    results_match_the_reference(state);
+    gradients_accumulate(state);
+    threads_do_not_change_bits(state);
+    unsetenv("GDNCP_AMX");
+}
+
+static void a_wrong_amx_is_an_error(void **state)
+{
+    test_random_t random = test_random_start(__func__, 68);
+    linear_case_t c = start_case(&random, GDNCP_BF16, 4, 6, 8, 0);
+
+    (void)state;
+    setenv("GDNCP_AMX", "yes", 1);
+    assert_argument_error(forward(&c), GDNCP_ERR_INVALID_ARGUMENT, "GDNCP_AMX");
+    unsetenv("GDNCP_AMX");
+    test_arena_free(&c.arena);
+}
+
+/* The same rows in bf16: company changes no bit there either. */
+static void rows_in_bf16_do_not_depend_on_their_neighbours(void **state)
+{
+    test_random_t random = test_random_start(__func__, 69);
+    linear_case_t all = start_case(&random, GDNCP_BF16, 600, 300, 270, 0);
+    linear_case_t part = start_case(&random, GDNCP_BF16, 101, 300, 270, 0);
+    gdncp_tensor_t y = part.y;
+
+    (void)state;
+    memcpy(part.x.data, (uint16_t *)all.x.data + 37 * 300, 101 * 300 * sizeof(uint16_t));
+    part.weight = all.weight;
+    assert_int_equal(forward(&all), GDNCP_OK);
+    assert_int_equal(forward(&part), GDNCP_OK);
+    y.data = (uint16_t *)all.y.data + 37 * 270;
+    assert_tensor_bits_equal("y", &part.y, &y);
+    test_arena_free(&all.arena);
+    test_arena_free(&part.arena);
+}
+#endif
+
 static void arguments_are_checked(void **state)
 {
     test_random_t random = test_random_start(__func__, 67);
@@ -338,6 +382,11 @@ int main(void)
         cmocka_unit_test(threads_do_not_change_bits),
         cmocka_unit_test(a_workspace_is_reused),
         cmocka_unit_test(arguments_are_checked),
+#ifndef GDNCP_TEST_ON_DEVICE
+        cmocka_unit_test(results_match_without_amx),
+        cmocka_unit_test(a_wrong_amx_is_an_error),
+        cmocka_unit_test(rows_in_bf16_do_not_depend_on_their_neighbours),
+#endif
     };
 
     return cmocka_run_group_tests_name("linear", tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* Small matrix products, from libxsmm's kernels and from the plain loops beside them. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -109,6 +110,110 @@ static void plain_loops_match_float64(void **state)
     }
 }
 
+/* Element (i, j) of a triangle: what is above the blocks on its diagonal is NaN, as nothing may
+ * read it. */
+static float triangle_value(test_random_t *random, int64_t i, int64_t j)
+{
+    if (j / GDNCP_TRIANGLE_BLOCK > i / GDNCP_TRIANGLE_BLOCK) {
+        return NAN;
+    }
+    return j <= i ? (float)test_random_normal(random) : 0.0f;
+}
+
+static void check_triangle(test_random_t *random, int64_t m, int64_t n, bool transposed,
+                           bool accumulate)
+{
+    test_arena_t arena = {0};
+    float *const a = test_floats(&arena, m * m);
+    float *const b = test_floats(&arena, m * n);
+    float *const sum = test_floats(&arena, m * n);
+    double *const expected = test_doubles(&arena, m * n);
+
+    test_random_fill(random, b, m * n);
+    for (int64_t i = 0; i < m * m; i++) {
+        a[i] = triangle_value(random, i / m, i % m);
+    }
+    for (int64_t i = 0; i < m * n; i++) {
+        double total = 0.0;
+
+        if (accumulate) {
+            sum[i] = (float)test_random_normal(random);
+            total = sum[i];
+        }
+        for (int64_t l = transposed ? i / n : 0; l < (transposed ? m : i / n + 1); l++) {
+            total += (double)(transposed ? a[l * m + i / n] : a[i / n * m + l]) * b[l * n + i % n];
+        }
+        expected[i] = total;
+    }
+    (transposed ? gdncp_gemm_lower_tn : gdncp_gemm_lower)(m, n, a, m, b, n, accumulate, sum, n);
+    assert_rms_ratio("triangle", sum, expected, m * n, GDNCP_TOLERANCE_F32);
+    test_arena_free(&arena);
+}
+
+static void triangles_match_float64(void **state)
+{
+    static const int64_t sizes[][2] = {{16, 128}, {32, 64}, {48, 100}, {64, 128}};
+    test_random_t random = test_random_start(__func__, 74);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (int variant = 0; variant < 4; variant++) {
+            check_triangle(&random, sizes[i][0], sizes[i][1], (variant & 1) != 0,
+                           (variant & 2) != 0);
+        }
+    }
+}
+
+static void pairs_match_float64(void **state)
+{
+    const int64_t m = 64;
+    const int64_t k = 128;
+    test_random_t random = test_random_start(__func__, 75);
+    test_arena_t arena = {0};
+    float *const a = test_floats(&arena, m * k);
+    float *const b = test_floats(&arena, k * m);
+    float *const pairs = test_floats(&arena, m * m);
+
+    (void)state;
+    test_random_fill(&random, a, m * k);
+    test_random_fill(&random, b, k * m);
+    gdncp_gemm_pairs(m, k, a, k, b, m, pairs, m);
+    for (int64_t i = 0; i < m; i++) {
+        const int64_t end = (i / GDNCP_TRIANGLE_BLOCK + 1) * GDNCP_TRIANGLE_BLOCK;
+        double expected[64] = {0.0};
+
+        for (int64_t j = 0; j < end; j++) {
+            for (int64_t l = 0; l < k; l++) {
+                expected[j] += (double)a[i * k + l] * b[l * m + j];
+            }
+        }
+        assert_rms_ratio("pairs", pairs + i * m, expected, end, GDNCP_TOLERANCE_F32);
+        for (int64_t j = end; j < m; j++) {
+            assert_true(pairs[i * m + j] != pairs[i * m + j]); /* not set */
+        }
+    }
+    test_arena_free(&arena);
+}
+
+/* More shapes than a thread keeps kernels of, twice in turn. */
+static void many_shapes_keep_apart(void **state)
+{
+    test_random_t random = test_random_start(__func__, 76);
+
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        for (int64_t shape = 0; shape < 600; shape++) {
+            const gemm_case_t c = {.m = 1 + shape % 10,
+                                   .n = 1 + shape / 10 % 10,
+                                   .k = 1 + shape / 100,
+                                   .a_is_transposed = shape % 3 == 0,
+                                   .accumulate = shape % 2 == 0};
+
+            check_gemm(&random, &c);
+        }
+    }
+}
+
 static void transposes(void **state)
 {
     static const int64_t sizes[][2] = {{1, 1}, {16, 16}, {17, 15}, {64, 128}, {100, 60}, {3, 40}};
@@ -136,9 +241,9 @@ static void transposes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_match_float64),
-        cmocka_unit_test(plain_loops_match_float64),
-        cmocka_unit_test(transposes),
+        cmocka_unit_test(products_match_float64),  cmocka_unit_test(plain_loops_match_float64),
+        cmocka_unit_test(triangles_match_float64), cmocka_unit_test(pairs_match_float64),
+        cmocka_unit_test(many_shapes_keep_apart),  cmocka_unit_test(transposes),
     };
 
     return cmocka_run_group_tests_name("small_gemm", tests, NULL, NULL);

@@ -69,6 +69,7 @@ static void dots_are_sums_in_double(void **state)
             sum += (double)x[i] * (double)y[i];
         }
         assert_true(fabs(gdncp_vector_dot(x, y, count) - sum) <= 1e-13);
+        assert_true(gdncp_vector_square(x, count) == gdncp_vector_dot(x, x, count));
     }
 }
 
@@ -76,12 +77,12 @@ static void rows_are_scaled(void **state)
 {
     const float factors[] = {2.0f, -1.0f};
     const float src[] = {1.0f, 2.0f, 3.0f, 99.0f, 4.0f, 5.0f, 6.0f, 99.0f};
-    float dst[8] = {NAN, NAN, NAN, 7.0f, NAN, NAN, NAN, 7.0f};
-    const float expected[] = {2.0f, 4.0f, 6.0f, 7.0f, -4.0f, -5.0f, -6.0f, 7.0f};
+    float dst[10] = {NAN, NAN, NAN, 7.0f, 7.0f, NAN, NAN, NAN, 7.0f, 7.0f};
+    const float expected[] = {2.0f, 4.0f, 6.0f, 7.0f, 7.0f, -4.0f, -5.0f, -6.0f, 7.0f, 7.0f};
 
     (void)state;
-    gdncp_scale_rows(2, 3, factors, src, dst, 4);
-    for (int i = 0; i < 8; i++) {
+    gdncp_scale_rows(2, 3, factors, src, 4, dst, 5);
+    for (int i = 0; i < 10; i++) {
         assert_true(dst[i] == expected[i]);
     }
 }

@@ -8,8 +8,8 @@
 
 #include "inline_math.h"
 
-/* Rows of a triangle that are multiplied at once. */
-#define TRIANGLE_STEP 32
+/* Kernels that a thread keeps at hand, a power of two. */
+#define KERNEL_SLOTS 256
 
 static int64_t smaller(int64_t x, int64_t y)
 {
@@ -45,10 +45,64 @@ static void multiply_plain(int64_t m, int64_t n, int64_t k, const float *a, int6
     }
 }
 
+/* What libxsmm makes a kernel for; no padding, so that it compares as bytes. */
+typedef struct kernel_key {
+    int32_t m;
+    int32_t n;
+    int32_t k;
+    int32_t lda;
+    int32_t ldb;
+    int32_t ldc;
+    int32_t a_is_transposed;
+    int32_t accumulate;
+} kernel_key_t;
+
 /*
  * libxsmm is column-major: it sees our C as C' [n, m] = B' [n, k] (A or A')' [k, m], so B comes
  * first, and an A stored as [k, m] is its transposed second operand.
  */
+static libxsmm_smmfunction make_kernel(const kernel_key_t *key)
+{
+    const float alpha = 1.0f;
+    const float beta = key->accumulate ? 1.0f : 0.0f;
+    const int flags = key->a_is_transposed ? LIBXSMM_GEMM_FLAG_TRANS_B : LIBXSMM_GEMM_FLAG_NONE;
+    const int prefetch = LIBXSMM_PREFETCH_NONE;
+
+    return libxsmm_smmdispatch(key->n, key->m, key->k, &key->ldb, &key->lda, &key->ldc, &alpha,
+                               &beta, &flags, &prefetch);
+}
+
+/* A number that tells most keys apart. */
+static uint32_t hash_key(const kernel_key_t *key)
+{
+    uint32_t hash = (uint32_t)key->m;
+
+    hash = hash * 31 + (uint32_t)key->n;
+    hash = hash * 31 + (uint32_t)key->k;
+    hash = hash * 31 + (uint32_t)key->lda;
+    hash = hash * 31 + (uint32_t)key->ldb;
+    hash = hash * 31 + (uint32_t)key->ldc;
+    hash = hash * 4 + (uint32_t)(key->a_is_transposed * 2 + key->accumulate);
+    return (hash * 0x9e3779b1u) >> 16;
+}
+
+/* The kernel, or NULL. libxsmm's own search takes as long as its smallest products; kernels live
+ * as long as the process, so a slot never goes stale. */
+static libxsmm_smmfunction find_kernel(const kernel_key_t *key)
+{
+    static _Thread_local struct {
+        kernel_key_t key;
+        libxsmm_smmfunction kernel;
+    } slots[KERNEL_SLOTS];
+    const uint32_t slot = hash_key(key) % KERNEL_SLOTS;
+
+    if (slots[slot].kernel == NULL || memcmp(&slots[slot].key, key, sizeof *key) != 0) {
+        slots[slot].key = *key;
+        slots[slot].kernel = make_kernel(key);
+    }
+    return slots[slot].kernel;
+}
+
 static void multiply(bool a_is_transposed, int64_t m, int64_t n, int64_t k, const float *a,
                      int64_t lda, const float *b, int64_t ldb, bool accumulate, float *c,
                      int64_t ldc)
@@ -62,19 +116,16 @@ static void multiply(bool a_is_transposed, int64_t m, int64_t n, int64_t k, cons
         }
         return;
     }
-    const libxsmm_blasint xsmm_lda = (libxsmm_blasint)ldb;
-    const libxsmm_blasint xsmm_ldb = (libxsmm_blasint)lda;
-    const libxsmm_blasint xsmm_ldc = (libxsmm_blasint)ldc;
-    const float alpha = 1.0f;
-    const float beta = accumulate ? 1.0f : 0.0f;
-    const int flags = a_is_transposed ? LIBXSMM_GEMM_FLAG_TRANS_B : LIBXSMM_GEMM_FLAG_NONE;
-    const int prefetch = LIBXSMM_PREFETCH_NONE;
     const bool fits = lda <= INT_MAX && ldb <= INT_MAX && ldc <= INT_MAX;
-    const libxsmm_smmfunction kernel =
-        fits
-            ? libxsmm_smmdispatch((libxsmm_blasint)n, (libxsmm_blasint)m, (libxsmm_blasint)k,
-                                  &xsmm_lda, &xsmm_ldb, &xsmm_ldc, &alpha, &beta, &flags, &prefetch)
-            : NULL;
+    const kernel_key_t key = {.m = (int32_t)m,
+                              .n = (int32_t)n,
+                              .k = (int32_t)k,
+                              .lda = (int32_t)lda,
+                              .ldb = (int32_t)ldb,
+                              .ldc = (int32_t)ldc,
+                              .a_is_transposed = a_is_transposed,
+                              .accumulate = accumulate};
+    const libxsmm_smmfunction kernel = fits ? find_kernel(&key) : NULL;
 
     if (kernel != NULL) {
         kernel(b, a, c);
@@ -99,8 +150,8 @@ void gdncp_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
 void gdncp_gemm_lower(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
                       int64_t ldb, bool accumulate, float *c, int64_t ldc)
 {
-    for (int64_t i = 0; i < m; i += TRIANGLE_STEP) {
-        const int64_t end = smaller(i + TRIANGLE_STEP, m);
+    for (int64_t i = 0; i < m; i += GDNCP_TRIANGLE_BLOCK) {
+        const int64_t end = smaller(i + GDNCP_TRIANGLE_BLOCK, m);
 
         multiply(false, end - i, n, end, a + i * lda, lda, b, ldb, accumulate, c + i * ldc, ldc);
     }
@@ -109,8 +160,8 @@ void gdncp_gemm_lower(int64_t m, int64_t n, const float *a, int64_t lda, const f
 void gdncp_gemm_lower_tn(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
                          int64_t ldb, bool accumulate, float *c, int64_t ldc)
 {
-    for (int64_t i = 0; i < m; i += TRIANGLE_STEP) {
-        const int64_t end = smaller(i + TRIANGLE_STEP, m);
+    for (int64_t i = 0; i < m; i += GDNCP_TRIANGLE_BLOCK) {
+        const int64_t end = smaller(i + GDNCP_TRIANGLE_BLOCK, m);
 
         multiply(true, end - i, n, m - i, a + i * lda + i, lda, b + i * ldb, ldb, accumulate,
                  c + i * ldc, ldc);
@@ -120,8 +171,8 @@ void gdncp_gemm_lower_tn(int64_t m, int64_t n, const float *a, int64_t lda, cons
 void gdncp_gemm_pairs(int64_t m, int64_t k, const float *a, int64_t lda, const float *b,
                       int64_t ldb, float *c, int64_t ldc)
 {
-    for (int64_t i = 0; i < m; i += TRIANGLE_STEP) {
-        const int64_t end = smaller(i + TRIANGLE_STEP, m);
+    for (int64_t i = 0; i < m; i += GDNCP_TRIANGLE_BLOCK) {
+        const int64_t end = smaller(i + GDNCP_TRIANGLE_BLOCK, m);
 
         multiply(false, end - i, end, k, a + i * lda, lda, b, ldb, false, c + i * ldc, ldc);
     }

@@ -18,14 +18,18 @@ void gdncp_gemm(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, co
 void gdncp_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
                    int64_t ldb, bool accumulate, float *c, int64_t ldc);
 
-/* C = A B or C += A B, and C = A' B or C += A' B, for a lower triangular A [m, m]: most of what is
- * above its diagonal is not read, and must be zero where it is. B and C [m, n]. */
+/* Triangles go by so many rows. */
+#define GDNCP_TRIANGLE_BLOCK 16
+
+/* C = A B or C += A B, and C = A' B or C += A' B, for a lower triangular A [m, m]. Above its
+ * diagonal only what lies in the blocks on it is read, and must be zero. B and C [m, n]. */
 void gdncp_gemm_lower(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
                       int64_t ldb, bool accumulate, float *c, int64_t ldc);
 void gdncp_gemm_lower_tn(int64_t m, int64_t n, const float *a, int64_t lda, const float *b,
                          int64_t ldb, bool accumulate, float *c, int64_t ldc);
 
-/* The lower triangle of C = A B: A [m, k], B [k, m], C [m, m], of which some above is set, too. */
+/* The lower triangle of C = A B, and the rest of the blocks on its diagonal: A [m, k], B [k, m],
+ * C [m, m]. */
 void gdncp_gemm_pairs(int64_t m, int64_t k, const float *a, int64_t lda, const float *b,
                       int64_t ldb, float *c, int64_t ldc);
 

@@ -18,14 +18,20 @@ static double dot(const float *x, const float *y, int64_t count)
 }
 
 GDNCP_VECTOR_CLONES
+static double square(const float *x, int64_t count)
+{
+    return gdncp_dot_f64(x, x, count);
+}
+
+GDNCP_VECTOR_CLONES
 static void scale_rows(int64_t rows, int64_t width, const float *factors, const float *src,
-                       float *dst, int64_t ld)
+                       int64_t src_ld, float *dst, int64_t dst_ld)
 {
     for (int64_t i = 0; i < rows; i++) {
         const float factor = factors[i];
 
         for (int64_t j = 0; j < width; j++) {
-            dst[i * ld + j] = factor * src[i * ld + j];
+            dst[i * dst_ld + j] = factor * src[i * src_ld + j];
         }
     }
 }
@@ -68,8 +74,13 @@ double gdncp_vector_dot(const float *x, const float *y, int64_t count)
     return dot(x, y, count);
 }
 
-void gdncp_scale_rows(int64_t rows, int64_t width, const float *factors, const float *src,
-                      float *dst, int64_t ld)
+double gdncp_vector_square(const float *x, int64_t count)
 {
-    scale_rows(rows, width, factors, src, dst, ld);
+    return square(x, count);
+}
+
+void gdncp_scale_rows(int64_t rows, int64_t width, const float *factors, const float *src,
+                      int64_t src_ld, float *dst, int64_t dst_ld)
+{
+    scale_rows(rows, width, factors, src, src_ld, dst, dst_ld);
 }

@@ -346,7 +346,9 @@ GDNCP_API gdncp_status_t gdncp_gated_rmsnorm_backward(const gdncp_gated_rmsnorm_
 
 /*
  * In projections every tensor of tokens has the dtype of the weight or F32, each by itself; in
- * gdncp_linear_backward_weight() x and grad_y have one dtype, or one of them is F32.
+ * gdncp_linear_backward_weight() x and grad_y have one dtype, or one of them is F32. On the CPU two
+ * bf16 operands are multiplied on matrix tiles where it has them, unless GDNCP_AMX is 0; a value
+ * that is neither 0 nor 1 is GDNCP_ERR_INVALID_ARGUMENT.
  */
 
 /** y = x weight'. @param x [T, I], @param weight [O, I], @param y [T, O] */

@@ -187,7 +187,7 @@ static gdncp_columns_t columns_of_panel(const walk_t *walk, int64_t panel)
     return gdncp_columns_of_panel(&walk->run->problem, walk->run->panel_width, panel);
 }
 
-/* A turn a chunk: keys of the block, and zeros for the sums over the group. */
+/* A turn a chunk: keys of the block, and zeros for sums over a group without heads. */
 static void load_keys(const walk_t *walk, int64_t slot, const own_t *own)
 {
     const int64_t floats = GDNCP_CHUNK * walk->run->problem.dk;
@@ -196,8 +196,10 @@ static void load_keys(const walk_t *walk, int64_t slot, const own_t *own)
 
     gdncp_chunk_keys_load(&walk->run->problem, &span, walk->key_head, walk->with_q, &keys,
                           own->work);
-    memset(walk->shared.grad_q + slot * floats, 0, (size_t)floats * sizeof(float));
-    memset(walk->shared.grad_k + slot * floats, 0, (size_t)floats * sizeof(float));
+    if (walk->heads.first == walk->heads.end) {
+        memset(walk->shared.grad_q + slot * floats, 0, (size_t)floats * sizeof(float));
+        memset(walk->shared.grad_k + slot * floats, 0, (size_t)floats * sizeof(float));
+    }
 }
 
 /* A turn a chunk: what of a head does not depend on states. */
@@ -211,7 +213,6 @@ static void prepare(const walk_t *walk, int64_t slot, const own_t *own)
 
     gdncp_chunk_gates_load(problem, &span, walk->head, &gates);
     gdncp_chunk_inverse(span.rows, &gates, keys.kk, record.t, own->work);
-    gdncp_load_head(&problem->rule->v, span.begin, span.count, walk->head, span.rows, record.y);
 }
 
 /* A turn a panel: its columns of the state, from the block's start to its end. */
@@ -223,18 +224,22 @@ static void walk_forward(const walk_t *walk, int64_t panel, const own_t *own)
     float *const state = walk->shared.state + columns.first;
 
     for (int64_t slot = 0; slot < walk->count; slot++) {
-        const int64_t rows = span_of_slot(walk, slot).rows;
+        const gdncp_chunk_span_t span = span_of_slot(walk, slot);
         const gdncp_chunk_keys_t keys = keys_of_slot(walk, slot);
         const gdncp_chunk_gates_t gates = gdncp_chunk_gates_at(&walk->shared.gates, slot);
         const gdncp_chunk_record_t record = record_at(walk, slot);
+        float *const y = record.y + columns.first;
         float *const u = record.u + columns.first;
+        const gdncp_float_rows_t v =
+            gdncp_columns_input(&walk->run->problem.rule->v, span.begin, span.count, walk->head,
+                                &columns, span.rows, y, dv);
 
         if (walk->with_q) {
             gdncp_transpose(dk, columns.width, state, dv, record.state_t + columns.first * dk, dk);
         }
-        gdncp_chunk_values(rows, dk, columns.width, dv, &gates, keys.k, record.t, state,
-                           record.y + columns.first, u, own->work);
-        gdncp_chunk_advance(rows, dk, columns.width, dv, &gates, keys.k, u, state, own->work);
+        gdncp_chunk_values(span.rows, dk, columns.width, dv, &gates, keys.k, record.t, state, &v, y,
+                           u, own->work);
+        gdncp_chunk_advance(span.rows, dk, columns.width, dv, &gates, keys.k, u, state, own->work);
     }
 }
 
@@ -285,18 +290,23 @@ static void grad_inputs(const walk_t *walk, int64_t slot, const own_t *own)
 {
     const gdncp_backward_run_t *const run = walk->run;
     const int64_t dk = run->problem.dk;
+    const gdncp_columns_t all = {0, run->problem.dv};
     const gdncp_chunk_span_t span = span_of_slot(walk, slot);
     const gdncp_chunk_keys_t keys = keys_of_slot(walk, slot);
     const gdncp_chunk_gates_t gates = gdncp_chunk_gates_at(&walk->shared.gates, slot);
     const gdncp_chunk_record_t record = record_at(walk, slot);
     const gdncp_chunk_back_record_t back = back_record_at(walk, slot);
-    gdncp_chunk_grads_t grads = {.q = walk->shared.grad_q + slot * GDNCP_CHUNK * dk,
+    gdncp_chunk_grads_t grads = {.is_first = walk->head == walk->heads.first,
+                                 .q = walk->shared.grad_q + slot * GDNCP_CHUNK * dk,
                                  .k = walk->shared.grad_k + slot * GDNCP_CHUNK * dk,
-                                 .v = own->grad_v};
+                                 .v = gdncp_columns_output(&run->grads->v, span.begin, span.count,
+                                                           walk->head, &all, span.rows, own->grad_v,
+                                                           run->problem.dv)};
 
     gdncp_chunk_grad_inputs(&run->problem, span.rows, &keys, &gates, &record, &back, &own->chunk,
                             &grads);
-    gdncp_store_head(grads.v, span.begin, span.count, walk->head, &run->grads->v);
+    gdncp_store_columns(grads.v.data, grads.v.ld, span.begin, span.count, walk->head, &all,
+                        &run->grads->v);
     store_gate_grads(run, &span, walk->head, &grads);
 }
 
@@ -333,10 +343,10 @@ static void store_key_grads(const walk_t *walk, int64_t slot, const own_t *own)
     float *const grad_k = walk->shared.grad_k + slot * floats;
 
     (void)own;
-    gdncp_normalise_rows_backward(&run->problem, span.count, keys.q, keys.q_factors, grad_q);
-    gdncp_normalise_rows_backward(&run->problem, span.count, keys.k, keys.k_factors, grad_k);
-    gdncp_store_head(grad_q, span.begin, span.count, walk->key_head, &run->grads->q);
-    gdncp_store_head(grad_k, span.begin, span.count, walk->key_head, &run->grads->k);
+    gdncp_store_normalised_grad(&run->problem, keys.q, keys.q_factors, grad_q, span.begin,
+                                span.count, walk->key_head, &run->grads->q);
+    gdncp_store_normalised_grad(&run->problem, keys.k, keys.k_factors, grad_k, span.begin,
+                                span.count, walk->key_head, &run->grads->k);
 }
 
 /* Where the state at the start of a block, > 0, of the head is kept. */

@@ -1,6 +1,7 @@
 /* One chunk of one head of the gated delta rule, forward. */
 #include "delta_rule_chunk.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "inline_math.h"
@@ -8,7 +9,10 @@
 #include "vector_math.h"
 
 /* Diagonal blocks of the triangular matrix that are inverted element by element. */
-#define BLOCK GDNCP_ROW_GRAIN
+#define BLOCK GDNCP_TRIANGLE_BLOCK
+
+/* Loops over triangles go by whole rows of blocks. */
+static_assert(GDNCP_ROW_GRAIN % BLOCK == 0, "a chunk has a whole number of blocks");
 
 gdncp_chunk_keys_t gdncp_chunk_keys_take(gdncp_arena_t *arena, int64_t num_chunks, int64_t dk)
 {
@@ -56,13 +60,13 @@ void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chun
     const int64_t rows = span->rows;
     const int64_t dk = problem->dk;
 
-    gdncp_load_head(&problem->rule->k, span->begin, span->count, key_head, rows, keys->k);
-    gdncp_normalise_rows(problem, rows, keys->k, keys->k_factors);
+    gdncp_load_normalised(problem, &problem->rule->k, span->begin, span->count, key_head, rows,
+                          keys->k, keys->k_factors);
     gdncp_transpose(rows, dk, keys->k, dk, work, rows);
     gdncp_gemm_pairs(rows, dk, keys->k, dk, work, rows, keys->kk, rows);
     if (with_q) {
-        gdncp_load_head(&problem->rule->q, span->begin, span->count, key_head, rows, keys->q);
-        gdncp_normalise_rows(problem, rows, keys->q, keys->q_factors);
+        gdncp_load_normalised(problem, &problem->rule->q, span->begin, span->count, key_head, rows,
+                              keys->q, keys->q_factors);
         gdncp_gemm_pairs(rows, dk, keys->q, dk, work, rows, keys->qk, rows);
     }
 }
@@ -99,8 +103,10 @@ static void fill_decay(int64_t rows, const double *sums, float *decay)
     for (int64_t i = 0; i < rows; i++) {
         const double sum = sums[i];
 
-        for (int64_t j = 0; j <= i; j++) {
-            decay[i * rows + j] = gdncp_exp_wide_f32((float)(sum - sums[j]));
+        for (int64_t first = 0; first <= i; first += BLOCK) {
+            for (int64_t j = first; j < first + BLOCK; j++) {
+                decay[i * rows + j] = gdncp_exp_wide_f32((float)(sum - sums[j]));
+            }
         }
     }
 }
@@ -157,7 +163,7 @@ static void invert_block(const float *n, float *t, int64_t ld)
     }
 }
 
-/* n = -diag(beta) (D o KK') strictly below the diagonal. */
+/* n = -diag(beta) (D o KK') strictly below the diagonal, and anything beyond within its blocks. */
 GDNCP_VECTOR_CLONES
 static void couple_pairs(int64_t rows, const float *decay, const float *beta, const float *kk,
                          float *n)
@@ -165,8 +171,10 @@ static void couple_pairs(int64_t rows, const float *decay, const float *beta, co
     for (int64_t i = 0; i < rows; i++) {
         const float factor = -beta[i];
 
-        for (int64_t j = 0; j < i; j++) {
-            n[i * rows + j] = factor * (decay[i * rows + j] * kk[i * rows + j]);
+        for (int64_t first = 0; first <= i; first += BLOCK) {
+            for (int64_t j = first; j < first + BLOCK; j++) {
+                n[i * rows + j] = factor * (decay[i * rows + j] * kk[i * rows + j]);
+            }
         }
     }
 }
@@ -191,14 +199,15 @@ void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const f
     }
 }
 
-/* y -= diag(from_start) x, then x = diag(beta) y; x [rows, width] packed. */
+/* y = v - diag(from_start) x, then x = diag(beta) y; x [rows, width] packed. */
 GDNCP_VECTOR_CLONES
-static void subtract_rows(int64_t rows, int64_t width, int64_t ld, const float *from_start,
-                          const float *beta, float *y, float *x)
+static void subtract_rows(int64_t rows, int64_t width, const float *v, int64_t v_ld,
+                          const float *from_start, const float *beta, float *y, int64_t ld,
+                          float *x)
 {
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < width; j++) {
-            const float value = y[i * ld + j] - from_start[i] * x[i * width + j];
+            const float value = v[i * v_ld + j] - from_start[i] * x[i * width + j];
 
             y[i * ld + j] = value;
             x[i * width + j] = beta[i] * value;
@@ -208,10 +217,11 @@ static void subtract_rows(int64_t rows, int64_t width, int64_t ld, const float *
 
 void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
                         const gdncp_chunk_gates_t *gates, const float *k, const float *t,
-                        const float *state, float *y, float *u, float *work)
+                        const float *state, const gdncp_float_rows_t *v, float *y, float *u,
+                        float *work)
 {
     gdncp_gemm(rows, width, dk, k, dk, state, ld, false, work, width);
-    subtract_rows(rows, width, ld, gates->from_start, gates->beta, y, work);
+    subtract_rows(rows, width, v->data, v->ld, gates->from_start, gates->beta, y, ld, work);
     gdncp_gemm_lower(rows, width, t, rows, work, width, false, u, ld);
 }
 
@@ -219,7 +229,7 @@ void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
                          const gdncp_chunk_gates_t *gates, const float *k, const float *u,
                          float *state, float *work)
 {
-    gdncp_scale_rows(rows, dk, gates->to_end, k, work, dk);
+    gdncp_scale_rows(rows, dk, gates->to_end, k, dk, work, dk);
     gdncp_scale(dk, width, ld, gates->total[0], state);
     gdncp_gemm_tn(dk, width, rows, work, dk, u, ld, true, state, ld);
 }
@@ -228,11 +238,12 @@ GDNCP_VECTOR_CLONES
 static void fill_attention(int64_t rows, float scale, const float *decay, const float *qk, float *p)
 {
     for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j <= i; j++) {
-            p[i * rows + j] = scale * decay[i * rows + j] * qk[i * rows + j];
-        }
-        for (int64_t j = i + 1; j < rows; j++) {
-            p[i * rows + j] = 0.0f;
+        for (int64_t first = 0; first <= i; first += BLOCK) {
+            for (int64_t j = first; j < first + BLOCK; j++) {
+                const float value = scale * decay[i * rows + j] * qk[i * rows + j];
+
+                p[i * rows + j] = j <= i ? value : 0.0f;
+            }
         }
     }
 }
@@ -251,5 +262,5 @@ void gdncp_chunk_decay_rows(int64_t rows, int64_t dk, float factor, bool with_be
     for (int64_t i = 0; i < rows; i++) {
         factors[i] = factor * gates->from_start[i] * (with_beta ? gates->beta[i] : 1.0f);
     }
-    gdncp_scale_rows(rows, dk, factors, src, dst, dk);
+    gdncp_scale_rows(rows, dk, factors, src, dk, dst, dk);
 }

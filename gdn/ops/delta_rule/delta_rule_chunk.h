@@ -17,7 +17,7 @@
 typedef struct gdncp_chunk_keys {
     float *k;         /* [rows, dk], normalised */
     float *q;         /* [rows, dk]; not used where the caller has none */
-    float *k_factors; /* [rows] of the normalisation */
+    float *k_factors; /* [rows] of the normalisation, padding not set */
     float *q_factors;
     float *kk; /* [rows, rows] k_i . k_j for i >= j */
     float *qk; /* [rows, rows] q_i . k_j for i >= j */
@@ -45,7 +45,7 @@ void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chun
 
 /* What the gates of one value head make of a chunk; G is the sum of g from the chunk's start. */
 typedef struct gdncp_chunk_gates {
-    float *decay;      /* [rows, rows] D: e^(G_i - G_j) for i >= j; not set above */
+    float *decay;      /* [rows, rows] D: e^(G_i - G_j) for i >= j; anything above */
     float *beta;       /* [rows] */
     float *from_start; /* [rows] e^G_i */
     float *to_end;     /* [rows] e^(G_C - G_i) */
@@ -64,20 +64,21 @@ void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const f
                          float *work);
 
 /*
- * With y = v [rows, width] on entry and the state [dk, width] at the chunk's start:
- *     y <- v - diag(e^G) K S,    u = T diag(beta) y.
+ * With v [rows, width], which may be y, and the state [dk, width] at the chunk's start:
+ *     y = v - diag(e^G) K S,    u = T diag(beta) y.
  * ld: elements between rows of y, u and state. work: [rows, width], packed.
  */
 void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
                         const gdncp_chunk_gates_t *gates, const float *k, const float *t,
-                        const float *state, float *y, float *u, float *work);
+                        const float *state, const gdncp_float_rows_t *v, float *y, float *u,
+                        float *work);
 
 /* S <- e^G_C S + (diag(e^(G_C - G)) K)' u. work: [rows, dk]. */
 void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
                          const gdncp_chunk_gates_t *gates, const float *k, const float *u,
                          float *state, float *work);
 
-/* p = scale D o QK', lower with the diagonal. */
+/* p = scale D o QK', lower with the diagonal, set as far as gdncp_gemm_lower() reads it. */
 void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t *gates,
                            const float *qk, float *p);
 

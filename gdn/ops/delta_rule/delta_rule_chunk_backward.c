@@ -7,6 +7,8 @@
 #include "small_gemm.h"
 #include "vector_math.h"
 
+#define BLOCK GDNCP_TRIANGLE_BLOCK
+
 gdncp_chunk_backward_scratch_t gdncp_chunk_backward_scratch_take(gdncp_arena_t *arena, int64_t dk,
                                                                  int64_t dv)
 {
@@ -38,7 +40,7 @@ void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
     float *const grad_r = grads + rows * dv + columns->first;
 
     gdncp_chunk_attention(rows, problem->scale, gates, keys->qk, scratch->attention);
-    gdncp_scale_rows(rows, dk, gates->to_end, keys->k, scratch->k_to_end, dk);
+    gdncp_scale_rows(rows, dk, gates->to_end, keys->k, dk, scratch->k_to_end, dk);
     gdncp_gemm_lower_tn(rows, width, scratch->attention, rows, grad_o, dv, false, scratch->grad_u,
                         width);
     gdncp_gemm(rows, width, dk, scratch->k_to_end, dk, grad_state + columns->first, dv, true,
@@ -102,7 +104,7 @@ static void grad_pairs(int64_t rows, float scale, const gdncp_chunk_keys_t *keys
         grad_pair_row(i, scale, gates->beta[i], gates->decay + i * rows, keys->qk + i * rows, kk,
                       grad_p, grad_a, grad_qk, grad_kk, decayed, received);
         grad_qk[i] = scale * grad_p[i];
-        memset(grad_qk + i + 1, 0, (size_t)(rows - i - 1) * sizeof(float));
+        memset(grad_qk + i + 1, 0, (size_t)(BLOCK - 1 - i % BLOCK) * sizeof(float));
         memset(grad_kk + i, 0, (size_t)(rows - i) * sizeof(float));
         grad_beta[i] -= gdncp_vector_dot(decayed, kk, i);
         for (int64_t j = 0; j < i; j++) {
@@ -116,24 +118,20 @@ static void grad_pairs(int64_t rows, float scale, const gdncp_chunk_keys_t *keys
     gdncp_add(rows * rows, scratch->pairs, scratch->grad_kk);
 }
 
-GDNCP_VECTOR_CLONES
-static void add_scaled_row(int64_t width, float factor, const float *src, float *dst)
-{
-    for (int64_t j = 0; j < width; j++) {
-        dst[j] += factor * src[j];
-    }
-}
-
 /* Add factors[i] src[i, :] to dst, and return in dots the products of those rows with those of x.
  */
+GDNCP_VECTOR_CLONES
 static void add_scaled_rows(int64_t rows, int64_t width, const float *factors, float factor,
                             const float *src, const float *x, float *dst, double *dots)
 {
     for (int64_t i = 0; i < rows; i++) {
         const float row_factor = factor * factors[i];
+        const float *const row = src + i * width;
 
-        add_scaled_row(width, row_factor, src + i * width, dst + i * width);
-        dots[i] = (double)row_factor * gdncp_vector_dot(src + i * width, x + i * width, width);
+        for (int64_t j = 0; j < width; j++) {
+            dst[i * width + j] += row_factor * row[j];
+        }
+        dots[i] = (double)row_factor * gdncp_dot_f64(row, x + i * width, width);
     }
 }
 
@@ -177,14 +175,15 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
         grads->beta[i] = gdncp_vector_dot(grad_r + i * dv, record->y + i * dv, dv);
         start_beta[i] = gates->from_start[i] * gates->beta[i];
     }
-    gdncp_scale_rows(rows, dv, gates->beta, grad_r, grads->v, dv);
+    gdncp_scale_rows(rows, dv, gates->beta, grad_r, dv, grads->v.data, grads->v.ld);
 
     gdncp_transpose(rows, dv, record->u, dv, scratch->u_t, rows);
     gdncp_gemm_pairs(rows, dv, back->grads, dv, scratch->u_t, rows, scratch->pairs, rows);
     gdncp_gemm_pairs(rows, dv, grad_r, dv, scratch->u_t, rows, scratch->pairs + rows * rows, rows);
     grad_pairs(rows, problem->scale, keys, gates, scratch, grads->beta, above);
-    gdncp_gemm_lower(rows, dk, scratch->grad_qk, rows, keys->k, dk, true, grads->q, dk);
-    gdncp_gemm_lower_tn(rows, dk, scratch->grad_qk, rows, keys->q, dk, true, grads->k, dk);
+    gdncp_gemm_lower(rows, dk, scratch->grad_qk, rows, keys->k, dk, !grads->is_first, grads->q, dk);
+    gdncp_gemm_lower_tn(rows, dk, scratch->grad_qk, rows, keys->q, dk, !grads->is_first, grads->k,
+                        dk);
     gdncp_gemm(rows, dk, rows, scratch->grad_kk, rows, keys->k, dk, true, grads->k, dk);
 
     gdncp_gemm(2 * rows, dk, dv, back->grads, dv, record->state_t, dk, false, scratch->state_rows,

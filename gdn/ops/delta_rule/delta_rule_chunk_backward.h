@@ -53,9 +53,10 @@ void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
 
 /* Gradients of one chunk of one head. */
 typedef struct gdncp_chunk_grads {
-    float *q; /* [rows, dk] added to: of the normalised q, over a group */
-    float *k; /* [rows, dk] added to */
-    float *v; /* [rows, dv] */
+    bool is_first;        /* of its group: q and k are set, else added to */
+    float *q;             /* [rows, dk] of the normalised q */
+    float *k;             /* [rows, dk] */
+    gdncp_float_rows_t v; /* [rows, dv] */
     double g[GDNCP_CHUNK];
     double beta[GDNCP_CHUNK];
 } gdncp_chunk_grads_t;

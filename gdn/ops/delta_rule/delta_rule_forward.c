@@ -13,7 +13,7 @@ typedef struct forward_scratch {
     gdncp_chunk_keys_t keys;
     gdncp_chunk_gates_t gates;
     float *states; /* [heads of an item, dk, width] */
-    float *values; /* [rows, width] v, then y */
+    float *values; /* [rows, width] y */
     float *u;      /* [rows, width] */
     float *o;      /* [rows, width] */
     float *t;      /* [rows, rows] */
@@ -61,13 +61,15 @@ static void write_output(const forward_run_t *run, const gdncp_chunk_span_t *spa
     const int64_t rows = span->rows;
     const int64_t dk = problem->dk;
     const int64_t width = columns->width;
+    const gdncp_float_rows_t o = gdncp_columns_output(run->o, span->begin, span->count, head,
+                                                      columns, rows, scratch->o, width);
 
     gdncp_chunk_decay_rows(rows, dk, problem->scale, false, &scratch->gates, scratch->keys.q,
                            scratch->work);
-    gdncp_gemm(rows, width, dk, scratch->work, dk, state, width, false, scratch->o, width);
+    gdncp_gemm(rows, width, dk, scratch->work, dk, state, width, false, o.data, o.ld);
     gdncp_chunk_attention(rows, problem->scale, &scratch->gates, scratch->keys.qk, scratch->work);
-    gdncp_gemm_lower(rows, width, scratch->work, rows, scratch->u, width, true, scratch->o, width);
-    gdncp_store_columns(scratch->o, span->begin, span->count, head, columns, run->o);
+    gdncp_gemm_lower(rows, width, scratch->work, rows, scratch->u, width, true, o.data, o.ld);
+    gdncp_store_columns(o.data, o.ld, span->begin, span->count, head, columns, run->o);
 }
 
 static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *span, int64_t head,
@@ -81,10 +83,12 @@ static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *spa
 
     gdncp_chunk_gates_load(problem, span, head, &scratch->gates);
     gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->t, scratch->work);
-    gdncp_load_columns(&problem->rule->v, span->begin, span->count, head, columns, rows,
-                       scratch->values, width);
+
+    const gdncp_float_rows_t v = gdncp_columns_input(&problem->rule->v, span->begin, span->count,
+                                                     head, columns, rows, scratch->values, width);
+
     gdncp_chunk_values(rows, dk, width, width, &scratch->gates, scratch->keys.k, scratch->t, state,
-                       scratch->values, scratch->u, scratch->work);
+                       &v, scratch->values, scratch->u, scratch->work);
     write_output(run, span, head, columns, scratch, state);
     gdncp_chunk_advance(rows, dk, width, width, &scratch->gates, scratch->keys.k, scratch->u, state,
                         scratch->work);

@@ -40,15 +40,39 @@ void gdncp_load_columns(const gdncp_tensor_t *tensor, int64_t begin, int64_t cou
     }
 }
 
-void gdncp_store_columns(const float *src, int64_t begin, int64_t count, int64_t head,
+void gdncp_store_columns(const float *src, int64_t ld, int64_t begin, int64_t count, int64_t head,
                          const gdncp_columns_t *columns, const gdncp_tensor_t *tensor)
 {
     const int64_t width = columns->width;
     const int64_t offset = offset_of(tensor, head, columns);
 
     for (int64_t i = 0; i < count; i++) {
-        gdncp_row_store(tensor, begin + i, offset, width, src + i * width);
+        gdncp_row_store(tensor, begin + i, offset, width, src + i * ld);
     }
+}
+
+gdncp_float_rows_t gdncp_columns_output(const gdncp_tensor_t *tensor, int64_t begin, int64_t count,
+                                        int64_t head, const gdncp_columns_t *columns, int64_t rows,
+                                        float *buffer, int64_t ld)
+{
+    if (tensor->dtype != GDNCP_F32 || count != rows) {
+        return (gdncp_float_rows_t){buffer, ld};
+    }
+    return (gdncp_float_rows_t){
+        gdncp_token_element(tensor, begin, offset_of(tensor, head, columns)), tensor->strides[0]};
+}
+
+gdncp_float_rows_t gdncp_columns_input(const gdncp_tensor_t *tensor, int64_t begin, int64_t count,
+                                       int64_t head, const gdncp_columns_t *columns, int64_t rows,
+                                       float *buffer, int64_t ld)
+{
+    const gdncp_float_rows_t input =
+        gdncp_columns_output(tensor, begin, count, head, columns, rows, buffer, ld);
+
+    if (input.data == buffer) {
+        gdncp_load_columns(tensor, begin, count, head, columns, rows, buffer, ld);
+    }
+    return input;
 }
 
 void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
@@ -61,48 +85,60 @@ void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count,
 void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,
                       const gdncp_tensor_t *tensor)
 {
-    gdncp_store_columns(src, begin, count, head, &(gdncp_columns_t){0, tensor->shape[2]}, tensor);
+    gdncp_store_columns(src, tensor->shape[2], begin, count, head,
+                        &(gdncp_columns_t){0, tensor->shape[2]}, tensor);
 }
 
-void gdncp_normalise_rows(const gdncp_rule_problem_t *problem, int64_t rows, float *x,
-                          float *factors)
+void gdncp_load_normalised(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *tensor,
+                           int64_t begin, int64_t count, int64_t head, int64_t rows, float *dst,
+                           float *factors)
 {
     const int64_t dk = problem->dk;
 
     if (!problem->rule->qk_l2norm) {
+        gdncp_load_head(tensor, begin, count, head, rows, dst);
         return;
     }
-    for (int64_t i = 0; i < rows; i++) {
-        const double square = gdncp_vector_dot(x + i * dk, x + i * dk, dk);
+    for (int64_t i = 0; i < count; i++) {
+        if (i + ROWS_AHEAD < count) {
+            gdncp_row_prefetch(tensor, begin + i + ROWS_AHEAD, head * dk, dk);
+        }
+        const float *const row = gdncp_row_load(tensor, begin + i, head * dk, dk, dst + i * dk);
 
-        factors[i] = (float)(1.0 / sqrt(square + L2NORM_EPS));
+        factors[i] = (float)(1.0 / sqrt(gdncp_vector_square(row, dk) + L2NORM_EPS));
+        gdncp_scale_rows(1, dk, factors + i, row, dk, dst + i * dk, dk);
     }
-    gdncp_scale_rows(rows, dk, factors, x, x, dk);
+    memset(dst + count * dk, 0, (size_t)((rows - count) * dk) * sizeof(float));
 }
 
-/* grad <- factor (grad - along y) */
+/* dst = factor (grad - along y) */
 GDNCP_VECTOR_CLONES
-static void project_row(int64_t dk, float factor, float along, const float *y, float *grad)
+static void project_row(int64_t dk, float factor, float along, const float *y, const float *grad,
+                        float *dst)
 {
     for (int64_t j = 0; j < dk; j++) {
-        grad[j] = factor * (grad[j] - along * y[j]);
+        dst[j] = factor * (grad[j] - along * y[j]);
     }
 }
 
-void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t rows,
-                                   const float *y, const float *factors, float *grad)
+void gdncp_store_normalised_grad(const gdncp_rule_problem_t *problem, const float *y,
+                                 const float *factors, float *grad, int64_t begin, int64_t count,
+                                 int64_t head, const gdncp_tensor_t *tensor)
 {
     const int64_t dk = problem->dk;
 
     if (!problem->rule->qk_l2norm) {
+        gdncp_store_head(grad, begin, count, head, tensor);
         return;
     }
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = 0; i < count; i++) {
         const float *const y_row = y + i * dk;
         float *const grad_row = grad + i * dk;
+        float *const target = gdncp_row_output(tensor, begin + i, head * dk, grad_row);
         const float along = (float)gdncp_vector_dot(y_row, grad_row, dk);
 
-        project_row(dk, factors[i], along, y_row, grad_row);
+        project_row(dk, factors[i], along, y_row, grad_row, target);
+        gdncp_row_store(tensor, begin + i, head * dk, dk, target);
     }
 }
 

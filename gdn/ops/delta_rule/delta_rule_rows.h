@@ -24,9 +24,26 @@ gdncp_columns_t gdncp_columns_of_panel(const gdncp_rule_problem_t *problem, int6
 void gdncp_load_columns(const gdncp_tensor_t *tensor, int64_t begin, int64_t count, int64_t head,
                         const gdncp_columns_t *columns, int64_t rows, float *dst, int64_t ld);
 
-/* The first `count` rows of src [.., width] to columns of tokens [begin, begin + count). */
-void gdncp_store_columns(const float *src, int64_t begin, int64_t count, int64_t head,
+/* The first `count` rows of src [.., width], rows ld apart, to columns of tokens [begin, begin +
+ * count); nothing where they are there already. */
+void gdncp_store_columns(const float *src, int64_t ld, int64_t begin, int64_t count, int64_t head,
                          const gdncp_columns_t *columns, const gdncp_tensor_t *tensor);
+
+/* Rows of floats, ld apart. */
+typedef struct gdncp_float_rows {
+    float *data;
+    int64_t ld;
+} gdncp_float_rows_t;
+
+/* Rows [rows, width] of columns of tokens [begin, begin + count): where they lie, if they are
+ * float32 and need no padding, else in buffer, ld apart. _input: as gdncp_load_columns(); _output:
+ * not set yet, for gdncp_store_columns(). */
+gdncp_float_rows_t gdncp_columns_input(const gdncp_tensor_t *tensor, int64_t begin, int64_t count,
+                                       int64_t head, const gdncp_columns_t *columns, int64_t rows,
+                                       float *buffer, int64_t ld);
+gdncp_float_rows_t gdncp_columns_output(const gdncp_tensor_t *tensor, int64_t begin, int64_t count,
+                                        int64_t head, const gdncp_columns_t *columns, int64_t rows,
+                                        float *buffer, int64_t ld);
 
 /* The same for all columns: dst [rows, d] = tokens [begin, begin + count) of one head of a [T, H,
  * d] tensor, then zeros. */
@@ -36,14 +53,17 @@ void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count,
 void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,
                       const gdncp_tensor_t *tensor);
 
-/* x [rows, d] <- each row divided by its norm, where the rule asks for that; factors [rows] are
- * what rows were multiplied by. */
-void gdncp_normalise_rows(const gdncp_rule_problem_t *problem, int64_t rows, float *x,
-                          float *factors);
+/* As gdncp_load_head(), and each row divided by its norm, where the rule asks for that; factors
+ * [count] are what rows were multiplied by. */
+void gdncp_load_normalised(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *tensor,
+                           int64_t begin, int64_t count, int64_t head, int64_t rows, float *dst,
+                           float *factors);
 
-/* grad [rows, d] of the normalised y [rows, d] becomes that of the rows as given. */
-void gdncp_normalise_rows_backward(const gdncp_rule_problem_t *problem, int64_t rows,
-                                   const float *y, const float *factors, float *grad);
+/* As gdncp_store_head(), of the gradient of the rows as given, from grad [rows, d] of the
+ * normalised y [rows, d], which is overwritten. */
+void gdncp_store_normalised_grad(const gdncp_rule_problem_t *problem, const float *y,
+                                 const float *factors, float *grad, int64_t begin, int64_t count,
+                                 int64_t head, const gdncp_tensor_t *tensor);
 
 /* dst [rows, width] = src [rows, width], with rows that lie so far apart. */
 void gdncp_copy_columns(int64_t rows, int64_t width, const float *src, int64_t src_ld, float *dst,

@@ -79,6 +79,7 @@ static void advance_columns(const gdncp_rule_problem_t *problem, const gdncp_chu
     const int64_t dk = problem->dk;
     const int64_t ld = dk + problem->dv;
     const int64_t width = ld - first_column;
+    const gdncp_float_rows_t values = {scratch->values + first_column, ld};
 
     gdncp_chunk_gates_load(problem, span, head, &scratch->gates);
     gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->t, scratch->work);
@@ -86,7 +87,7 @@ static void advance_columns(const gdncp_rule_problem_t *problem, const gdncp_chu
     memset(scratch->values, 0, (size_t)(rows * ld) * sizeof(float));
     gdncp_copy_columns(rows, problem->dv, scratch->v, problem->dv, scratch->values + dk, ld);
     gdncp_chunk_values(rows, dk, width, ld, &scratch->gates, scratch->keys.k, scratch->t,
-                       scratch->state + first_column, scratch->values + first_column,
+                       scratch->state + first_column, &values, values.data,
                        scratch->u + first_column, scratch->work);
     gdncp_chunk_advance(rows, dk, width, ld, &scratch->gates, scratch->keys.k,
                         scratch->u + first_column, scratch->state + first_column, scratch->work);

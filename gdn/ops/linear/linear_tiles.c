@@ -1,9 +1,15 @@
 /* Large matrix products by tiles of the small kernels. */
 #include "linear_tiles.h"
 
+#include <assert.h>
+#include <string.h>
+
+#include "environment.h"
+#include "linear_amx.h"
 #include "op_parallel.h"
 #include "op_scratch.h"
 #include "small_gemm.h"
+#include "vector_clones.h"
 
 /*
  * A work item is ROW_BLOCK rows of COLUMN_TILE columns of the result. Its tile of B [DEPTH_TILE,
@@ -13,6 +19,10 @@
 #define ROW_BLOCK 512
 #define COLUMN_TILE 256
 #define DEPTH_TILE 256
+
+static_assert(DEPTH_TILE == GDNCP_AMX_DEPTH, "tiles of the depth are packed whole");
+static_assert(COLUMN_TILE % GDNCP_AMX_BLOCK == 0 && ROW_TILE % GDNCP_AMX_BLOCK == 0,
+              "packed blocks fill tiles, and have room in their scratch");
 
 typedef struct product_scratch {
     float *a;      /* [ROW_TILE, DEPTH_TILE], or [DEPTH_TILE, ROW_TILE] of a transposed A */
@@ -25,6 +35,7 @@ typedef struct product_scratch {
 typedef struct product_run {
     const gdncp_product_t *product;
     int64_t column_tiles;
+    bool has_amx; /* both operands are bf16, and multiplied as such */
     gdncp_scratch_t scratch;
 } product_run_t;
 
@@ -69,11 +80,13 @@ static void load_b(const gdncp_product_t *product, int64_t depth, int64_t column
     }
 }
 
-static void add_tile(int64_t rows, int64_t columns, const float *tile, float *sum, int64_t sum_ld)
+GDNCP_VECTOR_CLONES
+static void add_tile(int64_t rows, int64_t columns, const float *tile, int64_t ld, float *sum,
+                     int64_t sum_ld)
 {
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < columns; j++) {
-            sum[i * sum_ld + j] += tile[i * columns + j];
+            sum[i * sum_ld + j] += tile[i * ld + j];
         }
     }
 }
@@ -101,7 +114,43 @@ static void multiply_tile(const gdncp_product_t *product, int64_t row, int64_t r
                    target_ld);
     }
     if (accumulate) {
-        add_tile(rows, columns, scratch->tile, sum, sum_ld);
+        add_tile(rows, columns, scratch->tile, columns, sum, sum_ld);
+    }
+}
+
+/* The tile of B at hand, packed: a block each GDNCP_AMX_BLOCK columns. */
+static void pack_b(const gdncp_product_t *product, int64_t depth, int64_t column, int64_t depths,
+                   int64_t columns, const product_scratch_t *scratch)
+{
+    for (int64_t j = 0; j < columns; j += GDNCP_AMX_BLOCK) {
+        gdncp_amx_pack_b(&product->b, product->b_is_transposed, column + j,
+                         smaller(GDNCP_AMX_BLOCK, columns - j), depth, depths,
+                         scratch->b + j / GDNCP_AMX_BLOCK * GDNCP_AMX_PACKED, scratch->b_rows);
+    }
+}
+
+static void copy_tile(int64_t rows, int64_t columns, const float *tile, int64_t ld, float *sum,
+                      int64_t sum_ld)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(sum + i * sum_ld, tile + i * ld, (size_t)columns * sizeof(float));
+    }
+}
+
+/* As multiply_tile(), of GDNCP_AMX_BLOCK rows at most, with the tile of B that is packed. */
+static void multiply_packed(const gdncp_product_t *product, int64_t row, int64_t rows,
+                            int64_t depth, int64_t depths, int64_t columns, bool accumulate,
+                            const product_scratch_t *scratch, float *sum, int64_t sum_ld)
+{
+    gdncp_amx_pack_a(&product->a, !product->a_is_transposed, row, rows, depth, depths, scratch->a,
+                     scratch->b_rows);
+    for (int64_t j = 0; j < columns; j += GDNCP_AMX_BLOCK) {
+        const int64_t width = smaller(GDNCP_AMX_BLOCK, columns - j);
+
+        gdncp_amx_multiply(depths, scratch->a, scratch->b + j / GDNCP_AMX_BLOCK * GDNCP_AMX_PACKED,
+                           scratch->tile);
+        (accumulate ? add_tile : copy_tile)(rows, width, scratch->tile, GDNCP_AMX_BLOCK, sum + j,
+                                            sum_ld);
     }
 }
 
@@ -119,8 +168,12 @@ static void product_item(void *context, int64_t item, int thread)
     const bool in_place = out->dtype == GDNCP_F32;
     float *const sum = in_place ? (float *)(void *)element(out, row_begin, column) : scratch.sum;
     const int64_t sum_ld = in_place ? out->ld : columns;
+    const int64_t step = run->has_amx ? GDNCP_AMX_BLOCK : ROW_TILE;
     int64_t depth = 0;
 
+    if (run->has_amx) {
+        gdncp_amx_begin();
+    }
     if (product->accumulate && !in_place) {
         load_tile(out, row_begin, column, row_end - row_begin, columns, sum);
     }
@@ -128,14 +181,18 @@ static void product_item(void *context, int64_t item, int thread)
     do {
         const int64_t depths = smaller(DEPTH_TILE, product->depth - depth);
 
-        load_b(product, depth, column, depths, columns, &scratch);
-        for (int64_t row = row_begin; row < row_end; row += ROW_TILE) {
-            multiply_tile(product, row, smaller(ROW_TILE, row_end - row), depth, depths, columns,
-                          depth > 0 || product->accumulate, &scratch,
-                          sum + (row - row_begin) * sum_ld, sum_ld);
+        (run->has_amx ? pack_b : load_b)(product, depth, column, depths, columns, &scratch);
+        for (int64_t row = row_begin; row < row_end; row += step) {
+            (run->has_amx ? multiply_packed
+                          : multiply_tile)(product, row, smaller(step, row_end - row), depth,
+                                           depths, columns, depth > 0 || product->accumulate,
+                                           &scratch, sum + (row - row_begin) * sum_ld, sum_ld);
         }
         depth += depths;
     } while (depth < product->depth);
+    if (run->has_amx) {
+        gdncp_amx_end();
+    }
     for (int64_t row = row_begin; !in_place && row < row_end; row++) {
         gdncp_convert_from_f32(sum + (row - row_begin) * sum_ld, columns, out->dtype,
                                element(out, row, column));
@@ -154,9 +211,15 @@ gdncp_status_t gdncp_product_run(const gdncp_product_t *product, gdncp_workspace
     const int64_t num_items = tiles_of(product->rows, ROW_BLOCK) * run.column_tiles;
     gdncp_arena_t measure = {.block = NULL};
 
-    if (num_items == 0) {
-        return GDNCP_OK;
+    int64_t wants_amx = 1;
+    const gdncp_status_t status =
+        gdncp_environment_integer(GDNCP_VARIABLE_AMX, 0, 1, 1, &wants_amx);
+
+    if (status != GDNCP_OK || num_items == 0) {
+        return status;
     }
+    run.has_amx = wants_amx == 1 && product->a.dtype == GDNCP_BF16 &&
+                  product->b.dtype == GDNCP_BF16 && gdncp_amx_is_usable();
     take_scratch(&measure);
     return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
                                       product_item, &run);

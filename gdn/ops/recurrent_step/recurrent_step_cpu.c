@@ -113,11 +113,9 @@ static void step_token(const step_run_t *run, int64_t token, int64_t head, float
     const int64_t key_head = gdncp_rule_key_head(dims, head);
     float factor;
 
-    gdncp_load_head(&rule->q, token, 1, key_head, 1, scratch->q);
-    gdncp_load_head(&rule->k, token, 1, key_head, 1, scratch->k);
+    gdncp_load_normalised(dims, &rule->q, token, 1, key_head, 1, scratch->q, &factor);
+    gdncp_load_normalised(dims, &rule->k, token, 1, key_head, 1, scratch->k, &factor);
     gdncp_load_head(&rule->v, token, 1, head, 1, scratch->v);
-    gdncp_normalise_rows(dims, 1, scratch->q, &factor);
-    gdncp_normalise_rows(dims, 1, scratch->k, &factor);
     read_state(dk, dv, state, scratch->k, scratch->u);
     for (int64_t j = 0; j < dv; j++) {
         scratch->u[j] = beta * (scratch->v[j] - decay * scratch->u[j]);
