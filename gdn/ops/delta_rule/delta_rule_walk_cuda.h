@@ -343,6 +343,8 @@ void walk_kernel(rule_walk<T> walk)
     } else {
         columns = walk_columns(walk, span, head);
     }
+    constexpr bool gives_final_states =
+        mode == walk_mode::outputs || mode == walk_mode::outputs_in_turn;
     const int ahead = walk.stages - 1;
     summary_watch watch = {};
     tile state[DK / TILE];
@@ -397,7 +399,7 @@ void walk_kernel(rule_walk<T> walk)
     }
     if (columns.target != nullptr) {
         store_state<DK>(state, columns, walk.rule.dk,
-                        mode != walk_mode::summary && walk.starts.across && span.ends);
+                        gives_final_states && walk.starts.across && span.ends);
     }
 }
 
