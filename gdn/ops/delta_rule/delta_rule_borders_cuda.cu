@@ -45,12 +45,11 @@ void chain_kernel(border_chain chain)
     if (span.begin >= span.end || first == last) {
         return;
     }
-    walk_chain<DK, false>({chain.borders.transition, chain.borders.contribution,
-                           chain.starts.of(span, head), chain.borders.states,
-                           first * chain.num_heads + head, first * chain.num_heads + head,
-                           chain.num_heads, last - first, chain.dk, chain.dv,
-                           chain.starts.is_across(span)},
-                          block_y() * CHAIN_COLUMNS);
+    walk_chain<DK, false>(
+        {chain.borders.transition, chain.borders.contribution, chain.starts.of(span, head),
+         chain.borders.states, first * chain.num_heads + head, first * chain.num_heads + head,
+         chain.num_heads, last - first, chain.dk, chain.dv, chain.starts.is_across(span)},
+        block_y() * CHAIN_COLUMNS);
 }
 
 gdncp_status_t walk_chains(const border_chain &chain, gdncp_stream_t stream)
