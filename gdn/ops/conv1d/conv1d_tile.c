@@ -11,12 +11,11 @@ static const float zeros[GDNCP_CONV1D_TILE];
 
 gdncp_conv1d_tile_t gdncp_conv1d_tile(const gdncp_conv1d_t *conv, int64_t index)
 {
-    const int64_t width = gdncp_conv1d_tile_width(conv);
-    const int64_t first = index * width;
+    const int64_t first = index * GDNCP_CONV1D_TILE;
     const int64_t left = conv->x.shape[1] - first;
 
     return (gdncp_conv1d_tile_t){
-        .conv = conv, .first = first, .count = left < width ? left : width};
+        .conv = conv, .first = first, .count = left < GDNCP_CONV1D_TILE ? left : GDNCP_CONV1D_TILE};
 }
 
 void gdncp_conv1d_load_taps(const gdncp_conv1d_tile_t *tile, gdncp_conv1d_taps_t *taps)

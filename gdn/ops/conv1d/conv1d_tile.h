@@ -9,11 +9,9 @@
 #include "gdncp/ops.h"
 #include "vector_clones.h"
 
-/* Channels worked on at a time, at most: of float32 a page of memory, inside which processors see
- * by themselves where reads go on. 16-bit rows are fewer, as converted ones need place in the first
- * cache too. */
+/* Channels worked on at a time, at most: rows of float32 are then a page of memory, inside which
+ * processors see by themselves where reads go on, and few pages are touched for what they give. */
 #define GDNCP_CONV1D_TILE 1024
-#define GDNCP_CONV1D_TILE_NARROW 256
 
 /* Floats from one row of a tile to the next. Rows a page apart would compete for the same places of
  * the cache. */
@@ -59,17 +57,9 @@ typedef struct gdncp_conv1d_rows {
     _Alignas(64) float slots[GDNCP_CONV1D_MAX_ROWS][GDNCP_CONV1D_STRIDE];
 } gdncp_conv1d_rows_t;
 
-/* Channels of a convolution's tiles, but for the last. */
-static inline int64_t gdncp_conv1d_tile_width(const gdncp_conv1d_t *conv)
-{
-    return conv->x.dtype == GDNCP_F32 ? GDNCP_CONV1D_TILE : GDNCP_CONV1D_TILE_NARROW;
-}
-
 static inline int64_t gdncp_conv1d_num_tiles(const gdncp_conv1d_t *conv)
 {
-    const int64_t width = gdncp_conv1d_tile_width(conv);
-
-    return (conv->x.shape[1] + width - 1) / width;
+    return (conv->x.shape[1] + GDNCP_CONV1D_TILE - 1) / GDNCP_CONV1D_TILE;
 }
 
 gdncp_conv1d_tile_t gdncp_conv1d_tile(const gdncp_conv1d_t *conv, int64_t index);
