@@ -9,8 +9,9 @@
 
 #include "error.h"
 #include "layouts_bench.h"
-#include "measure.h"
+#include "layouts_report.h"
 #include "option_values.h"
+#include "report.h"
 
 enum { MAX_RUNS = 1000, MILLION = 1024 * 1024 };
 
@@ -29,6 +30,7 @@ enum { NUM_PACKS = sizeof packs / sizeof packs[0] };
 typedef struct options {
     int64_t max_tokens;
     int num_runs;
+    const char *json; /* NULL: none */
 } options_t;
 
 static const char help[] = "Usage: gdncp-bench-layouts [options]\n"
@@ -37,6 +39,7 @@ static const char help[] = "Usage: gdncp-bench-layouts [options]\n"
                            "\n"
                            "  -n N        runs that are timed, each by itself (default 9)\n"
                            "  --tokens N  leave out packs of more tokens (default 16777216)\n"
+                           "  --json FILE write the results, too\n"
                            "  --help\n"
                            "\n"
                            "p50 is the median. GB/s is what a map writes; of fill: the time of "
@@ -120,28 +123,31 @@ static double fill_milliseconds(const layouts_pack_t *pack, int64_t bytes, int n
     return bench_times_of(times, num_runs).median;
 }
 
-/* One line of the table. */
+/* Check an operation, then time it. */
 static gdncp_status_t time_operation(const layouts_operation_t *operation,
-                                     const layouts_pack_t *pack, int num_runs, int *wrong_p)
+                                     const layouts_pack_t *pack, int num_runs,
+                                     layouts_result_t *result)
 {
-    const int64_t bytes = operation->bytes != NULL ? operation->bytes(pack) : 0;
     layouts_made_t made = {0};
     double times[MAX_RUNS];
 
+    *result = (layouts_result_t){
+        .name = operation->name,
+        .pack = pack,
+        .bytes = operation->bytes != NULL ? operation->bytes(pack) : 0,
+    };
     forget_peak();
     const double rss_before = status_mib("VmRSS");
     const double held_before = held_mib();
     gdncp_status_t status = operation->run(pack, &made);
-    const double held = held_mib() - held_before;
-    const double peak = status_mib("VmHWM") - rss_before;
 
     if (status != GDNCP_OK) {
         return status;
     }
-    const bool right = operation->check(pack, &made);
-    const int64_t segments = made.layout != NULL ? gdncp_layout_num_segments(made.layout) : 0;
-
-    *wrong_p += !right;
+    result->held_mib = held_mib() - held_before;
+    result->peak_mib = status_mib("VmHWM") - rss_before;
+    result->is_right = operation->check(pack, &made);
+    result->segments = made.layout != NULL ? gdncp_layout_num_segments(made.layout) : 0;
     for (int i = 0; i < num_runs && status == GDNCP_OK; i++) {
         free_made(&made);
         const double start = milliseconds();
@@ -150,36 +156,19 @@ static gdncp_status_t time_operation(const layouts_operation_t *operation,
         times[i] = milliseconds() - start;
     }
     free_made(&made);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        result->times = bench_times_of(times, num_runs);
+        result->fill_ms =
+            result->bytes > 0 ? fill_milliseconds(pack, result->bytes, num_runs) : 0.0;
     }
-    const bench_times_t summary = bench_times_of(times, num_runs);
-
-    printf("%-16s %9" PRId64 " %5d %5" PRId64, operation->name, pack->tokens, pack->num_ranks,
-           pack->num_sequences);
-    if (bytes > 0) {
-        printf(" %9s %9.3f %9.3f %7.2f %7.2f %8s %8s", "", summary.min, summary.median,
-               (double)bytes * 1e-6 / summary.median,
-               fill_milliseconds(pack, bytes, num_runs) / summary.median, "", "");
-    } else {
-        char count[24] = "";
-
-        if (segments > 0) {
-            snprintf(count, sizeof count, "%" PRId64, segments);
-        }
-        printf(" %9s %9.3f %9.3f %7s %7s %8.2f %8.2f", count, summary.min, summary.median, "", "",
-               held, peak);
-    }
-    printf(" %s\n", right ? "ok" : "WRONG");
-    return GDNCP_OK;
+    return status;
 }
 
-static gdncp_status_t run(const options_t *options, int *wrong_p)
+static gdncp_status_t run(const options_t *options, json_t *json, int *wrong_p)
 {
     gdncp_status_t status = GDNCP_OK;
 
-    printf("%-16s %9s %5s %5s %9s %9s %9s %7s %7s %8s %8s\n", "", "tokens", "ranks", "seqs",
-           "segments", "min ms", "p50 ms", "GB/s", "of fill", "held", "peak");
+    layouts_print_head();
     for (int p = 0; p < NUM_PACKS && status == GDNCP_OK; p++) {
         layouts_pack_t pack;
 
@@ -189,7 +178,14 @@ static gdncp_status_t run(const options_t *options, int *wrong_p)
         status =
             layouts_pack_make(packs[p].tokens, packs[p].num_ranks, packs[p].num_sequences, &pack);
         for (int i = 0; layouts_operations[i].name != NULL && status == GDNCP_OK; i++) {
-            status = time_operation(&layouts_operations[i], &pack, options->num_runs, wrong_p);
+            layouts_result_t result;
+
+            status = time_operation(&layouts_operations[i], &pack, options->num_runs, &result);
+            if (status == GDNCP_OK) {
+                layouts_print_result(&result);
+                layouts_json_add(json, &result);
+                *wrong_p += !result.is_right;
+            }
         }
         layouts_pack_free(&pack);
     }
@@ -198,9 +194,10 @@ static gdncp_status_t run(const options_t *options, int *wrong_p)
 
 static gdncp_status_t parse(int argc, char **argv, options_t *options, bool *help_p)
 {
-    enum { TOKENS = 256, HELP };
+    enum { TOKENS = 256, JSON, HELP };
     static const struct option long_options[] = {
         {"tokens", required_argument, NULL, TOKENS},
+        {"json", required_argument, NULL, JSON},
         {"help", no_argument, NULL, HELP},
         {NULL, 0, NULL, 0},
     };
@@ -216,6 +213,9 @@ static gdncp_status_t parse(int argc, char **argv, options_t *options, bool *hel
         case TOKENS:
             status = option_integer(gdncp_fail, "--tokens", optarg, packs[0].tokens, INT64_MAX,
                                     &options->max_tokens);
+            break;
+        case JSON:
+            options->json = optarg;
             break;
         case HELP:
             *help_p = true;
@@ -242,7 +242,13 @@ int main(int argc, char **argv)
         return 0;
     }
     if (status == GDNCP_OK) {
-        status = run(&options, &wrong);
+        json_t *const json = bench_json_head(argc, argv);
+
+        status = run(&options, json, &wrong);
+        if (status == GDNCP_OK && options.json != NULL) {
+            status = bench_json_write(json, options.json);
+        }
+        json_decref(json);
     }
     if (status != GDNCP_OK) {
         fprintf(stderr, "gdncp-bench-layouts: %s: %s\n", gdncp_status_string(status),
