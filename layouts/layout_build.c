@@ -122,7 +122,7 @@ gdncp_segment_t gdncp_layout_cut_segment(const gdncp_layout_t *layout, int64_t s
     const int64_t slot_begin = layout->cu_seqlens_padded[sequence];
     const int64_t slot_end = layout->cu_seqlens_padded[sequence + 1];
     const int64_t padding_begin =
-        slot_begin + layout->cu_seqlens[sequence + 1] - layout->cu_seqlens[sequence];
+        slot_begin + (layout->cu_seqlens[sequence + 1] - layout->cu_seqlens[sequence]);
     const bool is_padding = begin >= padding_begin;
     const int64_t border = is_padding ? slot_end : padding_begin;
 
