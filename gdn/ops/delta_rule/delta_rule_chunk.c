@@ -120,7 +120,7 @@ void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chu
     const int64_t offset = span->begin * heads + value_head;
     const float *const g = (const float *)problem->rule->g.data + offset;
     const float *const beta = (const float *)problem->rule->beta.data + offset;
-    double sums[GDNCP_CHUNK];
+    double sums[GDNCP_CHUNK] = {0.0}; /* analysers do not see that whole blocks are filled */
     double sum = 0.0;
 
     for (int64_t i = 0; i < rows; i++) {
