@@ -27,11 +27,6 @@ static void repeat(int64_t *map, int64_t value, int64_t length)
     }
 }
 
-static int64_t pack_begin(const gdncp_layout_t *layout, const gdncp_segment_t *segment)
-{
-    return layout->cu_seqlens_padded[segment->sequence] + segment->begin;
-}
-
 /* What all ranks' tokens are in the order of their buffers; shard: from one rank's to the next's,
  * or 0 where they follow each other. */
 static void write_positions(const gdncp_layout_t *layout, int64_t shard, int64_t *map)
@@ -46,7 +41,7 @@ static void write_positions(const gdncp_layout_t *layout, int64_t shard, int64_t
         for (int64_t s = layout->rank_first[rank]; s < layout->rank_first[rank + 1]; s++) {
             const gdncp_segment_t *const segment = &layout->segments[s];
 
-            gdncp_count_up(map + end, pack_begin(layout, segment), segment->length);
+            gdncp_count_up(map + end, gdncp_segment_pack_begin(layout, segment), segment->length);
             end += segment->length;
         }
     }

@@ -180,8 +180,7 @@ gdncp_status_t gdncp_layout_rank_positions(const gdncp_layout_t *layout, int ran
     }
     for (int64_t s = 0; s < count; s++) {
         gdncp_count_up(positions + segments[s].local_offset,
-                       layout->cu_seqlens_padded[segments[s].sequence] + segments[s].begin,
-                       segments[s].length);
+                       gdncp_segment_pack_begin(layout, &segments[s]), segments[s].length);
     }
     return GDNCP_OK;
 }

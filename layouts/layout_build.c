@@ -134,7 +134,7 @@ gdncp_segment_t gdncp_layout_cut_segment(const gdncp_layout_t *layout, int64_t s
     };
 }
 
-gdncp_status_t gdncp_segment_list_append(gdncp_segment_list_t *list, gdncp_segment_t segment)
+static gdncp_status_t append(gdncp_segment_list_t *list, gdncp_segment_t segment)
 {
     if (list->count == list->capacity) {
         const int64_t capacity = list->capacity > 0 ? 2 * list->capacity : 64;
@@ -151,6 +151,20 @@ gdncp_status_t gdncp_segment_list_append(gdncp_segment_list_t *list, gdncp_segme
     }
     list->segments[list->count++] = segment;
     return GDNCP_OK;
+}
+
+gdncp_status_t gdncp_segment_list_add(gdncp_segment_list_t *list, gdncp_segment_t segment)
+{
+    gdncp_segment_t *const last = list->count > 0 ? &list->segments[list->count - 1] : NULL;
+    const bool same_rank = last != NULL && last->rank == segment.rank;
+
+    if (same_rank && last->sequence == segment.sequence && last->is_padding == segment.is_padding &&
+        last->begin + last->length == segment.begin) {
+        last->length += segment.length;
+        return GDNCP_OK;
+    }
+    segment.local_offset = same_rank ? last->local_offset + last->length : 0;
+    return append(list, segment);
 }
 
 /* Counts at [i + 1] become first indices at [i]. */

@@ -32,7 +32,17 @@ typedef struct gdncp_segment_list {
     int64_t capacity;
 } gdncp_segment_list_t;
 
-gdncp_status_t gdncp_segment_list_append(gdncp_segment_list_t *list, gdncp_segment_t segment);
+/* Append a segment, or make the last one longer by it where it is on the same rank and goes on with
+ * the same sequence or padding. local_offset becomes that of a list in the order of the ranks'
+ * buffers. */
+gdncp_status_t gdncp_segment_list_add(gdncp_segment_list_t *list, gdncp_segment_t segment);
+
+/* The pack position of a segment's first token. */
+static inline int64_t gdncp_segment_pack_begin(const gdncp_layout_t *layout,
+                                               const gdncp_segment_t *segment)
+{
+    return layout->cu_seqlens_padded[segment->sequence] + segment->begin;
+}
 
 /* The arguments that all constructors have. */
 typedef struct gdncp_pack {

@@ -56,8 +56,6 @@ gdncp_status_t gdncp_cutter_take(gdncp_cutter_t *cutter, int64_t begin, int64_t 
     gdncp_status_t status = GDNCP_OK;
 
     while (begin < end && status == GDNCP_OK) {
-        gdncp_segment_t *const last =
-            cutter->list.count > 0 ? &cutter->list.segments[cutter->list.count - 1] : NULL;
         gdncp_segment_t segment;
 
         while (cutter->layout->cu_seqlens_padded[cutter->sequence + 1] <= begin) {
@@ -66,12 +64,7 @@ gdncp_status_t gdncp_cutter_take(gdncp_cutter_t *cutter, int64_t begin, int64_t 
         segment = gdncp_layout_cut_segment(cutter->layout, cutter->sequence, begin, end);
         segment.rank = rank;
         begin += segment.length;
-        if (last != NULL && last->rank == rank && last->sequence == segment.sequence &&
-            last->is_padding == segment.is_padding) {
-            last->length += segment.length;
-        } else {
-            status = gdncp_segment_list_append(&cutter->list, segment);
-        }
+        status = gdncp_segment_list_add(&cutter->list, segment);
     }
     return status;
 }

@@ -119,7 +119,6 @@ static gdncp_status_t append_run(const gdncp_layout_t *layout, int rank, int64_t
     gdncp_status_t status = GDNCP_OK;
 
     while (length > 0 && status == GDNCP_OK) {
-        gdncp_segment_t *const last = list->count > 0 ? &list->segments[list->count - 1] : NULL;
         gdncp_segment_t segment;
 
         while (layout->cu_seqlens_padded[sequence + 1] <= position) {
@@ -129,16 +128,7 @@ static gdncp_status_t append_run(const gdncp_layout_t *layout, int rank, int64_t
         segment.rank = rank;
         position += segment.length;
         length -= segment.length;
-        if (last != NULL && last->rank == rank) {
-            /* From one row of the batch to the next. */
-            if (last->sequence == segment.sequence && last->is_padding == segment.is_padding &&
-                last->begin + last->length == segment.begin) {
-                last->length += segment.length;
-                continue;
-            }
-            segment.local_offset = last->local_offset + last->length;
-        }
-        status = gdncp_segment_list_append(list, segment);
+        status = gdncp_segment_list_add(list, segment);
     }
     return status;
 }
@@ -232,7 +222,7 @@ static gdncp_status_t check_permutation(const gdncp_layout_t *layout, const list
 
     for (int64_t i = 0; i < layout->num_segments; i++) {
         const gdncp_segment_t *const segment = &layout->segments[layout->chains[i]];
-        const int64_t begin = layout->cu_seqlens_padded[segment->sequence] + segment->begin;
+        const int64_t begin = gdncp_segment_pack_begin(layout, segment);
 
         if (begin != end) {
             return begin > end ? fail_missing(lists, end) : fail_doubled(lists, begin);
@@ -363,19 +353,8 @@ static gdncp_status_t list_bare(const gdncp_layout_t *layout, gdncp_segment_list
     gdncp_status_t status = GDNCP_OK;
 
     for (int64_t i = 0; i < layout->num_segments && status == GDNCP_OK; i++) {
-        gdncp_segment_t *const last = list->count > 0 ? &list->segments[list->count - 1] : NULL;
-        gdncp_segment_t segment = layout->segments[i];
-        const bool follows = last != NULL && last->rank == segment.rank;
-
-        if (segment.is_padding) {
-            continue;
-        }
-        segment.local_offset = follows ? last->local_offset + last->length : 0;
-        if (follows && last->sequence == segment.sequence &&
-            last->begin + last->length == segment.begin) {
-            last->length += segment.length;
-        } else {
-            status = gdncp_segment_list_append(list, segment);
+        if (!layout->segments[i].is_padding) {
+            status = gdncp_segment_list_add(list, layout->segments[i]);
         }
     }
     return status;

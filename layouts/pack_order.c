@@ -15,9 +15,7 @@ enum { FEW = 24 }; /* sorted by insertion */
 
 static int64_t pack_begin(const gdncp_layout_t *layout, int64_t index)
 {
-    const gdncp_segment_t *const segment = &layout->segments[index];
-
-    return layout->cu_seqlens_padded[segment->sequence] + segment->begin;
+    return gdncp_segment_pack_begin(layout, &layout->segments[index]);
 }
 
 static int compare(const void *left, const void *right, void *layout)
