@@ -40,12 +40,9 @@ static gdncp_place_t tp_rank_of(const list_t *list, int tp_rank)
 static gdncp_head_range_t heads_of(const list_t *list, gdncp_head_kind_t kind, int tp_rank)
 {
     const gdncp_place_t place = tp_rank_of(list, tp_rank);
-    const gdncp_head_range_t values = gdncp_part_of_place(list->shape->num_value_heads, &place);
 
-    return kind == GDNCP_VALUE_HEADS
-               ? values
-               : gdncp_keys_of_values(list->shape->num_value_heads / list->shape->num_key_heads,
-                                      values);
+    return gdncp_heads_of_place(kind, list->shape->num_key_heads, list->shape->num_value_heads,
+                                &place);
 }
 
 /* How many tensor-parallel ranks below `end` have a head. Ranks without heads lie between them. */

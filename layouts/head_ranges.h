@@ -3,7 +3,7 @@
 #define GDNCP_HEAD_RANGES_H
 
 #include "gdncp/heads.h"
-#include "part_border.h"
+#include "gdncp/layout_inline.h"
 
 /* Part `part` of `num_parts` of a range. */
 static inline gdncp_head_range_t gdncp_part_of_range(gdncp_head_range_t whole, int num_parts,
@@ -24,6 +24,13 @@ static inline gdncp_head_range_t gdncp_keys_of_values(int64_t ratio, gdncp_head_
         .first = first,
         .count = values.count > 0 ? (values.first + values.count - 1) / ratio + 1 - first : 0,
     };
+}
+
+/* The heads of a kind that go with some value heads: those, or the key heads that they read. */
+static inline gdncp_head_range_t gdncp_heads_of_values(gdncp_head_kind_t kind, int64_t ratio,
+                                                       gdncp_head_range_t values)
+{
+    return kind == GDNCP_KEY_HEADS ? gdncp_keys_of_values(ratio, values) : values;
 }
 
 #endif

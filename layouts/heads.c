@@ -52,8 +52,6 @@ gdncp_status_t gdncp_head_range(gdncp_head_kind_t kind, int64_t num_key_heads,
         return status;
     }
     values = gdncp_part_of_range((gdncp_head_range_t){0, num_value_heads}, num_ranks, rank);
-    *range_p = kind == GDNCP_KEY_HEADS
-                   ? gdncp_keys_of_values(num_value_heads / num_key_heads, values)
-                   : values;
+    *range_p = gdncp_heads_of_values(kind, num_value_heads / num_key_heads, values);
     return GDNCP_OK;
 }

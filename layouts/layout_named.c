@@ -6,8 +6,8 @@
 
 #include "error.h"
 #include "gdncp/layout_from.h"
+#include "gdncp/layout_inline.h"
 #include "layout_cutter.h"
-#include "part_border.h"
 
 static const struct {
     const char *name;

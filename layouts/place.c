@@ -70,19 +70,13 @@ gdncp_status_t gdncp_place_heads(gdncp_head_kind_t kind, int64_t num_key_heads,
                                  gdncp_head_range_t *range_p)
 {
     gdncp_status_t status = gdncp_place_check(place);
-    gdncp_head_range_t values;
 
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        /* Of one rank, for its checks of all other arguments. */
+        status = gdncp_head_range(kind, num_key_heads, num_value_heads, 1, 0, range_p);
     }
-    /* Of one rank, for its checks of all other arguments. */
-    status = gdncp_head_range(kind, num_key_heads, num_value_heads, 1, 0, range_p);
-    if (status != GDNCP_OK) {
-        return status;
+    if (status == GDNCP_OK) {
+        *range_p = gdncp_heads_of_place(kind, num_key_heads, num_value_heads, place);
     }
-    values = gdncp_part_of_place(num_value_heads, place);
-    *range_p = kind == GDNCP_KEY_HEADS
-                   ? gdncp_keys_of_values(num_value_heads / num_key_heads, values)
-                   : values;
-    return GDNCP_OK;
+    return status;
 }

@@ -17,6 +17,15 @@ static inline gdncp_head_range_t gdncp_part_of_place(int64_t count, const gdncp_
                                place->cp_size, place->cp_rank);
 }
 
+/* The heads of a kind that a place works on, of numbers that were checked. */
+static inline gdncp_head_range_t gdncp_heads_of_place(gdncp_head_kind_t kind, int64_t num_key_heads,
+                                                      int64_t num_value_heads,
+                                                      const gdncp_place_t *place)
+{
+    return gdncp_heads_of_values(kind, num_value_heads / num_key_heads,
+                                 gdncp_part_of_place(num_value_heads, place));
+}
+
 /* What the whole tensor-parallel rank of a place holds, or (GDNCP_EXTENT_WHOLE) all ranks. */
 static inline gdncp_place_t gdncp_place_of_extent(gdncp_extent_t extent, const gdncp_place_t *place)
 {

@@ -116,10 +116,8 @@ static gdncp_head_range_t held_rows(const gdncp_parameter_split_t *split, int64_
     if (section == NULL) {
         return gdncp_part_of_place(split->rows, place);
     }
-    heads = gdncp_part_of_place(split->num_value_heads, place);
-    if (section[index].kind == GDNCP_KEY_HEADS) {
-        heads = gdncp_keys_of_values(split->num_value_heads / split->num_key_heads, heads);
-    }
+    heads = gdncp_heads_of_place(section[index].kind, split->num_key_heads, split->num_value_heads,
+                                 place);
     return (gdncp_head_range_t){heads.first * section[index].head_dim,
                                 heads.count * section[index].head_dim};
 }
