@@ -37,26 +37,6 @@ static inline int64_t gdncp_token_block_end(int64_t num_tokens, int64_t block)
     return end < num_tokens ? end : num_tokens;
 }
 
-/* The sequence that holds a token, 0 <= token < cu_seqlens[num_sequences]. */
-static inline int64_t gdncp_sequence_of(const int64_t *cu_seqlens, int64_t num_sequences,
-                                        int64_t token)
-{
-    int64_t low = 0;
-    int64_t high = num_sequences;
-
-    /* The last one that starts at the token or before: empty ones at the same place come first. */
-    while (high - low > 1) {
-        const int64_t middle = low + (high - low) / 2;
-
-        if (cu_seqlens[middle] <= token) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
 static inline void *gdncp_token_element(const gdncp_tensor_t *tensor, int64_t token, int64_t offset)
 {
     return (char *)tensor->data +

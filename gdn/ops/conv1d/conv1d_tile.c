@@ -1,6 +1,7 @@
 /* Tiles of channels, and a sliding window of rows. */
 #include "conv1d_tile.h"
 
+#include "gdncp/layout_inline.h"
 #include "inline_math.h"
 #include "token_rows.h"
 
@@ -65,8 +66,9 @@ bool gdncp_conv1d_first_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_con
 {
     const int64_t begin = block * gdncp_token_block_size(conv->x.shape[0]);
 
-    return set_run(conv, block, gdncp_sequence_of(conv->cu_seqlens, conv->num_sequences, begin),
-                   begin, run);
+    return set_run(conv, block,
+                   gdncp_sequence_of_position(conv->cu_seqlens, conv->num_sequences, begin), begin,
+                   run);
 }
 
 bool gdncp_conv1d_next_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_conv1d_run_t *run)

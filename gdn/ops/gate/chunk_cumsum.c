@@ -3,6 +3,7 @@
 
 #include "chunk_sums.h"
 #include "error.h"
+#include "gdncp/layout_inline.h"
 #include "op_checks.h"
 #include "op_parallel.h"
 #include "token_rows.h"
@@ -68,7 +69,7 @@ static void sum_block(void *context, int64_t block, int thread)
     const int64_t end = gdncp_token_block_end(num_tokens, block);
 
     (void)thread;
-    for (int64_t i = gdncp_sequence_of(sums->cu_seqlens, sums->num_sequences, begin);
+    for (int64_t i = gdncp_sequence_of_position(sums->cu_seqlens, sums->num_sequences, begin);
          i < sums->num_sequences && sums->cu_seqlens[i] < end; i++) {
         const int64_t first = sums->cu_seqlens[i];
         const int64_t last = sums->cu_seqlens[i + 1];
