@@ -91,22 +91,6 @@ bool gdncp_x86_narrow_bf16(const float *src, int64_t count, uint16_t *dst)
     return has;
 }
 
-#ifdef __clang__ /* which cannot ask whether there is F16C */
-
-static bool widen_f16_avx(const uint16_t *src, int64_t count, float *dst)
-{
-    (void)src, (void)count, (void)dst;
-    return false;
-}
-
-static bool narrow_f16_avx(const float *src, int64_t count, uint16_t *dst)
-{
-    (void)src, (void)count, (void)dst;
-    return false;
-}
-
-#else
-
 #define F16C __attribute__((target("avx,f16c")))
 #define F16C_LANES 8
 
@@ -151,47 +135,33 @@ F16C static void narrow_f16_f16c(const float *src, int64_t count, uint16_t *dst)
 
 static bool has_f16c(void)
 {
+#ifdef __clang__ /* which cannot ask */
+    return false;
+#else
     return __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
-}
-
-static bool widen_f16_avx(const uint16_t *src, int64_t count, float *dst)
-{
-    const bool has = has_f16c();
-
-    if (has) {
-        widen_f16_f16c(src, count, dst);
-    }
-    return has;
-}
-
-static bool narrow_f16_avx(const float *src, int64_t count, uint16_t *dst)
-{
-    const bool has = has_f16c();
-
-    if (has) {
-        narrow_f16_f16c(src, count, dst);
-    }
-    return has;
-}
-
 #endif
+}
 
 bool gdncp_x86_widen_f16(const uint16_t *src, int64_t count, float *dst)
 {
-    if (has_avx512()) {
-        widen_f16_avx512(src, count, dst);
-        return true;
+    const bool wide = has_avx512();
+    const bool has = wide || has_f16c();
+
+    if (has) {
+        (wide ? widen_f16_avx512 : widen_f16_f16c)(src, count, dst);
     }
-    return widen_f16_avx(src, count, dst);
+    return has;
 }
 
 bool gdncp_x86_narrow_f16(const float *src, int64_t count, uint16_t *dst)
 {
-    if (has_avx512()) {
-        narrow_f16_avx512(src, count, dst);
-        return true;
+    const bool wide = has_avx512();
+    const bool has = wide || has_f16c();
+
+    if (has) {
+        (wide ? narrow_f16_avx512 : narrow_f16_f16c)(src, count, dst);
     }
-    return narrow_f16_avx(src, count, dst);
+    return has;
 }
 
 #else
