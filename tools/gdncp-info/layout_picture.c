@@ -68,25 +68,31 @@ static double pairs_of(double tokens)
     return 0.5 * tokens * (tokens + 1.0);
 }
 
-double picture_attention_share(const gdncp_layout_t *layout, int rank)
+double picture_attention(const gdncp_layout_t *layout)
 {
     const int64_t *const cu_seqlens = gdncp_layout_cu_seqlens(layout);
+    double pairs = 0.0;
+
+    for (int64_t i = 0; i < gdncp_layout_num_sequences(layout); i++) {
+        pairs += pairs_of((double)(cu_seqlens[i + 1] - cu_seqlens[i]));
+    }
+    return pairs > 0.0 ? pairs : 1.0;
+}
+
+double picture_rank_attention(const gdncp_layout_t *layout, int rank)
+{
     int64_t count;
     const gdncp_segment_t *const segments = gdncp_layout_rank_segments(layout, rank, &count);
-    double own = 0.0;
-    double all = 0.0;
+    double pairs = 0.0;
 
     for (int64_t i = 0; i < count; i++) {
         const double begin = (double)segments[i].begin;
 
-        own += segments[i].is_padding
-                   ? 0.0
-                   : pairs_of(begin + (double)segments[i].length) - pairs_of(begin);
+        pairs += segments[i].is_padding
+                     ? 0.0
+                     : pairs_of(begin + (double)segments[i].length) - pairs_of(begin);
     }
-    for (int64_t i = 0; i < gdncp_layout_num_sequences(layout); i++) {
-        all += pairs_of((double)(cu_seqlens[i + 1] - cu_seqlens[i]));
-    }
-    return all > 0.0 ? own / all : 0.0;
+    return pairs;
 }
 
 void picture_title(const gdncp_layout_t *layout, char *text, size_t size)

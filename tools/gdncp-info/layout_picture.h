@@ -24,9 +24,10 @@ int64_t picture_longest(const gdncp_layout_t *layout);
  * the rows that the convolution looks back on. */
 int64_t picture_num_borders(const gdncp_layout_t *layout);
 
-/* A rank's share of the (query, key) pairs of causal attention on this layout: 1 / num_ranks where
- * the layout balances it. */
-double picture_attention_share(const gdncp_layout_t *layout, int rank);
+/* The (query, key) pairs of causal attention on this layout, of all ranks, at least 1, and of one.
+ * A rank has 1 / num_ranks of them where the layout balances the work. */
+double picture_attention(const gdncp_layout_t *layout);
+double picture_rank_attention(const gdncp_layout_t *layout, int rank);
 
 /* "dual_chunk_swap, 4 ranks: 192 tokens in 2 sequences, 16 segments, 14 borders between ranks" */
 void picture_title(const gdncp_layout_t *layout, char *text, size_t size);

@@ -39,6 +39,8 @@ static void write_segment(const gdncp_segment_t *segment, double scale, double t
 
 static void write_keys(const gdncp_layout_t *layout, double top, FILE *file)
 {
+    const double all = picture_attention(layout);
+
     for (int rank = 0; rank < gdncp_layout_num_ranks(layout); rank++) {
         const picture_colour_t colour = picture_colour(rank);
         const double left = LEFT + rank % KEYS_A_LINE * (double)(WIDTH / KEYS_A_LINE);
@@ -50,7 +52,7 @@ static void write_keys(const gdncp_layout_t *layout, double top, FILE *file)
                 "</text>\n",
                 left, line, (unsigned)colour.red, (unsigned)colour.green, (unsigned)colour.blue,
                 left + 17.0, line + 11.0, rank, gdncp_layout_rank_tokens(layout, rank),
-                100.0 * picture_attention_share(layout, rank));
+                100.0 * picture_rank_attention(layout, rank) / all);
     }
 }
 

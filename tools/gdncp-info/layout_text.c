@@ -108,6 +108,7 @@ static void print_sequences(const gdncp_layout_t *layout, bool in_colour, int wi
 static void print_ranks(const gdncp_layout_t *layout, FILE *file)
 {
     const int num_ranks = gdncp_layout_num_ranks(layout);
+    const double all = picture_attention(layout);
 
     fputs("    rank   tokens  attention  sequence: tokens of it, in the order of the buffer\n",
           file);
@@ -116,7 +117,7 @@ static void print_ranks(const gdncp_layout_t *layout, FILE *file)
         const gdncp_segment_t *const segments = gdncp_layout_rank_segments(layout, rank, &count);
 
         fprintf(file, "%8d %8" PRId64 "  %8.1f%%  ", rank, gdncp_layout_rank_tokens(layout, rank),
-                100.0 * picture_attention_share(layout, rank));
+                100.0 * picture_rank_attention(layout, rank) / all);
         for (int64_t i = 0; i < count && i < MAX_SEGMENTS; i++) {
             fprintf(file, "%s%" PRId64 ": %" PRId64 "-%" PRId64 "%s", i > 0 ? ", " : "",
                     segments[i].sequence, segments[i].begin,
