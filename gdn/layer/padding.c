@@ -102,6 +102,17 @@ static gdncp_tensor_t take_bare(const gdncp_padding_t *padding, const gdncp_tens
     return bare;
 }
 
+/* dst [count, ...] = rows of src, or zeros, as the list says. */
+static gdncp_status_t move_rows(const gdncp_padding_t *padding, const gdncp_tensor_t *src,
+                                const gdncp_device_list_t *from, const gdncp_tensor_t *dst,
+                                int64_t count)
+{
+    const gdncp_row_moves_t moves = {
+        .src = as_matrix(src), .dst = as_matrix(dst), .from = from, .count = count};
+
+    return gdncp_move_rows(&moves, padding->workspace);
+}
+
 gdncp_status_t gdncp_padding_enter(const gdncp_padding_t *padding,
                                    const gdncp_padded_tensor_t *tensors, int count)
 {
@@ -117,14 +128,8 @@ gdncp_status_t gdncp_padding_enter(const gdncp_padding_t *padding,
         *tensors[i].bare = take_bare(padding, tensors[i].padded, &arena);
         assert(arena.used <= padding->memory_bytes);
         if (!tensors[i].is_written) {
-            const gdncp_row_moves_t moves = {
-                .src = as_matrix(tensors[i].padded),
-                .dst = as_matrix(tensors[i].bare),
-                .from = &padding->padded_rows,
-                .count = padding->num_bare_tokens,
-            };
-
-            status = gdncp_move_rows(&moves, padding->workspace);
+            status = move_rows(padding, tensors[i].padded, &padding->padded_rows, tensors[i].bare,
+                               padding->num_bare_tokens);
         }
     }
     return status;
@@ -137,14 +142,8 @@ gdncp_status_t gdncp_padding_leave(const gdncp_padding_t *padding,
 
     for (int i = 0; i < count && is_on_this_rank(padding) && status == GDNCP_OK; i++) {
         if (tensors[i].is_written) {
-            const gdncp_row_moves_t moves = {
-                .src = as_matrix(tensors[i].bare),
-                .dst = as_matrix(tensors[i].padded),
-                .from = &padding->bare_rows,
-                .count = padding->num_tokens,
-            };
-
-            status = gdncp_move_rows(&moves, padding->workspace);
+            status = move_rows(padding, tensors[i].bare, &padding->bare_rows, tensors[i].padded,
+                               padding->num_tokens);
         }
     }
     return status;
