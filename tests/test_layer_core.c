@@ -358,38 +358,6 @@ static void check_layout(const tensors_t *in, const tensors_t *expected_out,
     free_tensors(&grads);
 }
 
-/* Runs of 1 to 9 tokens, each on a rank drawn by lot: segments shorter than the halo, and
- * neighbours anywhere. */
-static gdncp_layout_t *random_layout(test_random_t *random, int ranks)
-{
-    int64_t positions[TOKENS];
-    int64_t rank_tokens[MAX_RANKS] = {0};
-    int rank_of[TOKENS];
-    gdncp_layout_t *layout = NULL;
-    int64_t filled = 0;
-
-    for (int64_t t = 0; t < TOKENS;) {
-        const int64_t end = t + test_random_int(random, 1, 9);
-        const int rank = (int)test_random_int(random, 0, ranks - 1);
-
-        for (; t < end && t < TOKENS; t++) {
-            rank_of[t] = rank;
-            rank_tokens[rank]++;
-        }
-    }
-    for (int rank = 0; rank < ranks; rank++) {
-        for (int64_t t = 0; t < TOKENS; t++) {
-            if (rank_of[t] == rank) {
-                positions[filled++] = t;
-            }
-        }
-    }
-    assert_int_equal(
-        gdncp_layout_from_positions(cu_seqlens, SEQUENCES, ranks, positions, rank_tokens, &layout),
-        GDNCP_OK);
-    return layout;
-}
-
 static void check_both(const tensors_t *in, const tensors_t *out, const tensors_t *grads,
                        gdncp_layout_t *layout)
 {
@@ -416,9 +384,9 @@ static void core_equals_its_operators(void **state)
         check_both(&in, &out, &grads, layout);
     }
     for (int round = 0; round < test_size(20, 3); round++) {
-        check_both(
-            &in, &out, &grads,
-            random_layout(&random, (int)test_random_int(&random, 1, test_size(MAX_RANKS, 4))));
+        check_both(&in, &out, &grads,
+                   test_dealt_layout(&random, cu_seqlens, cu_seqlens, SEQUENCES,
+                                     (int)test_random_int(&random, 1, test_size(MAX_RANKS, 4))));
     }
     free_tensors(&in);
     free_tensors(&out);

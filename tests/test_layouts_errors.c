@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "gdncp/layout.h"
-#include "test_layouts_check.h"
+#include "refused.h"
 
 static gdncp_status_t create(gdncp_layout_kind_t kind, const int64_t *cu_seqlens,
                              int64_t num_sequences, int num_ranks)

@@ -12,7 +12,7 @@
 #include "gdncp/index_maps.h"
 #include "gdncp/layout_from.h"
 #include "support/random.h"
-#include "test_layouts_check.h"
+#include "refused.h"
 #include "test_layouts_oracle.h"
 
 enum { MAX_RANKS = 64, MAX_ROWS = 5 };

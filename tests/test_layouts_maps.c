@@ -13,7 +13,7 @@
 #include "gdncp/layout_from.h"
 #include "gdncp/layout_inline.h"
 #include "support/random.h"
-#include "test_layouts_check.h"
+#include "refused.h"
 #include "test_layouts_oracle.h"
 
 enum { MAX_RANKS = 64, GUARD = 8 };

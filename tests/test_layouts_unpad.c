@@ -11,7 +11,7 @@
 
 #include "gdncp/unpad.h"
 #include "support/random.h"
-#include "test_layouts_check.h"
+#include "refused.h"
 
 enum { NUM_MASKS = 600, MAX_BATCH = 6, MAX_TOKENS = 700 };
 

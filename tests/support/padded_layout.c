@@ -21,8 +21,8 @@ static int64_t random_slot(test_random_t *random, int64_t length, int64_t multip
     }
 }
 
-static gdncp_layout_t *deal_out(test_random_t *random, const int64_t *cu_seqlens,
-                                const int64_t *slots, int64_t num_sequences, int ranks)
+gdncp_layout_t *test_dealt_layout(test_random_t *random, const int64_t *cu_seqlens,
+                                  const int64_t *slots, int64_t num_sequences, int ranks)
 {
     const int64_t tokens = slots[num_sequences];
     int64_t *const positions = malloc((size_t)tokens * sizeof *positions);
@@ -68,7 +68,7 @@ gdncp_layout_t *test_padded_layout(test_random_t *random, gdncp_layout_kind_t ki
                                               i == padded);
     }
     if (kind == GDNCP_LAYOUT_FROM_POSITIONS) {
-        layout = deal_out(random, cu_seqlens, slots, num_sequences, ranks);
+        layout = test_dealt_layout(random, cu_seqlens, slots, num_sequences, ranks);
     } else {
         assert_int_equal(
             gdncp_layout_create_padded(kind, cu_seqlens, slots, num_sequences, ranks, &layout),

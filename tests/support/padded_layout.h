@@ -8,8 +8,13 @@
 #include "gdncp/layout.h"
 #include "random.h"
 
+/* Runs of 1 to 9 tokens of the slots, each on a rank drawn by lot: segments shorter than a halo,
+ * and neighbours anywhere. slots may be cu_seqlens. */
+gdncp_layout_t *test_dealt_layout(test_random_t *random, const int64_t *cu_seqlens,
+                                  const int64_t *slots, int64_t num_sequences, int ranks);
+
 /* A layout of any kind. Slots are multiples of 2N; there is padding in at least one of them, often
- * more than a chunk. From positions: runs of 1 to 9 tokens, each on a rank drawn by lot. */
+ * more than a chunk. From positions: test_dealt_layout(). */
 gdncp_layout_t *test_padded_layout(test_random_t *random, gdncp_layout_kind_t kind,
                                    const int64_t *cu_seqlens, int64_t num_sequences, int ranks);
 

@@ -6,16 +6,26 @@
 
 #include "error.h"
 
-/* That the sentence begins with the argument's name and says what came. */
-static inline void check_refused(gdncp_status_t status, const char *argument, const char *got)
+/* That the status is of an invalid argument, and that the sentence begins with its name and holds
+ * all parts, up to NULL. */
+static inline void check_refused_parts(gdncp_status_t status, const char *argument,
+                                       const char *const *parts)
 {
+    const char *const sentence = gdncp_last_error();
+
     assert_int_equal(status, GDNCP_ERR_INVALID_ARGUMENT);
-    if (strncmp(gdncp_last_error(), argument, strlen(argument)) != 0 ||
-        strstr(gdncp_last_error(), got) == NULL) {
-        fail_msg("\"%s\" should begin with \"%s\" and say \"%s\"", gdncp_last_error(), argument,
-                 got);
+    if (strncmp(sentence, argument, strlen(argument)) != 0) {
+        fail_msg("\"%s\" does not begin with \"%s\"", sentence, argument);
+    }
+    for (int i = 0; parts[i] != NULL; i++) {
+        if (strstr(sentence, parts[i]) == NULL) {
+            fail_msg("\"%s\" lacks \"%s\"", sentence, parts[i]);
+        }
     }
     gdncp_fail(GDNCP_OK, "the sentence of an earlier error");
 }
+
+#define check_refused(status, argument, ...)                                                       \
+    check_refused_parts(status, argument, (const char *const[]){__VA_ARGS__, NULL})
 
 #endif
