@@ -38,9 +38,10 @@ struct async_copies {
 };
 
 /* Not from the heap: to the thread sanitizer it would belong to one thread. */
-async_copies *async_copies_create()
+async_copies *async_copies_map(int num_threads)
 {
-    void *const memory = mmap(nullptr, sizeof(async_copies), PROT_READ | PROT_WRITE,
+    void *const memory = mmap(nullptr, (size_t)num_threads * sizeof(async_copies),
+                              PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (memory == MAP_FAILED) {
@@ -49,9 +50,14 @@ async_copies *async_copies_create()
     return static_cast<async_copies *>(memory);
 }
 
-void async_copies_destroy(async_copies *copies)
+void async_copies_unmap(async_copies *first, int num_threads)
 {
-    munmap(copies, sizeof *copies);
+    munmap(first, (size_t)num_threads * sizeof *first);
+}
+
+async_copies *async_copies_of(async_copies *first, int thread)
+{
+    return first + thread;
 }
 
 void async_copies_drop(async_copies *copies)

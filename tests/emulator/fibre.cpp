@@ -62,9 +62,6 @@ char *map_stacks(size_t count, size_t stack_bytes)
     if (stacks == MAP_FAILED) {
         abort();
     }
-    for (size_t i = 0; i < count; i++) {
-        mprotect(static_cast<char *>(stacks) + i * stack_bytes, GUARD_BYTES, PROT_NONE);
-    }
     return static_cast<char *>(stacks);
 }
 
@@ -76,6 +73,7 @@ void unmap_stacks(char *stacks, size_t count, size_t stack_bytes)
 void fibre_create(fibre *made, char *stack, size_t stack_bytes)
 {
     *made = {};
+    mprotect(stack, GUARD_BYTES, PROT_NONE);
     made->stack = stack;
     made->stack_bytes = stack_bytes;
 #ifdef GDNCP_EMULATOR_THREAD

@@ -17,11 +17,11 @@ struct fibre {
     void *argument;
 };
 
-/* Address space for stacks, each with a guard below; memory is taken as it is touched. */
+/* Address space for stacks; memory is taken as it is touched. */
 char *map_stacks(size_t count, size_t stack_bytes);
 void unmap_stacks(char *stacks, size_t count, size_t stack_bytes);
 
-/* A fibre on a stack; fibre_start() says what it does. */
+/* A fibre on a stack, whose lowest page becomes a guard; fibre_start() says what it does. */
 void fibre_create(fibre *made, char *stack, size_t stack_bytes);
 void fibre_destroy(fibre *made);
 

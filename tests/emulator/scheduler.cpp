@@ -35,6 +35,7 @@ constexpr unsigned NUM_TEAMS = THREAD_SANITIZER ? 3 : 1;
 /* Threads that run a block, used again for others. */
 struct team {
     char *stacks;
+    async_copies *copies;
     int num_threads;
     thread_state threads[MAX_THREADS];
 
@@ -42,12 +43,13 @@ struct team {
     {
         if (stacks == nullptr) {
             stacks = map_stacks(MAX_THREADS, STACK_BYTES);
+            copies = async_copies_map(MAX_THREADS);
         }
         for (; num_threads < count; num_threads++) {
             thread_state *const thread = &threads[num_threads];
 
             thread->index = num_threads;
-            thread->copies = async_copies_create();
+            thread->copies = async_copies_of(copies, num_threads);
             fibre_create(&thread->own, stacks + (size_t)num_threads * STACK_BYTES,
                          STACK_BYTES - (size_t)(num_threads % 32) * STAGGER);
         }
@@ -57,9 +59,9 @@ struct team {
     {
         for (int i = 0; i < num_threads; i++) {
             fibre_destroy(&threads[i].own);
-            async_copies_destroy(threads[i].copies);
         }
         if (stacks != nullptr) {
+            async_copies_unmap(copies, MAX_THREADS);
             unmap_stacks(stacks, MAX_THREADS, STACK_BYTES);
         }
     }
