@@ -206,6 +206,30 @@ static void threads_do_not_change_bits(void **state)
     test_arena_free(&c.arena);
 }
 
+/* The same number again and again: float32 alone would round every sum in the same direction. */
+static void parameter_gradients_of_many_tokens_are_exact(void **state)
+{
+    test_random_t random = test_random_start(__func__, 9);
+
+    (void)state;
+    for (int64_t width = 3; width <= 4; width++) {
+        const int64_t cu_seqlens[] = {0, test_size(262144, 8192)};
+        const conv_shape_t shape = {.dtype = GDNCP_F32,
+                                    .channels = 2,
+                                    .width = width,
+                                    .bias = true,
+                                    .activation = GDNCP_ACTIVATION_NONE,
+                                    .cu_seqlens = cu_seqlens,
+                                    .num_sequences = 1};
+        conv_case_t c = start_case(&random, &shape);
+
+        c.reference.x = test_tensor_fill(&c.arena, &random, 0.0, 1.0, &c.conv.x);
+        c.upstream = test_tensor_fill(&c.arena, &random, 0.0, 0.1, &c.grad_y);
+        check_against_reference(&c);
+        test_arena_free(&c.arena);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +240,7 @@ int main(void)
         cmocka_unit_test(nan_reaches_as_far_as_the_taps),
         cmocka_unit_test(nan_reaches_the_window_that_is_read),
         cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(parameter_gradients_of_many_tokens_are_exact),
     };
 
     return cmocka_run_group_tests_name("conv1d", tests, NULL, NULL);

@@ -5,6 +5,7 @@
 
 #include "conv1d_cpu.h"
 #include "conv1d_tile.h"
+#include "conv1d_x86.h"
 #include "inline_math.h"
 #include "op_parallel.h"
 #include "op_scratch.h"
@@ -19,12 +20,14 @@ typedef struct backward_task {
     const gdncp_conv1d_grads_t *grads;
     int64_t num_tiles;
     double *partials; /* [blocks, W + 1, C]: weight by tap, then bias */
+    bool is_direct;   /* rows are read and written as they lie */
 } backward_task_t;
 
 /* One item: a block of tokens and a tile of channels. */
 typedef struct backward_item {
     _Alignas(64) float sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_STRIDE];
     float unused_sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_STRIDE];
+    float last_grad_u[GDNCP_CONV1D_MAX_WIDTH - 1][GDNCP_CONV1D_STRIDE]; /* of W - 1 positions */
     const gdncp_conv1d_taps_t *taps;
     gdncp_conv1d_tile_t tile;
     const backward_task_t *task;
@@ -32,93 +35,81 @@ typedef struct backward_item {
     int64_t unflushed; /* tokens in sums */
 } backward_item_t;
 
-/* Rows of `tokens` positions. */
-typedef struct token_rows {
-    int tokens; /* 1 or GDNCP_CONV1D_TOGETHER */
+/* Rows of a step over `tokens` positions from p on. */
+typedef struct step_rows {
+    int tokens;            /* 1 or GDNCP_CONV1D_TOGETHER */
+    const float *const *x; /* from p - W + 1 on */
     const float *grad_y[GDNCP_CONV1D_TOGETHER];
-    float *grad_u[GDNCP_CONV1D_TOGETHER];
-} token_rows_t;
+    float *grad_x[GDNCP_CONV1D_TOGETHER]; /* from p - W + 1 on */
+} step_rows_t;
 
-/* grad_u from grad_y, and what it adds to the parameters' gradients. width, silu and tokens are
- * constants where this is inlined. */
-GDNCP_ALWAYS_INLINE void backward_loop(const int width, const bool silu, const int tokens,
-                                       const gdncp_conv1d_taps_t *taps, const float *const *row,
-                                       const token_rows_t *out, int64_t count,
-                                       float (*sums)[GDNCP_CONV1D_STRIDE])
+/* Per channel, all from one visit: grad_u = grad_y act'(u), what it adds to the parameters'
+ * gradients, and the transposed convolution
+ * grad_x[p - W + 1 + n] = sum_i weight[W - 1 - i] grad_u[p - W + 1 + n + i].
+ * width, silu and tokens are constants where this is inlined. */
+GDNCP_ALWAYS_INLINE void step_loop(const int width, const bool silu, const int tokens,
+                                   const step_rows_t *rows, backward_item_t *item,
+                                   float (*sums)[GDNCP_CONV1D_STRIDE])
 {
+    const gdncp_conv1d_taps_t *const taps = item->taps;
+    const int64_t count = item->tile.count;
+
     GDNCP_INDEPENDENT_ITERATIONS
     for (int64_t c = 0; c < count; c++) {
-        float grad[GDNCP_CONV1D_TOGETHER];
+        float grad_u[GDNCP_CONV1D_MAX_WIDTH - 1 + GDNCP_CONV1D_TOGETHER];
 
+        for (int i = 0; i < width - 1; i++) {
+            grad_u[i] = item->last_grad_u[i][c];
+        }
         for (int n = 0; n < tokens; n++) {
             const float slope =
-                silu ? gdncp_split_silu_f32(gdncp_conv1d_sum(width, taps, row + n, c)).slope : 1.0f;
+                silu ? gdncp_split_silu_f32(gdncp_conv1d_sum(width, taps, rows->x + n, c)).slope
+                     : 1.0f;
 
-            grad[n] = out->grad_y[n][c] * slope;
-            out->grad_u[n][c] = grad[n];
+            grad_u[width - 1 + n] = rows->grad_y[n][c] * slope;
         }
         for (int i = 0; i < width; i++) {
             float sum = sums[i][c];
 
             for (int n = 0; n < tokens; n++) {
-                sum += row[n + i][c] * grad[n];
+                sum += rows->x[n + i][c] * grad_u[width - 1 + n];
             }
             sums[i][c] = sum;
         }
         float sum = sums[width][c];
 
         for (int n = 0; n < tokens; n++) {
-            sum += grad[n];
+            sum += grad_u[width - 1 + n];
         }
         sums[width][c] = sum;
-    }
-}
-
-GDNCP_VECTOR_CLONES
-static void backward_inputs(const gdncp_conv1d_taps_t *taps, bool silu, const float *const *row,
-                            const token_rows_t *out, int64_t count,
-                            float (*sums)[GDNCP_CONV1D_STRIDE])
-{
-    if (out->tokens == 1 && silu) {
-        GDNCP_CONV1D_CALL(taps->width, backward_loop, true, 1, taps, row, out, count, sums);
-    } else if (out->tokens == 1) {
-        GDNCP_CONV1D_CALL(taps->width, backward_loop, false, 1, taps, row, out, count, sums);
-    } else if (silu) {
-        GDNCP_CONV1D_CALL(taps->width, backward_loop, true, GDNCP_CONV1D_TOGETHER, taps, row, out,
-                          count, sums);
-    } else {
-        GDNCP_CONV1D_CALL(taps->width, backward_loop, false, GDNCP_CONV1D_TOGETHER, taps, row, out,
-                          count, sums);
-    }
-}
-
-/* The transposed convolution: grad[n][c] = sum_i weight[W - 1 - i][c] row[n + i][c]. */
-GDNCP_ALWAYS_INLINE void transposed_loop(const int width, const int tokens,
-                                         const gdncp_conv1d_taps_t *taps, const float *const *row,
-                                         int64_t count, float *const *grad)
-{
-    GDNCP_INDEPENDENT_ITERATIONS
-    for (int64_t c = 0; c < count; c++) {
         for (int n = 0; n < tokens; n++) {
-            float sum = taps->weight[width - 1][c] * row[n][c];
+            float grad = taps->weight[width - 1][c] * grad_u[n];
 
             for (int i = 1; i < width; i++) {
-                sum += taps->weight[width - 1 - i][c] * row[n + i][c];
+                grad += taps->weight[width - 1 - i][c] * grad_u[n + i];
             }
-            grad[n][c] = sum;
+            rows->grad_x[n][c] = grad;
+        }
+        for (int i = 0; i < width - 1; i++) {
+            item->last_grad_u[i][c] = grad_u[tokens + i];
         }
     }
 }
 
 GDNCP_VECTOR_CLONES
-static void apply_transposed(const gdncp_conv1d_taps_t *taps, int tokens, const float *const *row,
-                             int64_t count, float *const *grad)
+static void take_step(const step_rows_t *rows, bool silu, backward_item_t *item,
+                      float (*sums)[GDNCP_CONV1D_STRIDE])
 {
-    if (tokens == 1) {
-        GDNCP_CONV1D_CALL(taps->width, transposed_loop, 1, taps, row, count, grad);
+    const int width = item->taps->width;
+
+    if (rows->tokens == 1 && silu) {
+        GDNCP_CONV1D_CALL(width, step_loop, true, 1, rows, item, sums);
+    } else if (rows->tokens == 1) {
+        GDNCP_CONV1D_CALL(width, step_loop, false, 1, rows, item, sums);
+    } else if (silu) {
+        GDNCP_CONV1D_CALL(width, step_loop, true, GDNCP_CONV1D_TOGETHER, rows, item, sums);
     } else {
-        GDNCP_CONV1D_CALL(taps->width, transposed_loop, GDNCP_CONV1D_TOGETHER, taps, row, count,
-                          grad);
+        GDNCP_CONV1D_CALL(width, step_loop, false, GDNCP_CONV1D_TOGETHER, rows, item, sums);
     }
 }
 
@@ -135,96 +126,142 @@ static void flush_sums(backward_item_t *item)
     item->unflushed = 0;
 }
 
-/* Push the gradients of the pre-activation at `tokens` positions; inputs end there. The parameters'
- * gradients of tokens after the run belong to the next one. */
-static void push_grad_us(backward_item_t *item, const gdncp_conv1d_run_t *run, int64_t position,
-                         int tokens, const gdncp_conv1d_rows_t *inputs,
-                         gdncp_conv1d_rows_t *grad_us)
+/* Where the gradient of an input goes: of x, before position 0 of the window. */
+typedef struct grad_place {
+    const gdncp_tensor_t *tensor; /* NULL: it is another run's, or nobody's */
+    int64_t row;
+    int64_t offset;
+} grad_place_t;
+
+static grad_place_t grad_place(const backward_item_t *item, const gdncp_conv1d_run_t *run,
+                               int64_t position)
+{
+    const gdncp_conv1d_grads_t *const grads = item->task->grads;
+    const gdncp_tensor_t *const window = &grads->window;
+    const int64_t before = item->taps->width - 1; /* tokens in a window */
+
+    if (position >= run->begin) {
+        return (grad_place_t){&grads->x, run->first + position, item->tile.first};
+    }
+    if (run->begin > 0 || window->data == NULL) {
+        return (grad_place_t){NULL, 0, 0};
+    }
+    return (grad_place_t){window, run->sequence,
+                          (before + position) * window->shape[2] + item->tile.first};
+}
+
+/* Where the parameters' gradients of `tokens` positions are added: those of tokens after the run
+ * belong to the next one. */
+static float (*sums_at(backward_item_t *item, const gdncp_conv1d_run_t *run, int64_t position,
+                       int tokens))[GDNCP_CONV1D_STRIDE]
+{
+    if (position >= run->end) {
+        return item->unused_sums;
+    }
+    if (item->unflushed + tokens > FLUSH_TOKENS) {
+        flush_sums(item);
+    }
+    item->unflushed += tokens;
+    return item->sums;
+}
+
+/* The gradients of `tokens` positions' outputs; inputs end at the last of them. After the sequence
+ * there are none: they are zero. */
+static void backward_step(backward_item_t *item, const gdncp_conv1d_run_t *run, int64_t position,
+                          int tokens, const gdncp_conv1d_rows_t *inputs)
 {
     const backward_task_t *const task = item->task;
     const gdncp_conv1d_tile_t *const tile = &item->tile;
-    const bool in_run = position < run->end;
-    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_STRIDE];
-    token_rows_t rows = {.tokens = tokens};
+    const bool in_sequence = position < run->length;
+    _Alignas(64) float grad_y[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_STRIDE];
+    _Alignas(64) float grad_x[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_STRIDE];
+    grad_place_t places[GDNCP_CONV1D_TOGETHER];
+    step_rows_t rows = {.tokens = tokens, .x = gdncp_conv1d_last(inputs, tokens)};
 
     for (int n = 0; n < tokens; n++) {
         gdncp_conv1d_prefetch(tile, run, task->grad_y, position + n);
         gdncp_conv1d_prefetch(tile, run, &task->grads->x, position + n);
-        rows.grad_y[n] = gdncp_row_load(task->grad_y, run->first + position + n, tile->first,
-                                        tile->count, buffers[n]);
-        rows.grad_u[n] = gdncp_conv1d_next_slot(grad_us);
-        gdncp_conv1d_push(grad_us, rows.grad_u[n]);
+        rows.grad_y[n] = in_sequence ? gdncp_row_load(task->grad_y, run->first + position + n,
+                                                      tile->first, tile->count, grad_y[n])
+                                     : gdncp_conv1d_zeros;
+        places[n] = grad_place(item, run, position - item->taps->width + 1 + n);
+        rows.grad_x[n] =
+            places[n].tensor != NULL
+                ? gdncp_row_output(places[n].tensor, places[n].row, places[n].offset, grad_x[n])
+                : grad_x[n];
     }
-    backward_inputs(item->taps, task->conv->activation == GDNCP_ACTIVATION_SILU,
-                    gdncp_conv1d_last(inputs, tokens), &rows, tile->count,
-                    in_run ? item->sums : item->unused_sums);
-    item->unflushed += in_run ? tokens : 0;
-    if (item->unflushed == FLUSH_TOKENS) {
-        flush_sums(item);
+    take_step(&rows, in_sequence && task->conv->activation == GDNCP_ACTIVATION_SILU, item,
+              sums_at(item, run, position, tokens));
+    for (int n = 0; n < tokens; n++) {
+        if (places[n].tensor != NULL) {
+            gdncp_row_store(places[n].tensor, places[n].row, places[n].offset, tile->count,
+                            rows.grad_x[n]);
+        }
     }
 }
 
-/* The gradients of the input at `tokens` positions: of x, or before position 0 of the window. */
-static void write_grad_inputs(const backward_item_t *item, const gdncp_conv1d_run_t *run,
-                              int64_t position, int tokens, const gdncp_conv1d_rows_t *grad_us)
+static void backward_step_directly(backward_item_t *item, const gdncp_conv1d_run_t *run,
+                                   int64_t position, int tokens)
 {
-    const gdncp_conv1d_grads_t *const grads = item->task->grads;
+    const backward_task_t *const task = item->task;
     const gdncp_conv1d_tile_t *const tile = &item->tile;
-    const bool in_window = position < 0;
-    const gdncp_tensor_t *const out = in_window ? &grads->window : &grads->x;
-    const int64_t row = in_window ? run->sequence : run->first + position;
-    const int64_t offset =
-        (in_window ? (item->taps->width - 1 + position) * out->shape[2] : 0) + tile->first;
-    _Alignas(64) float buffers[GDNCP_CONV1D_TOGETHER][GDNCP_CONV1D_STRIDE];
-    float *grad[GDNCP_CONV1D_TOGETHER];
+    const int64_t first = position - item->taps->width + 1;
+    const bool in_sequence = position < run->length;
+    float unused[GDNCP_CONV1D_TILE]; /* or as many elements of 16 bits */
+    gdncp_conv1d_x86_rows_t rows = {
+        .dtype = task->conv->x.dtype,
+        .tokens = tokens,
+        .silu = in_sequence && task->conv->activation == GDNCP_ACTIVATION_SILU,
+        .count = tile->count,
+        .last_grad_u = item->last_grad_u,
+        .sums = sums_at(item, run, position, tokens),
+    };
 
-    for (int n = 0; n < tokens; n++) {
-        grad[n] = gdncp_row_output(out, row + n, offset, buffers[n]);
+    for (int i = 0; i < item->taps->width - 1 + tokens; i++) {
+        rows.x[i] = gdncp_conv1d_input(tile, run, first + i);
     }
-    apply_transposed(item->taps, tokens, gdncp_conv1d_last(grad_us, tokens), tile->count, grad);
     for (int n = 0; n < tokens; n++) {
-        gdncp_row_store(out, row + n, offset, tile->count, grad[n]);
+        const grad_place_t place = grad_place(item, run, first + n);
+
+        rows.grad_y[n] =
+            in_sequence ? gdncp_token_element(task->grad_y, run->first + position + n, tile->first)
+                        : gdncp_conv1d_zeros;
+        rows.out[n] = place.tensor != NULL
+                          ? gdncp_token_element(place.tensor, place.row, place.offset)
+                          : unused;
     }
-}
-
-/* Tokens to take together: all of the run, with the inputs whose gradients they complete, none of
- * the window, and no more than are still added in float32. */
-static int tokens_at(const backward_item_t *item, const gdncp_conv1d_run_t *run, int64_t position)
-{
-    const bool together = position + GDNCP_CONV1D_TOGETHER <= run->end &&
-                          position - item->taps->width + 1 >= run->begin &&
-                          item->unflushed + GDNCP_CONV1D_TOGETHER <= FLUSH_TOKENS;
-
-    return together ? GDNCP_CONV1D_TOGETHER : 1;
+    gdncp_conv1d_x86_backward(item->taps, &rows);
 }
 
 static void backward_run(backward_item_t *item, const gdncp_conv1d_run_t *run)
 {
     const int width = item->taps->width;
-    const bool wants_window = run->begin == 0 && item->task->grads->window.data != NULL;
-    const int64_t first_grad = wants_window ? 1 - width : run->begin;
     gdncp_conv1d_rows_t inputs;
-    gdncp_conv1d_rows_t grad_us; /* after position p: up to that of p */
     int tokens;
 
     gdncp_conv1d_clear_rows(&inputs, width);
-    gdncp_conv1d_clear_rows(&grad_us, width);
+    memset(item->last_grad_u, 0, (size_t)(width - 1) * sizeof *item->last_grad_u);
     for (int64_t position = run->begin - width + 1; position < run->begin; position++) {
         gdncp_conv1d_push_input(&item->tile, run, position, &inputs);
     }
     for (int64_t position = run->begin; position < run->end + width - 1; position += tokens) {
-        tokens = tokens_at(item, run, position);
-        if (position < run->length) {
-            for (int n = 0; n < tokens; n++) {
-                gdncp_conv1d_push_input(&item->tile, run, position + n, &inputs);
-            }
-            push_grad_us(item, run, position, tokens, &inputs, &grad_us);
-        } else {
-            gdncp_conv1d_push(&grad_us, NULL);
+        tokens = gdncp_conv1d_tokens_at(run, position);
+        for (int n = 0; n < tokens; n++) {
+            gdncp_conv1d_push_input(&item->tile, run, position + n, &inputs);
         }
-        if (position - width + 1 >= first_grad) {
-            write_grad_inputs(item, run, position - width + 1, tokens, &grad_us);
-        }
+        backward_step(item, run, position, tokens, &inputs);
+    }
+}
+
+static void backward_run_directly(backward_item_t *item, const gdncp_conv1d_run_t *run)
+{
+    const int64_t end = run->end + item->taps->width - 1;
+    int tokens;
+
+    memset(item->last_grad_u, 0, (size_t)(item->taps->width - 1) * sizeof *item->last_grad_u);
+    for (int64_t position = run->begin; position < end; position += tokens) {
+        tokens = gdncp_conv1d_tokens_at(run, position);
+        backward_step_directly(item, run, position, tokens);
     }
 }
 
@@ -237,22 +274,23 @@ static void backward_item(void *context, int64_t index, int thread)
     const int64_t width = conv->weight.shape[1];
     const gdncp_conv1d_tile_t tile = gdncp_conv1d_tile(conv, index % task->num_tiles);
     gdncp_conv1d_taps_t taps;
-    backward_item_t item = {
-        .taps = &taps,
-        .tile = tile,
-        .task = task,
-        .partial = task->partials + block * (width + 1) * channels + tile.first,
-    };
+    backward_item_t item; /* its rows are too long to be set to zero where they are not used */
     gdncp_conv1d_run_t run;
 
     (void)thread;
     gdncp_conv1d_load_taps(&tile, &taps);
+    item.taps = &taps;
+    item.tile = tile;
+    item.task = task;
+    item.partial = task->partials + block * (width + 1) * channels + tile.first;
+    item.unflushed = 0;
     for (int64_t i = 0; i <= width; i++) {
+        memset(item.sums[i], 0, (size_t)tile.count * sizeof *item.sums[i]);
         memset(item.partial + i * channels, 0, (size_t)tile.count * sizeof *item.partial);
     }
     for (bool more = gdncp_conv1d_first_run(conv, block, &run); more;
          more = gdncp_conv1d_next_run(conv, block, &run)) {
-        backward_run(&item, &run);
+        (task->is_direct ? backward_run_directly : backward_run)(&item, &run);
     }
     flush_sums(&item);
 }
@@ -306,8 +344,11 @@ gdncp_status_t gdncp_conv1d_backward_cpu(const gdncp_conv1d_t *conv, const gdncp
     const int64_t num_blocks = gdncp_num_token_blocks(conv->x.shape[0]);
     const int64_t channels = conv->x.shape[1];
     const int64_t num_sums = (conv->weight.shape[1] + 1) * channels; /* of one block */
-    backward_task_t task = {
-        .conv = conv, .grad_y = grad_y, .grads = grads, .num_tiles = gdncp_conv1d_num_tiles(conv)};
+    backward_task_t task = {.conv = conv,
+                            .grad_y = grad_y,
+                            .grads = grads,
+                            .num_tiles = gdncp_conv1d_num_tiles(conv),
+                            .is_direct = gdncp_conv1d_x86_serves(conv, grad_y)};
     const int64_t num_items = num_blocks * task.num_tiles;
 
     gdncp_scratch_t scratch;

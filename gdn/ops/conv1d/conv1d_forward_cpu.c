@@ -3,6 +3,7 @@
 
 #include "conv1d_cpu.h"
 #include "conv1d_tile.h"
+#include "conv1d_x86.h"
 #include "op_parallel.h"
 #include "token_rows.h"
 
@@ -10,6 +11,7 @@ typedef struct forward_task {
     const gdncp_conv1d_t *conv;
     const gdncp_tensor_t *y;
     int64_t num_tiles;
+    bool is_direct; /* rows are read and written as they lie */
 } forward_task_t;
 
 /* The outputs of `tokens` positions whose inputs were pushed. */
@@ -29,6 +31,25 @@ static void write_outputs(const forward_task_t *task, const gdncp_conv1d_tile_t 
     }
 }
 
+static void forward_run_directly(const forward_task_t *task, const gdncp_conv1d_tile_t *tile,
+                                 const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_run_t *run)
+{
+    gdncp_conv1d_x86_rows_t rows = {.dtype = task->conv->x.dtype,
+                                    .silu = task->conv->activation == GDNCP_ACTIVATION_SILU,
+                                    .count = tile->count};
+
+    for (int64_t position = run->begin; position < run->end; position += rows.tokens) {
+        rows.tokens = gdncp_conv1d_tokens_at(run, position);
+        for (int i = 0; i < taps->width - 1 + rows.tokens; i++) {
+            rows.x[i] = gdncp_conv1d_input(tile, run, position - taps->width + 1 + i);
+        }
+        for (int n = 0; n < rows.tokens; n++) {
+            rows.out[n] = gdncp_token_element(task->y, run->first + position + n, tile->first);
+        }
+        gdncp_conv1d_x86_forward(taps, &rows);
+    }
+}
+
 static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *tile,
                         const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_run_t *run)
 {
@@ -40,7 +61,7 @@ static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *t
         gdncp_conv1d_push_input(tile, run, position, &rows);
     }
     for (int64_t position = run->begin; position < run->end; position += tokens) {
-        tokens = run->end - position >= GDNCP_CONV1D_TOGETHER ? GDNCP_CONV1D_TOGETHER : 1;
+        tokens = gdncp_conv1d_tokens_at(run, position);
         for (int n = 0; n < tokens; n++) {
             gdncp_conv1d_push_input(tile, run, position + n, &rows);
             gdncp_conv1d_prefetch(tile, run, task->y, position + n);
@@ -61,7 +82,7 @@ static void forward_item(void *context, int64_t item, int thread)
     gdncp_conv1d_load_taps(&tile, &taps);
     for (bool more = gdncp_conv1d_first_run(task->conv, block, &run); more;
          more = gdncp_conv1d_next_run(task->conv, block, &run)) {
-        forward_run(task, &tile, &taps, &run);
+        (task->is_direct ? forward_run_directly : forward_run)(task, &tile, &taps, &run);
     }
 }
 
@@ -93,7 +114,10 @@ static void write_final_window(const gdncp_conv1d_t *conv, int64_t sequence,
 void gdncp_conv1d_forward_cpu(const gdncp_conv1d_t *conv, const gdncp_tensor_t *y,
                               const gdncp_tensor_t *final_window)
 {
-    forward_task_t task = {.conv = conv, .y = y, .num_tiles = gdncp_conv1d_num_tiles(conv)};
+    forward_task_t task = {.conv = conv,
+                           .y = y,
+                           .num_tiles = gdncp_conv1d_num_tiles(conv),
+                           .is_direct = gdncp_conv1d_x86_serves(conv, y)};
     const int64_t num_items = gdncp_num_token_blocks(conv->x.shape[0]) * task.num_tiles;
 
     gdncp_parallel_for(num_items, gdncp_parallel_num_threads(num_items), forward_item, &task);

@@ -8,7 +8,7 @@
 /* Tokens ahead of which rows are asked for. */
 #define PREFETCH_TOKENS GDNCP_CONV1D_TOGETHER
 
-static const float zeros[GDNCP_CONV1D_TILE];
+const float gdncp_conv1d_zeros[GDNCP_CONV1D_TILE];
 
 gdncp_conv1d_tile_t gdncp_conv1d_tile(const gdncp_conv1d_t *conv, int64_t index)
 {
@@ -82,7 +82,7 @@ void gdncp_conv1d_clear_rows(gdncp_conv1d_rows_t *rows, int width)
     rows->count = width + GDNCP_CONV1D_TOGETHER - 1;
     rows->next = 0;
     for (int i = 0; i < rows->count; i++) {
-        rows->row[i] = zeros;
+        rows->row[i] = gdncp_conv1d_zeros;
     }
 }
 
@@ -96,7 +96,7 @@ void gdncp_conv1d_push(gdncp_conv1d_rows_t *rows, const float *row)
     for (int i = 0; i + 1 < rows->count; i++) {
         rows->row[i] = rows->row[i + 1];
     }
-    rows->row[rows->count - 1] = row != NULL ? row : zeros;
+    rows->row[rows->count - 1] = row;
     rows->next = rows->next + 1 < rows->count ? rows->next + 1 : 0;
 }
 
@@ -109,25 +109,37 @@ void gdncp_conv1d_prefetch(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_r
     }
 }
 
+const void *gdncp_conv1d_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
+                               int64_t position)
+{
+    const gdncp_conv1d_t *const conv = tile->conv;
+    const int64_t before = conv->weight.shape[1] - 1; /* tokens in a window */
+
+    if (position >= 0 && position < run->length) {
+        return gdncp_token_element(&conv->x, run->first + position, tile->first);
+    }
+    if (position < 0 && conv->window.data != NULL) {
+        return gdncp_token_element(&conv->window, run->sequence,
+                                   (before + position) * conv->window.shape[2] + tile->first);
+    }
+    return gdncp_conv1d_zeros;
+}
+
 void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
                              int64_t position, gdncp_conv1d_rows_t *rows)
 {
     const gdncp_conv1d_t *const conv = tile->conv;
+    const void *const row = gdncp_conv1d_input(tile, run, position);
     float *const slot = gdncp_conv1d_next_slot(rows);
-    const int64_t before = rows->width - 1; /* tokens in a window */
 
     if (position >= 0) {
         gdncp_conv1d_prefetch(tile, run, &conv->x, position);
-        gdncp_conv1d_push(
-            rows, gdncp_row_load(&conv->x, run->first + position, tile->first, tile->count, slot));
-    } else if (conv->window.data != NULL) {
-        const int64_t channels = conv->window.shape[2];
-        const int64_t offset = (before + position) * channels + tile->first;
-
-        gdncp_conv1d_push(rows,
-                          gdncp_row_load(&conv->window, run->sequence, offset, tile->count, slot));
+    }
+    if (conv->x.dtype == GDNCP_F32 || row == gdncp_conv1d_zeros) {
+        gdncp_conv1d_push(rows, row);
     } else {
-        gdncp_conv1d_push(rows, NULL);
+        (void)gdncp_convert_to_f32(conv->x.dtype, row, tile->count, slot);
+        gdncp_conv1d_push(rows, slot);
     }
 }
 

@@ -57,6 +57,9 @@ typedef struct gdncp_conv1d_rows {
     _Alignas(64) float slots[GDNCP_CONV1D_MAX_ROWS][GDNCP_CONV1D_STRIDE];
 } gdncp_conv1d_rows_t;
 
+/* A row of zeros, in any dtype. */
+extern const float gdncp_conv1d_zeros[GDNCP_CONV1D_TILE];
+
 static inline int64_t gdncp_conv1d_num_tiles(const gdncp_conv1d_t *conv)
 {
     return (conv->x.shape[1] + GDNCP_CONV1D_TILE - 1) / GDNCP_CONV1D_TILE;
@@ -73,6 +76,12 @@ bool gdncp_conv1d_first_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_con
 /* From one run of a block to the next; false after the last. */
 bool gdncp_conv1d_next_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_conv1d_run_t *run);
 
+/* Positions of a run to take together from one on. */
+static inline int gdncp_conv1d_tokens_at(const gdncp_conv1d_run_t *run, int64_t position)
+{
+    return position + GDNCP_CONV1D_TOGETHER <= run->end ? GDNCP_CONV1D_TOGETHER : 1;
+}
+
 /* Rows of zeros, for a convolution of that width. */
 void gdncp_conv1d_clear_rows(gdncp_conv1d_rows_t *rows, int width);
 
@@ -80,13 +89,17 @@ void gdncp_conv1d_clear_rows(gdncp_conv1d_rows_t *rows, int width);
 float *gdncp_conv1d_next_slot(gdncp_conv1d_rows_t *rows);
 
 /* Drop the oldest row and add one, which lies in the slot that gdncp_conv1d_next_slot() gave or
- * anywhere that outlives its stay. NULL: zeros. */
+ * anywhere that outlives its stay. */
 void gdncp_conv1d_push(gdncp_conv1d_rows_t *rows, const float *row);
 
-/* Push the input row at a position of the run's sequence: from x, or before position 0 from the
- * window. */
+/* Push the input row at a position, in float32. */
 void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
                              int64_t position, gdncp_conv1d_rows_t *rows);
+
+/* The input row at a position as it lies in memory: in x, before position 0 in the window, after
+ * the sequence zeros, as without a window. */
+const void *gdncp_conv1d_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
+                               int64_t position);
 
 /* Have the row of a later token of the run brought near; nothing after the sequence's last. */
 void gdncp_conv1d_prefetch(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,

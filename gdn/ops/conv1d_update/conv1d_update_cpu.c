@@ -47,7 +47,7 @@ static void push_input(const update_run_t *run, int64_t position, gdncp_conv1d_r
                           gdncp_row_load(&problem->update->states, run->slot,
                                          window_offset(run, position), run->tile.count, buffer));
     } else {
-        gdncp_conv1d_push(rows, NULL);
+        gdncp_conv1d_push(rows, gdncp_conv1d_zeros);
     }
 }
 
