@@ -1,5 +1,6 @@
 /* Cumulative sums of the log-gate inside chunks. */
 #include <inttypes.h>
+#include <string.h>
 
 #include "chunk_sums.h"
 #include "error.h"
@@ -9,26 +10,48 @@
 #include "token_rows.h"
 #include "vector_clones.h"
 
-/* Heads that are summed together, in registers. */
-#define HEAD_TILE 16
+/* Heads in a vector, and vectors that are summed together. */
+#define LANES 8
+#define MAX_VECTORS 2
+#define HEAD_TILE (MAX_VECTORS * LANES)
+
+/* Vectors by name: compilers take arrays of numbers apart. */
+typedef float float_lanes_t __attribute__((vector_size(LANES * 4)));
+typedef double double_lanes_t __attribute__((vector_size(LANES * 8)));
 
 static int64_t min_i64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-/* count is a constant where this is inlined. The first element of each token lies `step` behind
- * that of the token before it, in g and in out. */
-GDNCP_ALWAYS_INLINE void sum_heads(const int count, int64_t num_tokens, const float *g,
-                                   int64_t g_step, float *out, int64_t out_step)
+/* num_vectors is a constant where this is inlined. The first element of each token lies `step`
+ * behind that of the token before it, in g and in out. */
+GDNCP_ALWAYS_INLINE void sum_vectors(const int num_vectors, int64_t num_tokens, const float *g,
+                                     int64_t g_step, float *out, int64_t out_step)
 {
-    double sum[HEAD_TILE] = {0.0};
+    double_lanes_t sum[MAX_VECTORS] = {{0.0}};
 
     for (int64_t t = 0; t < num_tokens; t++) {
-        for (int h = 0; h < count; h++) {
-            sum[h] += (double)g[t * g_step + h];
+        for (int i = 0; i < num_vectors; i++) {
+            float_lanes_t x;
+
+            memcpy(&x, g + t * g_step + i * LANES, sizeof x);
+            sum[i] += __builtin_convertvector(x, double_lanes_t);
+            x = __builtin_convertvector(sum[i], float_lanes_t);
+            memcpy(out + t * out_step + i * LANES, &x, sizeof x);
         }
-        for (int h = 0; h < count; h++) {
+    }
+}
+
+/* The same for fewer heads than a vector has lanes. */
+GDNCP_ALWAYS_INLINE void sum_heads(int64_t count, int64_t num_tokens, const float *g,
+                                   int64_t g_step, float *out, int64_t out_step)
+{
+    double sum[LANES] = {0.0};
+
+    for (int64_t t = 0; t < num_tokens; t++) {
+        for (int64_t h = 0; h < count; h++) {
+            sum[h] += (double)g[t * g_step + h];
             out[t * out_step + h] = (float)sum[h];
         }
     }
@@ -38,12 +61,15 @@ GDNCP_VECTOR_CLONES
 static void sum_tile(int64_t count, int64_t num_tokens, const float *g, int64_t g_step, float *out,
                      int64_t out_step)
 {
-    if (count == HEAD_TILE) {
-        sum_heads(HEAD_TILE, num_tokens, g, g_step, out, out_step);
-    } else if (count == HEAD_TILE / 2) {
-        sum_heads(HEAD_TILE / 2, num_tokens, g, g_step, out, out_step);
-    } else {
-        sum_heads((int)count, num_tokens, g, g_step, out, out_step);
+    const int64_t whole = count / LANES * LANES;
+
+    if (whole == HEAD_TILE) {
+        sum_vectors(MAX_VECTORS, num_tokens, g, g_step, out, out_step);
+    } else if (whole == LANES) {
+        sum_vectors(1, num_tokens, g, g_step, out, out_step);
+    }
+    if (whole < count) {
+        sum_heads(count - whole, num_tokens, g + whole, g_step, out + whole, out_step);
     }
 }
 
@@ -56,40 +82,57 @@ static void sum_chunk(const gdncp_chunk_sums_t *sums, int64_t begin, int64_t end
     for (int64_t first = 0; first < num_heads; first += HEAD_TILE) {
         sum_tile(min_i64(num_heads - first, HEAD_TILE), end - begin,
                  gdncp_token_element(sums->g, from, first), sign * sums->g->strides[0],
-                 gdncp_token_element(sums->out, from, first), sign * sums->out->strides[0]);
+                 gdncp_token_element(sums->out, from - sums->out_first, first),
+                 sign * sums->out->strides[0]);
     }
 }
 
-/* Sum the chunks that start in a block of tokens. */
-static void sum_block(void *context, int64_t block, int thread)
+/* The first token of a sequence at or after `token` with which a chunk begins, or the sequence's
+ * end.
+ */
+static int64_t chunk_begin_in(const gdncp_chunk_sums_t *sums, int64_t sequence, int64_t token)
 {
-    const gdncp_chunk_sums_t *const sums = context;
-    const int64_t num_tokens = sums->g->shape[0];
-    const int64_t begin = block * gdncp_token_block_size(num_tokens);
-    const int64_t end = gdncp_token_block_end(num_tokens, block);
+    const int64_t first = sums->cu_seqlens[sequence];
+    const int64_t before = token > first ? token - first : 0;
+    const int64_t chunks_before = (before + sums->chunk_size - 1) / sums->chunk_size;
 
-    (void)thread;
+    return min_i64(first + chunks_before * sums->chunk_size, sums->cu_seqlens[sequence + 1]);
+}
+
+int64_t gdncp_chunk_begin(const gdncp_chunk_sums_t *sums, int64_t token)
+{
+    return chunk_begin_in(
+        sums, gdncp_sequence_of_position(sums->cu_seqlens, sums->num_sequences, token), token);
+}
+
+void gdncp_chunk_sums_cpu(const gdncp_chunk_sums_t *sums, int64_t begin, int64_t end)
+{
     for (int64_t i = gdncp_sequence_of_position(sums->cu_seqlens, sums->num_sequences, begin);
          i < sums->num_sequences && sums->cu_seqlens[i] < end; i++) {
-        const int64_t first = sums->cu_seqlens[i];
         const int64_t last = sums->cu_seqlens[i + 1];
-        const int64_t before = begin > first ? begin - first : 0;
-        const int64_t chunks_before = (before + sums->chunk_size - 1) / sums->chunk_size;
-        const int64_t stop = min_i64(end, last);
 
-        for (int64_t t = first + chunks_before * sums->chunk_size; t < stop;
+        for (int64_t t = chunk_begin_in(sums, i, begin); t < min_i64(end, last);
              t += sums->chunk_size) {
             sum_chunk(sums, t, min_i64(t + sums->chunk_size, last));
         }
     }
 }
 
-void gdncp_chunk_sums_cpu(const gdncp_chunk_sums_t *sums)
+static void sum_block(void *context, int64_t block, int thread)
+{
+    const gdncp_chunk_sums_t *const sums = context;
+    const int64_t num_tokens = sums->g->shape[0];
+
+    (void)thread;
+    gdncp_chunk_sums_cpu(sums, block * gdncp_token_block_size(num_tokens),
+                         gdncp_token_block_end(num_tokens, block));
+}
+
+static void sum_all(gdncp_chunk_sums_t *sums)
 {
     const int64_t num_blocks = gdncp_num_token_blocks(sums->g->shape[0]);
-    gdncp_chunk_sums_t task = *sums;
 
-    gdncp_parallel_for(num_blocks, gdncp_parallel_num_threads(num_blocks), sum_block, &task);
+    gdncp_parallel_for(num_blocks, gdncp_parallel_num_threads(num_blocks), sum_block, sums);
 }
 
 gdncp_status_t gdncp_chunk_cumsum(const gdncp_tensor_t *g, const int64_t *cu_seqlens,
@@ -128,10 +171,10 @@ gdncp_status_t gdncp_chunk_cumsum(const gdncp_tensor_t *g, const int64_t *cu_seq
         return kernels->chunk_cumsum(g, cu_seqlens, cu_seqlens_cuda, num_sequences,
                                      min_i64(chunk_size, num_tokens), out, workspace);
     }
-    gdncp_chunk_sums_cpu(&(gdncp_chunk_sums_t){.g = g,
-                                               .out = out,
-                                               .cu_seqlens = cu_seqlens,
-                                               .num_sequences = num_sequences,
-                                               .chunk_size = min_i64(chunk_size, num_tokens)});
+    sum_all(&(gdncp_chunk_sums_t){.g = g,
+                                  .out = out,
+                                  .cu_seqlens = cu_seqlens,
+                                  .num_sequences = num_sequences,
+                                  .chunk_size = min_i64(chunk_size, num_tokens)});
     return GDNCP_OK;
 }

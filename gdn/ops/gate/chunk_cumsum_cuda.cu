@@ -100,7 +100,7 @@ gdncp_status_t chunk_cumsum(const gdncp_tensor_t *g, const int64_t *cu_seqlens,
                             int64_t chunk_size, const gdncp_tensor_t *out,
                             gdncp_workspace_t *workspace)
 {
-    return chunk_sums({g, out, cu_seqlens, cu_seqlens_cuda, num_sequences, chunk_size, false},
+    return chunk_sums({g, out, cu_seqlens, cu_seqlens_cuda, num_sequences, chunk_size, false, 0},
                       gdncp_workspace_stream(workspace));
 }
 

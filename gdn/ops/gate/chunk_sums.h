@@ -14,6 +14,7 @@ typedef struct gdncp_chunk_sums {
     int64_t num_sequences;
     int64_t chunk_size; /* no longer than the pack, so that offsets cannot overflow */
     bool reverse;
+    int64_t out_first; /* the token that out's first row is of: 0 in a tensor of all */
 } gdncp_chunk_sums_t;
 
 /* The sums that a gate's chunk_size asks for; backward they run in reverse. */
@@ -31,11 +32,17 @@ static inline gdncp_chunk_sums_t gdncp_chunk_sums_of(const gdncp_gate_t *gate,
         gate->num_sequences,
         gate->chunk_size < num_tokens ? gate->chunk_size : num_tokens,
         reverse,
+        0,
     };
 
     return sums;
 }
 
-void gdncp_chunk_sums_cpu(const gdncp_chunk_sums_t *sums);
+/* The first token at or after one with which a chunk begins; the number of tokens if there is none.
+ */
+int64_t gdncp_chunk_begin(const gdncp_chunk_sums_t *sums, int64_t token);
+
+/* Sum the chunks that begin at tokens [begin, end). */
+void gdncp_chunk_sums_cpu(const gdncp_chunk_sums_t *sums, int64_t begin, int64_t end);
 
 #endif

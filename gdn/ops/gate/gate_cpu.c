@@ -70,10 +70,30 @@ static int num_threads_for(const gdncp_gate_t *gate)
                 gdncp_tensor_num_elements(&gate->a) / THREAD_ELEMENTS));
 }
 
+/* Tokens [begin, end) of a block: with sums inside chunks, of the chunks that begin in it. */
+typedef struct gate_range {
+    int64_t begin;
+    int64_t end;
+} gate_range_t;
+
+static gate_range_t block_range(const gdncp_gate_t *gate, const gdncp_chunk_sums_t *sums,
+                                int64_t block)
+{
+    const int64_t num_tokens = gate->a.shape[0];
+    const int64_t begin = block * gdncp_token_block_size(num_tokens);
+    const int64_t end = gdncp_token_block_end(num_tokens, block);
+
+    if (gate->chunk_size == 0) {
+        return (gate_range_t){begin, end};
+    }
+    return (gate_range_t){gdncp_chunk_begin(sums, begin), gdncp_chunk_begin(sums, end)};
+}
+
 typedef struct forward_task {
     const gdncp_gate_t *gate;
     const gdncp_tensor_t *g;
     const gdncp_tensor_t *beta;
+    gdncp_chunk_sums_t sums; /* where there is a chunk_size */
 } forward_task_t;
 
 /* has_parameters is a constant where this is inlined. */
@@ -124,32 +144,29 @@ static void forward_tile(const forward_task_t *task, const gate_tile_t *tile, in
 static void forward_block(void *context, int64_t block, int thread)
 {
     const forward_task_t *const task = context;
-    const int64_t num_tokens = task->gate->a.shape[0];
-    const int64_t begin = block * gdncp_token_block_size(num_tokens);
-    const int64_t end = gdncp_token_block_end(num_tokens, block);
+    const gate_range_t range = block_range(task->gate, &task->sums, block);
     gate_tile_t tile;
 
     (void)thread;
     for (int64_t first = 0; first < task->gate->a.shape[1]; first += TILE) {
         start_tile(task->gate, first, &tile);
-        for (int64_t t = begin; t < end; t += tile.tokens) {
-            forward_tile(task, &tile, t, min_i64(end - t, tile.tokens));
+        for (int64_t t = range.begin; t < range.end; t += tile.tokens) {
+            forward_tile(task, &tile, t, min_i64(range.end - t, tile.tokens));
         }
+    }
+    if (task->gate->chunk_size > 0) {
+        gdncp_chunk_sums_cpu(&task->sums, range.begin, range.end);
     }
 }
 
 void gdncp_gate_forward_cpu(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
                             const gdncp_tensor_t *beta)
 {
-    forward_task_t task = {.gate = gate, .g = g, .beta = beta};
+    forward_task_t task = {
+        .gate = gate, .g = g, .beta = beta, .sums = gdncp_chunk_sums_of(gate, g, g, false)};
 
     gdncp_parallel_for(gdncp_num_token_blocks(gate->a.shape[0]), num_threads_for(gate),
                        forward_block, &task);
-    if (gate->chunk_size > 0) {
-        const gdncp_chunk_sums_t sums = gdncp_chunk_sums_of(gate, g, g, false);
-
-        gdncp_chunk_sums_cpu(&sums);
-    }
 }
 
 typedef struct backward_task {
@@ -157,8 +174,17 @@ typedef struct backward_task {
     const gdncp_tensor_t *grad_g;
     const gdncp_tensor_t *grad_beta;
     const gdncp_gate_grads_t *grads;
-    double *partials; /* [blocks, 2, Hv]: A_log, dt_bias */
+    double *partials;        /* [blocks, 2, Hv]: A_log, dt_bias */
+    gdncp_chunk_sums_t sums; /* where there is a chunk_size, as what follows */
+    int64_t range_tokens;    /* of a block, at most */
+    float *summed;           /* [threads, range_tokens, Hv] */
 } backward_task_t;
+
+/* The gradient of the gate's g, from the token `first` on. */
+typedef struct grad_g {
+    gdncp_tensor_t rows;
+    int64_t first;
+} grad_g_t;
 
 /* Sums of the parameters' gradients, one for each place in a tile. */
 typedef struct gate_sums {
@@ -207,8 +233,9 @@ static void backward_elements(const gate_tile_t *tile, const float *a, const flo
     }
 }
 
-static void backward_tile(const backward_task_t *task, const gate_tile_t *tile, int64_t token,
-                          int64_t num_tokens, gate_sums_t *sums)
+static void backward_tile(const backward_task_t *task, const gate_tile_t *tile,
+                          const grad_g_t *grad_g, int64_t token, int64_t num_tokens,
+                          gate_sums_t *sums)
 {
     const gdncp_gate_t *const gate = task->gate;
     const gdncp_gate_grads_t *const grads = task->grads;
@@ -223,7 +250,8 @@ static void backward_tile(const backward_task_t *task, const gate_tile_t *tile, 
     backward_elements(
         tile, gdncp_rows_load(&gate->a, token, num_tokens, first, heads, buffers.rows[2]),
         gdncp_rows_load(&gate->b, token, num_tokens, first, heads, buffers.rows[3]),
-        gdncp_rows_load(task->grad_g, token, num_tokens, first, heads, buffers.rows[4]),
+        gdncp_rows_load(&grad_g->rows, token - grad_g->first, num_tokens, first, heads,
+                        buffers.rows[4]),
         gdncp_rows_load(task->grad_beta, token, num_tokens, first, heads, buffers.rows[5]),
         num_tokens * heads, grad_a, grad_b, sums);
     gdncp_rows_store(&grads->a, token, num_tokens, first, heads, grad_a);
@@ -248,23 +276,41 @@ static void add_places(const gate_tile_t *tile, double *sums, double *by_head)
     memcpy(by_head + tile->first, sums, (size_t)heads * sizeof *sums);
 }
 
+/* As given, or run backward through the sums of the chunks. */
+static grad_g_t grad_g_of(const backward_task_t *task, const gate_range_t *range, int thread)
+{
+    const int64_t num_heads = task->gate->a.shape[1];
+    const int64_t shape[2] = {range->end - range->begin, num_heads};
+    grad_g_t summed = {*task->grad_g, 0};
+    gdncp_chunk_sums_t sums = task->sums;
+
+    if (task->gate->chunk_size == 0) {
+        return summed;
+    }
+    summed.rows = gdncp_tensor_contiguous(task->summed + thread * task->range_tokens * num_heads,
+                                          GDNCP_F32, 2, shape);
+    summed.first = range->begin;
+    sums.out = &summed.rows;
+    sums.out_first = summed.first;
+    gdncp_chunk_sums_cpu(&sums, range->begin, range->end);
+    return summed;
+}
+
 static void backward_block(void *context, int64_t block, int thread)
 {
     const backward_task_t *const task = context;
-    const int64_t num_tokens = task->gate->a.shape[0];
     const int64_t num_heads = task->gate->a.shape[1];
-    const int64_t begin = block * gdncp_token_block_size(num_tokens);
-    const int64_t end = gdncp_token_block_end(num_tokens, block);
+    const gate_range_t range = block_range(task->gate, &task->sums, block);
+    const grad_g_t grad_g = grad_g_of(task, &range, thread);
     double *const partial = task->partials + block * 2 * num_heads;
     gate_tile_t tile;
     gate_sums_t sums;
 
-    (void)thread;
     for (int64_t first = 0; first < num_heads; first += TILE) {
         start_tile(task->gate, first, &tile);
         memset(&sums, 0, sizeof sums);
-        for (int64_t t = begin; t < end; t += tile.tokens) {
-            backward_tile(task, &tile, t, min_i64(end - t, tile.tokens), &sums);
+        for (int64_t t = range.begin; t < range.end; t += tile.tokens) {
+            backward_tile(task, &tile, &grad_g, t, min_i64(range.end - t, tile.tokens), &sums);
         }
         add_places(&tile, sums.A_log, partial);
         add_places(&tile, sums.dt_bias, partial + num_heads);
@@ -284,30 +330,29 @@ static void sum_partials(const double *partials, int64_t num_blocks, int64_t num
     }
 }
 
-/* Runs the sums of the chunks backward, from grad_g into a tensor at `sums`. */
-static gdncp_tensor_t sum_grad_g(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
-                                 float *sums)
-{
-    const gdncp_tensor_t out = gdncp_tensor_contiguous(sums, GDNCP_F32, 2, grad_g->shape);
-    const gdncp_chunk_sums_t chunks = gdncp_chunk_sums_of(gate, grad_g, &out, true);
-
-    gdncp_chunk_sums_cpu(&chunks);
-    return out;
-}
-
 gdncp_status_t gdncp_gate_backward_cpu(const gdncp_gate_t *gate, const gdncp_tensor_t *grad_g,
                                        const gdncp_tensor_t *grad_beta,
                                        const gdncp_gate_grads_t *grads,
                                        gdncp_workspace_t *workspace)
 {
+    const int64_t num_tokens = gate->a.shape[0];
     const int64_t num_heads = gate->a.shape[1];
-    const int64_t num_blocks = gdncp_num_token_blocks(gate->a.shape[0]);
-    backward_task_t task = {.gate = gate, .grad_g = grad_g, .grad_beta = grad_beta, .grads = grads};
+    const int64_t num_blocks = gdncp_num_token_blocks(num_tokens);
+    const int num_threads = num_threads_for(gate);
+    backward_task_t task = {.gate = gate,
+                            .grad_g = grad_g,
+                            .grad_beta = grad_beta,
+                            .grads = grads,
+                            .sums = gdncp_chunk_sums_of(gate, grad_g, NULL, true)};
     const size_t partials_bytes = (size_t)(num_blocks * 2 * num_heads) * sizeof *task.partials;
-    const size_t sums_bytes =
-        gate->chunk_size > 0 ? (size_t)gdncp_tensor_num_elements(grad_g) * sizeof(float) : 0;
-    gdncp_tensor_t summed;
+    size_t sums_bytes = 0;
     gdncp_scratch_t scratch;
+
+    if (gate->chunk_size > 0) {
+        task.range_tokens =
+            min_i64(num_tokens, gdncp_token_block_size(num_tokens) + task.sums.chunk_size);
+        sums_bytes = (size_t)(num_threads * task.range_tokens * num_heads) * sizeof *task.summed;
+    }
     const gdncp_status_t status =
         gdncp_scratch_open(workspace, 1, partials_bytes + sums_bytes, &scratch);
 
@@ -315,11 +360,8 @@ gdncp_status_t gdncp_gate_backward_cpu(const gdncp_gate_t *gate, const gdncp_ten
         return status;
     }
     task.partials = (double *)(void *)scratch.memory;
-    if (gate->chunk_size > 0) {
-        summed = sum_grad_g(gate, grad_g, (float *)(void *)(scratch.memory + partials_bytes));
-        task.grad_g = &summed;
-    }
-    gdncp_parallel_for(num_blocks, num_threads_for(gate), backward_block, &task);
+    task.summed = (float *)(void *)(scratch.memory + partials_bytes);
+    gdncp_parallel_for(num_blocks, num_threads, backward_block, &task);
     if (gdncp_gate_has_parameters(gate)) {
         sum_partials(task.partials, num_blocks, num_heads, grads->A_log.data);
         sum_partials(task.partials + num_heads, num_blocks, num_heads, grads->dt_bias.data);
