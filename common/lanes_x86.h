@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gdncp/tensor.h"
 #include "half.h"
 
 #define GDNCP_X86_LANES 16
@@ -17,6 +18,8 @@
  * before they are called. */
 #define GDNCP_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 #define GDNCP_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+
+#define GDNCP_AVX512_BF16_INLINE GDNCP_AVX512_BF16 __attribute__((always_inline)) static inline
 
 static inline bool gdncp_x86_has_avx512(void)
 {
@@ -74,6 +77,36 @@ GDNCP_AVX512_BF16 static inline void gdncp_x86_store_bf16(uint16_t *dst, __mmask
         _mm256_mask_storeu_epi16(dst, lanes, (__m256i)_mm512_cvtneps_pbh(x));
     } else {
         gdncp_x86_store_bf16_one_by_one(dst, lanes, x);
+    }
+}
+
+/* Elements of a row from c on, to and from float32. dtype is a constant where these are inlined. */
+GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_load(const gdncp_dtype_t dtype, const void *row,
+                                               int64_t c, __mmask16 lanes)
+{
+    switch (dtype) {
+    case GDNCP_F32:
+        return _mm512_maskz_loadu_ps(lanes, (const float *)row + c);
+    case GDNCP_BF16:
+        return gdncp_x86_load_bf16((const uint16_t *)row + c, lanes);
+    default:
+        return gdncp_x86_load_f16((const uint16_t *)row + c, lanes);
+    }
+}
+
+GDNCP_AVX512_BF16_INLINE void gdncp_x86_store(const gdncp_dtype_t dtype, void *row, int64_t c,
+                                              __mmask16 lanes, __m512 x)
+{
+    switch (dtype) {
+    case GDNCP_F32:
+        _mm512_mask_storeu_ps((float *)row + c, lanes, x);
+        break;
+    case GDNCP_BF16:
+        gdncp_x86_store_bf16((uint16_t *)row + c, lanes, x);
+        break;
+    default:
+        gdncp_x86_store_f16((uint16_t *)row + c, lanes, x);
+        break;
     }
 }
 

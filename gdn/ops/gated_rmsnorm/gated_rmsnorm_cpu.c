@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "gated_rmsnorm_x86.h"
 #include "inline_math.h"
 #include "op_parallel.h"
 #include "op_scratch.h"
@@ -11,7 +12,7 @@
 
 /* Buffers of a thread, each of the rows of some heads. */
 #define FORWARD_BUFFERS 3
-#define BACKWARD_BUFFERS 7
+#define BACKWARD_BUFFERS 8
 
 typedef struct norm_task {
     const gdncp_gated_rmsnorm_t *norm;
@@ -21,6 +22,7 @@ typedef struct norm_task {
     double *partials; /* [blocks, d] of the weight's gradient */
     int64_t heads;    /* whose rows are converted together */
     float *buffers;   /* [threads, FORWARD_BUFFERS or BACKWARD_BUFFERS, heads * d] */
+    bool is_direct;   /* rows are read and written as they lie */
 } norm_task_t;
 
 /* What the rows of a call share. */
@@ -77,7 +79,7 @@ static void forward_row_gate_first(const row_params_t *params, const float *x, c
 GDNCP_VECTOR_CLONES
 static void backward_row(const row_params_t *params, const float *x, const float *z,
                          const float *grad_y, float *restrict grad_normed, float *restrict grad_x,
-                         float *restrict grad_z, double *restrict grad_weight)
+                         float *restrict grad_z, float *restrict grad_weight)
 {
     const int64_t count = params->count;
     const float offset = params->weight_offset;
@@ -90,7 +92,7 @@ static void backward_row(const row_params_t *params, const float *x, const float
         const float grad_scaled = grad_y[i] * silu.value;
 
         grad_normed[i] = grad_scaled * weight;
-        grad_weight[i] += (double)(grad_scaled * normed);
+        grad_weight[i] += grad_scaled * normed;
         grad_z[i] = grad_y[i] * normed * weight * silu.slope;
     }
     const float along_x =
@@ -107,7 +109,7 @@ GDNCP_VECTOR_CLONES
 static void backward_row_gate_first(const row_params_t *params, const float *x, const float *z,
                                     const float *grad_y, float *restrict gated,
                                     float *restrict grad_normed, float *restrict grad_x,
-                                    float *restrict grad_z, double *restrict grad_weight)
+                                    float *restrict grad_z, float *restrict grad_weight)
 {
     const int64_t count = params->count;
     const float offset = params->weight_offset;
@@ -123,7 +125,7 @@ static void backward_row_gate_first(const row_params_t *params, const float *x, 
 
     for (int64_t i = 0; i < count; i++) {
         grad_normed[i] = grad_y[i] * (params->weight[i] + offset);
-        grad_weight[i] += (double)(grad_y[i] * (scale * gated[i]));
+        grad_weight[i] += grad_y[i] * (scale * gated[i]);
     }
     const float along =
         scale * scale * (float)gdncp_dot_f64(grad_normed, gated, count) / (float)count;
@@ -134,6 +136,45 @@ static void backward_row_gate_first(const row_params_t *params, const float *x, 
         grad_x[i] *= grad_gated;
         grad_z[i] *= grad_gated * x[i];
     }
+}
+
+static gdncp_norm_rows_t rows_of(const gdncp_gated_rmsnorm_t *norm, const gdncp_strip_t *strip,
+                                 float *buffer)
+{
+    return (gdncp_norm_rows_t){
+        .dtype = norm->x.dtype,
+        .weight = norm->weight.data,
+        .weight_offset = norm->weight_offset,
+        .eps = norm->eps,
+        .gate_first = norm->gate_first,
+        .d = norm->x.shape[2],
+        .count = strip->count,
+        .scratch = buffer,
+        .x = gdncp_token_element(&norm->x, strip->token, strip->offset),
+        .z = gdncp_token_element(&norm->z, strip->token, strip->offset),
+    };
+}
+
+static void forward_strip_directly(const norm_task_t *task, const gdncp_strip_t *strip,
+                                   float *buffer)
+{
+    gdncp_norm_rows_t rows = rows_of(task->norm, strip, buffer);
+
+    rows.y = gdncp_token_element(task->y, strip->token, strip->offset);
+    gdncp_gated_rmsnorm_x86_forward(&rows);
+}
+
+/* Adds the weight's gradient to grad_weight [d]. */
+static void backward_strip_directly(const norm_task_t *task, const gdncp_strip_t *strip,
+                                    float *buffer, float *grad_weight)
+{
+    gdncp_norm_rows_t rows = rows_of(task->norm, strip, buffer);
+
+    rows.grad_y = gdncp_token_element(task->grad_y, strip->token, strip->offset);
+    rows.grad_x = gdncp_token_element(&task->grads->x, strip->token, strip->offset);
+    rows.grad_z = gdncp_token_element(&task->grads->z, strip->token, strip->offset);
+    rows.grad_weight = grad_weight;
+    gdncp_gated_rmsnorm_x86_backward(&rows);
 }
 
 /* Rows of some heads of a token. */
@@ -161,7 +202,7 @@ static void forward_strip(const norm_task_t *task, const gdncp_strip_t *strip, f
 }
 
 static void backward_strip(const norm_task_t *task, const gdncp_strip_t *strip, float *buffer,
-                           double *grad_weight)
+                           float *grad_weight)
 {
     const gdncp_gated_rmsnorm_t *const norm = task->norm;
     const gdncp_gated_rmsnorm_grads_t *const grads = task->grads;
@@ -192,6 +233,16 @@ static void backward_strip(const norm_task_t *task, const gdncp_strip_t *strip, 
     gdncp_row_store(&grads->z, token, offset, count, grad_z);
 }
 
+/* The weight's gradient of a strip, in float32, onto that of a block. */
+GDNCP_VECTOR_CLONES
+static void flush_grad_weight(int64_t d, float *restrict strip, double *restrict block)
+{
+    for (int64_t i = 0; i < d; i++) {
+        block[i] += (double)strip[i];
+        strip[i] = 0.0f;
+    }
+}
+
 static void prefetch_strip(const norm_task_t *task, const gdncp_strip_t *strip)
 {
     gdncp_strip_prefetch(&task->norm->x, strip);
@@ -212,12 +263,15 @@ static void norm_block(void *context, int64_t block, int thread)
     const int64_t size = task->heads * d;
     float *const buffer =
         task->buffers + thread * (forward ? FORWARD_BUFFERS : BACKWARD_BUFFERS) * size;
-    double *const grad_weight = forward ? NULL : task->partials + block * d;
+    float *const grad_weight =
+        forward ? NULL : buffer + (BACKWARD_BUFFERS - 1) * size; /* strip's */
+    double *const partial = forward ? NULL : task->partials + block * d;
     gdncp_strip_t strip =
         gdncp_strip_at(block * gdncp_token_block_size(num_tokens), 0, width, size);
 
     if (!forward) {
         memset(grad_weight, 0, (size_t)d * sizeof *grad_weight);
+        memset(partial, 0, (size_t)d * sizeof *partial);
     }
     while (width > 0 && strip.token < end) {
         const gdncp_strip_t next = gdncp_strip_after(&strip, width, size);
@@ -226,9 +280,11 @@ static void norm_block(void *context, int64_t block, int thread)
             prefetch_strip(task, &next);
         }
         if (forward) {
-            forward_strip(task, &strip, buffer);
+            (task->is_direct ? forward_strip_directly : forward_strip)(task, &strip, buffer);
         } else {
-            backward_strip(task, &strip, buffer, grad_weight);
+            (task->is_direct ? backward_strip_directly : backward_strip)(task, &strip, buffer,
+                                                                         grad_weight);
+            flush_grad_weight(d, grad_weight, partial);
         }
         strip = next;
     }
@@ -241,7 +297,10 @@ gdncp_status_t gdncp_gated_rmsnorm_forward_cpu(const gdncp_gated_rmsnorm_t *norm
     const int64_t num_blocks = gdncp_num_token_blocks(norm->x.shape[0]);
     const int64_t d = norm->x.shape[2];
     const int num_threads = gdncp_parallel_num_threads(num_blocks);
-    norm_task_t task = {.norm = norm, .y = y, .heads = gdncp_heads_together(norm->x.shape[1], d)};
+    norm_task_t task = {.norm = norm,
+                        .y = y,
+                        .heads = gdncp_heads_together(norm->x.shape[1], d),
+                        .is_direct = gdncp_gated_rmsnorm_x86_serves(norm, y)};
     gdncp_scratch_t scratch;
 
     if (d == 0) {
@@ -284,7 +343,8 @@ gdncp_status_t gdncp_gated_rmsnorm_backward_cpu(const gdncp_gated_rmsnorm_t *nor
     norm_task_t task = {.norm = norm,
                         .grad_y = grad_y,
                         .grads = grads,
-                        .heads = gdncp_heads_together(norm->x.shape[1], d)};
+                        .heads = gdncp_heads_together(norm->x.shape[1], d),
+                        .is_direct = gdncp_gated_rmsnorm_x86_serves(norm, grad_y)};
     const size_t partials_bytes = (size_t)(num_blocks * d) * sizeof *task.partials;
     const size_t buffers_bytes =
         (size_t)(num_threads * BACKWARD_BUFFERS * task.heads * d) * sizeof *task.buffers;

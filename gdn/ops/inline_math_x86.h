@@ -1,0 +1,59 @@
+/* float32 functions on vectors, for processors with AVX-512. */
+#ifndef GDNCP_INLINE_MATH_X86_H
+#define GDNCP_INLINE_MATH_X86_H
+
+#include "lanes_x86.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+/* 1 / (1 + exp(-x)) to 4e-7 for x in [-87, 87]; others count as these, a NaN as any. */
+GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_sigmoid(__m512 x)
+{
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __m512 magic = _mm512_set1_ps(0x1.8p23f); /* added, it rounds to an integer */
+    const __m512 log2_e = _mm512_set1_ps(0x1.715476p0f);
+    const __m512i sign = _mm512_set1_epi32(INT32_MIN);
+    const __m512i bits = _mm512_castps_si512(x);
+    const __m512i magnitude =
+        _mm512_min_epi32(_mm512_andnot_si512(sign, bits), _mm512_set1_epi32(0x42ae0000)); /* 87 */
+    const __m512 limited =
+        _mm512_castsi512_ps(_mm512_or_si512(magnitude, _mm512_and_si512(sign, bits)));
+    const __m512 shifted = _mm512_fnmadd_ps(limited, log2_e, magic);
+    /* -x log2(e) is n + r with |r| <= 1/2; 2^r by the best polynomial of degree 5, to 1.1e-7. */
+    const __m512 n = _mm512_sub_ps(shifted, magic);
+    const __m512 r = _mm512_fnmsub_ps(limited, log2_e, n);
+    const __m512i two_to_n = _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23),
+                                              _mm512_castps_si512(one));
+    __m512 p = _mm512_set1_ps(0x1.5bba14p-10f);
+
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.3cea88p-7f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b752p-5f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebf9bcp-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e42ap-1f));
+    p = _mm512_fmadd_ps(p, r, one);
+
+    /* A division takes as long as ten other instructions: one step of Newton's is good to 2^-24. */
+    const __m512 divisor = _mm512_fmadd_ps(p, _mm512_castsi512_ps(two_to_n), one);
+    const __m512 near = _mm512_rcp14_ps(divisor);
+
+    return _mm512_fmadd_ps(near, _mm512_fnmadd_ps(near, divisor, one), near);
+}
+
+/* SiLU and its derivative. */
+typedef struct gdncp_x86_silu_parts {
+    __m512 value;
+    __m512 slope;
+} gdncp_x86_silu_parts_t;
+
+GDNCP_AVX512_BF16_INLINE gdncp_x86_silu_parts_t gdncp_x86_split_silu(__m512 x)
+{
+    const __m512 open = gdncp_x86_sigmoid(x);
+    const __m512 value = _mm512_mul_ps(x, open);
+    const __m512 rest = _mm512_sub_ps(x, value);
+
+    return (gdncp_x86_silu_parts_t){value, _mm512_fmadd_ps(open, rest, open)};
+}
+
+#endif
+
+#endif
