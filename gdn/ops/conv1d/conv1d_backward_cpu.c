@@ -245,7 +245,7 @@ static void backward_run(backward_item_t *item, const gdncp_conv1d_run_t *run)
         gdncp_conv1d_push_input(&item->tile, run, position, &inputs);
     }
     for (int64_t position = run->begin; position < run->end + width - 1; position += tokens) {
-        tokens = gdncp_conv1d_tokens_at(run, position);
+        tokens = gdncp_conv1d_tokens_at(position, run->end);
         for (int n = 0; n < tokens; n++) {
             gdncp_conv1d_push_input(&item->tile, run, position + n, &inputs);
         }
@@ -260,7 +260,7 @@ static void backward_run_directly(backward_item_t *item, const gdncp_conv1d_run_
 
     memset(item->last_grad_u, 0, (size_t)(item->taps->width - 1) * sizeof *item->last_grad_u);
     for (int64_t position = run->begin; position < end; position += tokens) {
-        tokens = gdncp_conv1d_tokens_at(run, position);
+        tokens = gdncp_conv1d_tokens_at(position, run->end);
         backward_step_directly(item, run, position, tokens);
     }
 }

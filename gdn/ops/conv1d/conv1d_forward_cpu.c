@@ -39,7 +39,7 @@ static void forward_run_directly(const forward_task_t *task, const gdncp_conv1d_
                                     .count = tile->count};
 
     for (int64_t position = run->begin; position < run->end; position += rows.tokens) {
-        rows.tokens = gdncp_conv1d_tokens_at(run, position);
+        rows.tokens = gdncp_conv1d_tokens_at(position, run->end);
         for (int i = 0; i < taps->width - 1 + rows.tokens; i++) {
             rows.x[i] = gdncp_conv1d_input(tile, run, position - taps->width + 1 + i);
         }
@@ -61,7 +61,7 @@ static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *t
         gdncp_conv1d_push_input(tile, run, position, &rows);
     }
     for (int64_t position = run->begin; position < run->end; position += tokens) {
-        tokens = gdncp_conv1d_tokens_at(run, position);
+        tokens = gdncp_conv1d_tokens_at(position, run->end);
         for (int n = 0; n < tokens; n++) {
             gdncp_conv1d_push_input(tile, run, position + n, &rows);
             gdncp_conv1d_prefetch(tile, run, task->y, position + n);

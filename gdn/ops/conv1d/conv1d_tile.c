@@ -86,20 +86,6 @@ void gdncp_conv1d_clear_rows(gdncp_conv1d_rows_t *rows, int width)
     }
 }
 
-float *gdncp_conv1d_next_slot(gdncp_conv1d_rows_t *rows)
-{
-    return rows->slots[rows->next];
-}
-
-void gdncp_conv1d_push(gdncp_conv1d_rows_t *rows, const float *row)
-{
-    for (int i = 0; i + 1 < rows->count; i++) {
-        rows->row[i] = rows->row[i + 1];
-    }
-    rows->row[rows->count - 1] = row;
-    rows->next = rows->next + 1 < rows->count ? rows->next + 1 : 0;
-}
-
 void gdncp_conv1d_prefetch(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
                            const gdncp_tensor_t *tensor, int64_t position)
 {
@@ -125,22 +111,31 @@ const void *gdncp_conv1d_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv
     return gdncp_conv1d_zeros;
 }
 
+void gdncp_conv1d_push(gdncp_dtype_t dtype, const void *row, int64_t count,
+                       gdncp_conv1d_rows_t *rows)
+{
+    const void *pushed = row;
+
+    if (dtype != GDNCP_F32 && row != gdncp_conv1d_zeros) {
+        (void)gdncp_convert_to_f32(dtype, row, count, rows->slots[rows->next]);
+        pushed = rows->slots[rows->next];
+    }
+    for (int i = 0; i + 1 < rows->count; i++) {
+        rows->row[i] = rows->row[i + 1];
+    }
+    rows->row[rows->count - 1] = pushed;
+    rows->next = rows->next + 1 < rows->count ? rows->next + 1 : 0;
+}
+
 void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
                              int64_t position, gdncp_conv1d_rows_t *rows)
 {
     const gdncp_conv1d_t *const conv = tile->conv;
-    const void *const row = gdncp_conv1d_input(tile, run, position);
-    float *const slot = gdncp_conv1d_next_slot(rows);
 
     if (position >= 0) {
         gdncp_conv1d_prefetch(tile, run, &conv->x, position);
     }
-    if (conv->x.dtype == GDNCP_F32 || row == gdncp_conv1d_zeros) {
-        gdncp_conv1d_push(rows, row);
-    } else {
-        (void)gdncp_convert_to_f32(conv->x.dtype, row, tile->count, slot);
-        gdncp_conv1d_push(rows, slot);
-    }
+    gdncp_conv1d_push(conv->x.dtype, gdncp_conv1d_input(tile, run, position), tile->count, rows);
 }
 
 /* width, silu and tokens are constants where this is inlined. */

@@ -76,23 +76,21 @@ bool gdncp_conv1d_first_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_con
 /* From one run of a block to the next; false after the last. */
 bool gdncp_conv1d_next_run(const gdncp_conv1d_t *conv, int64_t block, gdncp_conv1d_run_t *run);
 
-/* Positions of a run to take together from one on. */
-static inline int gdncp_conv1d_tokens_at(const gdncp_conv1d_run_t *run, int64_t position)
+/* Positions before `end` to take together from one on. */
+static inline int gdncp_conv1d_tokens_at(int64_t position, int64_t end)
 {
-    return position + GDNCP_CONV1D_TOGETHER <= run->end ? GDNCP_CONV1D_TOGETHER : 1;
+    return position + GDNCP_CONV1D_TOGETHER <= end ? GDNCP_CONV1D_TOGETHER : 1;
 }
 
 /* Rows of zeros, for a convolution of that width. */
 void gdncp_conv1d_clear_rows(gdncp_conv1d_rows_t *rows, int width);
 
-/* A slot for a row to be pushed; it is not one of the rows that stay. */
-float *gdncp_conv1d_next_slot(gdncp_conv1d_rows_t *rows);
+/* Drop the oldest row and add one of `count` elements of a dtype, or gdncp_conv1d_zeros. Rows of
+ * float32 must outlive their stay; others are converted into a slot. */
+void gdncp_conv1d_push(gdncp_dtype_t dtype, const void *row, int64_t count,
+                       gdncp_conv1d_rows_t *rows);
 
-/* Drop the oldest row and add one, which lies in the slot that gdncp_conv1d_next_slot() gave or
- * anywhere that outlives its stay. */
-void gdncp_conv1d_push(gdncp_conv1d_rows_t *rows, const float *row);
-
-/* Push the input row at a position, in float32. */
+/* Push the input row at a position. */
 void gdncp_conv1d_push_input(const gdncp_conv1d_tile_t *tile, const gdncp_conv1d_run_t *run,
                              int64_t position, gdncp_conv1d_rows_t *rows);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "conv1d_tile.h"
+#include "conv1d_x86.h"
 #include "op_parallel.h"
 #include "token_rows.h"
 
@@ -14,6 +15,7 @@ typedef struct update_task {
     const gdncp_update_problem_t *problem;
     const gdncp_tensor_t *y;
     int64_t num_tiles;
+    bool is_direct; /* rows are read and written as they lie */
 } update_task_t;
 
 /* The tokens of one sequence in one tile of channels. */
@@ -34,20 +36,38 @@ static int64_t window_offset(const update_run_t *run, int64_t position)
     return row * run->task->problem->conv.x.shape[1] + run->tile.first;
 }
 
-static void push_input(const update_run_t *run, int64_t position, gdncp_conv1d_rows_t *rows)
+/* The input row at a position as it lies in memory, in x, in the pool, or zeros. */
+static const void *input_at(const update_run_t *run, int64_t position)
 {
     const gdncp_update_problem_t *const problem = run->task->problem;
-    float *const buffer = gdncp_conv1d_next_slot(rows);
 
     if (position >= 0) {
-        gdncp_conv1d_push(rows, gdncp_row_load(&problem->conv.x, run->first + position,
-                                               run->tile.first, run->tile.count, buffer));
-    } else if (run->window_row >= 0) {
-        gdncp_conv1d_push(rows,
-                          gdncp_row_load(&problem->update->states, run->slot,
-                                         window_offset(run, position), run->tile.count, buffer));
-    } else {
-        gdncp_conv1d_push(rows, gdncp_conv1d_zeros);
+        return gdncp_token_element(&problem->conv.x, run->first + position, run->tile.first);
+    }
+    if (run->window_row >= 0) {
+        return gdncp_token_element(&problem->update->states, run->slot,
+                                   window_offset(run, position));
+    }
+    return gdncp_conv1d_zeros;
+}
+
+static void write_outputs_directly(const update_run_t *run, const gdncp_conv1d_taps_t *taps)
+{
+    const gdncp_conv1d_t *const conv = run->tile.conv;
+    gdncp_conv1d_x86_rows_t rows = {.dtype = conv->x.dtype,
+                                    .silu = conv->activation == GDNCP_ACTIVATION_SILU,
+                                    .count = run->tile.count};
+
+    for (int64_t position = 0; position < run->length; position += rows.tokens) {
+        rows.tokens = gdncp_conv1d_tokens_at(position, run->length);
+        for (int i = 0; i < taps->width - 1 + rows.tokens; i++) {
+            rows.x[i] = input_at(run, position - taps->width + 1 + i);
+        }
+        for (int n = 0; n < rows.tokens; n++) {
+            rows.out[n] =
+                gdncp_token_element(run->task->y, run->first + position + n, run->tile.first);
+        }
+        gdncp_conv1d_x86_forward(taps, &rows);
     }
 }
 
@@ -60,7 +80,7 @@ static void write_outputs(const update_run_t *run, const gdncp_conv1d_taps_t *ta
 
     gdncp_conv1d_clear_rows(&rows, taps->width);
     for (int64_t position = 1 - taps->width; position < run->length; position++) {
-        push_input(run, position, &rows);
+        gdncp_conv1d_push(tile->conv->x.dtype, input_at(run, position), tile->count, &rows);
         if (position < 0) {
             continue;
         }
@@ -84,16 +104,7 @@ static void keep_inputs(const update_run_t *run)
         void *const kept = gdncp_token_element(
             states, run->slot, (position - first_kept) * channels + run->tile.first);
 
-        if (position >= 0) {
-            memcpy(kept,
-                   gdncp_token_element(&problem->conv.x, run->first + position, run->tile.first),
-                   bytes);
-        } else if (run->window_row >= 0) {
-            memcpy(kept, gdncp_token_element(states, run->slot, window_offset(run, position)),
-                   bytes);
-        } else {
-            memset(kept, 0, bytes);
-        }
+        memcpy(kept, input_at(run, position), bytes);
     }
 }
 
@@ -128,7 +139,7 @@ static void update_sequence(const update_task_t *task, const gdncp_conv1d_tile_t
     run.window_row = gdncp_update_has_window(problem, sequence)
                          ? gdncp_update_window_row(problem, sequence)
                          : -1;
-    write_outputs(&run, taps);
+    (task->is_direct ? write_outputs_directly : write_outputs)(&run, taps);
     keep_inputs(&run);
 }
 
@@ -149,8 +160,10 @@ static void update_item(void *context, int64_t item, int thread)
 
 void gdncp_conv1d_update_cpu(const gdncp_update_problem_t *problem, const gdncp_tensor_t *y)
 {
-    update_task_t task = {
-        .problem = problem, .y = y, .num_tiles = gdncp_conv1d_num_tiles(&problem->conv)};
+    update_task_t task = {.problem = problem,
+                          .y = y,
+                          .num_tiles = gdncp_conv1d_num_tiles(&problem->conv),
+                          .is_direct = gdncp_conv1d_x86_serves(&problem->conv, y)};
     const int64_t num_blocks = (problem->conv.num_sequences + SEQUENCES - 1) / SEQUENCES;
     const int64_t num_items = num_blocks * task.num_tiles;
 
