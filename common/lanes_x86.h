@@ -13,6 +13,7 @@
 
 #define GDNCP_X86_LANES 16
 #define GDNCP_X86_ALL_LANES ((__mmask16)0xffff)
+#define GDNCP_X86_SUBNORMAL 0x20 /* a class of numbers of vfpclassps */
 
 /* Put before functions that use these; ask gdncp_x86_has_avx512() or gdncp_x86_has_avx512_bf16()
  * before they are called. */
@@ -71,9 +72,7 @@ gdncp_x86_store_bf16_one_by_one(uint16_t *dst, __mmask16 lanes, __m512 x)
 /* The instruction takes subnormal numbers for zeros: vectors with some are rounded without it. */
 GDNCP_AVX512_BF16 static inline void gdncp_x86_store_bf16(uint16_t *dst, __mmask16 lanes, __m512 x)
 {
-    const int is_subnormal = 0x20;
-
-    if (__builtin_expect(_mm512_fpclass_ps_mask(x, is_subnormal) == 0, 1)) {
+    if (__builtin_expect(_mm512_fpclass_ps_mask(x, GDNCP_X86_SUBNORMAL) == 0, 1)) {
         _mm256_mask_storeu_epi16(dst, lanes, (__m256i)_mm512_cvtneps_pbh(x));
     } else {
         gdncp_x86_store_bf16_one_by_one(dst, lanes, x);

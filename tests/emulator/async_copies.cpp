@@ -40,9 +40,9 @@ struct async_copies {
 /* Not from the heap: to the thread sanitizer it would belong to one thread. */
 async_copies *async_copies_map(int num_threads)
 {
-    void *const memory = mmap(nullptr, (size_t)num_threads * sizeof(async_copies),
-                              PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *const memory =
+        mmap(nullptr, (size_t)num_threads * sizeof(async_copies), PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (memory == MAP_FAILED) {
         throw std::bad_alloc();

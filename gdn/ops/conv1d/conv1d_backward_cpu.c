@@ -27,6 +27,7 @@ typedef struct backward_task {
 typedef struct backward_item {
     _Alignas(64) float sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_STRIDE];
     float unused_sums[GDNCP_CONV1D_MAX_WIDTH + 1][GDNCP_CONV1D_STRIDE];
+    float unused_row[GDNCP_CONV1D_TILE]; /* or as many elements of 16 bits */
     float last_grad_u[GDNCP_CONV1D_MAX_WIDTH - 1][GDNCP_CONV1D_STRIDE]; /* of W - 1 positions */
     const gdncp_conv1d_taps_t *taps;
     gdncp_conv1d_tile_t tile;
@@ -207,7 +208,6 @@ static void backward_step_directly(backward_item_t *item, const gdncp_conv1d_run
     const gdncp_conv1d_tile_t *const tile = &item->tile;
     const int64_t first = position - item->taps->width + 1;
     const bool in_sequence = position < run->length;
-    float unused[GDNCP_CONV1D_TILE]; /* or as many elements of 16 bits */
     gdncp_conv1d_x86_rows_t rows = {
         .dtype = task->conv->x.dtype,
         .tokens = tokens,
@@ -228,7 +228,7 @@ static void backward_step_directly(backward_item_t *item, const gdncp_conv1d_run
                         : gdncp_conv1d_zeros;
         rows.out[n] = place.tensor != NULL
                           ? gdncp_token_element(place.tensor, place.row, place.offset)
-                          : unused;
+                          : item->unused_row;
     }
     gdncp_conv1d_x86_backward(item->taps, &rows);
 }
@@ -284,8 +284,9 @@ static void backward_item(void *context, int64_t index, int thread)
     item.task = task;
     item.partial = task->partials + block * (width + 1) * channels + tile.first;
     item.unflushed = 0;
+    memset(item.sums, 0, (size_t)(width + 1) * sizeof *item.sums);
+    memset(item.unused_sums, 0, (size_t)(width + 1) * sizeof *item.unused_sums);
     for (int64_t i = 0; i <= width; i++) {
-        memset(item.sums[i], 0, (size_t)tile.count * sizeof *item.sums[i]);
         memset(item.partial + i * channels, 0, (size_t)tile.count * sizeof *item.partial);
     }
     for (bool more = gdncp_conv1d_first_run(conv, block, &run); more;

@@ -26,8 +26,10 @@ bool gdncp_gated_rmsnorm_x86_serves(const gdncp_gated_rmsnorm_t *norm, const gdn
  * square root and the division of another. */
 static void inverse_rms(const gdncp_norm_rows_t *rows, float *sums)
 {
-    for (int64_t r = 0; r < rows->count / rows->d; r++) {
-        sums[r] = 1.0f / sqrtf(sums[r] / (float)rows->d + rows->eps);
+    for (int64_t first = 0; first < rows->count; first += rows->d) {
+        float *const sum = &sums[first / rows->d];
+
+        *sum = 1.0f / sqrtf(*sum / (float)rows->d + rows->eps);
     }
 }
 
