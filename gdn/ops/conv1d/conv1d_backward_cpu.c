@@ -212,6 +212,7 @@ static void backward_step_directly(backward_item_t *item, const gdncp_conv1d_run
         .dtype = task->conv->x.dtype,
         .tokens = tokens,
         .silu = in_sequence && task->conv->activation == GDNCP_ACTIVATION_SILU,
+        .streams = gdncp_conv1d_x86_streams(&task->grads->x),
         .count = tile->count,
         .last_grad_u = item->last_grad_u,
         .sums = sums_at(item, run, position, tokens),
@@ -263,6 +264,7 @@ static void backward_run_directly(backward_item_t *item, const gdncp_conv1d_run_
         tokens = gdncp_conv1d_tokens_at(position, run->end);
         backward_step_directly(item, run, position, tokens);
     }
+    gdncp_conv1d_x86_fence();
 }
 
 static void backward_item(void *context, int64_t index, int thread)

@@ -36,6 +36,7 @@ static void forward_run_directly(const forward_task_t *task, const gdncp_conv1d_
 {
     gdncp_conv1d_x86_rows_t rows = {.dtype = task->conv->x.dtype,
                                     .silu = task->conv->activation == GDNCP_ACTIVATION_SILU,
+                                    .streams = gdncp_conv1d_x86_streams(task->y),
                                     .count = tile->count};
 
     for (int64_t position = run->begin; position < run->end; position += rows.tokens) {
@@ -48,6 +49,7 @@ static void forward_run_directly(const forward_task_t *task, const gdncp_conv1d_
         }
         gdncp_conv1d_x86_forward(taps, &rows);
     }
+    gdncp_conv1d_x86_fence();
 }
 
 static void forward_run(const forward_task_t *task, const gdncp_conv1d_tile_t *tile,

@@ -3,6 +3,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #include "inline_math_x86.h"
+#include "token_rows.h"
 
 #define WIDTH GDNCP_CONV1D_X86_WIDTH
 #define TOGETHER GDNCP_CONV1D_TOGETHER
@@ -15,6 +16,19 @@ bool gdncp_conv1d_x86_serves(const gdncp_conv1d_t *conv, const gdncp_tensor_t *o
            gdncp_x86_has_avx512_bf16();
 }
 
+bool gdncp_conv1d_x86_streams(const gdncp_tensor_t *out)
+{
+    const int64_t least_bytes = INT64_C(64) << 20;
+
+    return out->dtype == GDNCP_F32 &&
+           gdncp_tensor_num_elements(out) >= least_bytes / (int64_t)sizeof(float);
+}
+
+void gdncp_conv1d_x86_fence(void)
+{
+    _mm_sfence();
+}
+
 /* For each position, bias + sum_i weight[i] x[n + i], in order of i. */
 INLINE __m512 weighted_sum(const __m512 *weight, __m512 bias, const __m512 *x)
 {
@@ -24,6 +38,19 @@ INLINE __m512 weighted_sum(const __m512 *weight, __m512 bias, const __m512 *x)
         sum = _mm512_fmadd_ps(weight[i], x[i], sum);
     }
     return sum;
+}
+
+INLINE void store_out(const gdncp_dtype_t dtype, const gdncp_conv1d_x86_rows_t *rows, int n,
+                      int64_t c, __mmask16 lanes, __m512 x)
+{
+    float *const out = (float *)rows->out[n] + c;
+
+    if (dtype == GDNCP_F32 && rows->streams && lanes == GDNCP_X86_ALL_LANES &&
+        (uintptr_t)out % GDNCP_LINE_BYTES == 0) {
+        _mm512_stream_ps(out, x);
+    } else {
+        gdncp_x86_store(dtype, rows->out[n], c, lanes, x);
+    }
 }
 
 /* dtype, silu and tokens are constants where this and what follows are inlined. */
@@ -44,8 +71,7 @@ INLINE void forward_lanes(const gdncp_dtype_t dtype, const bool silu, const int 
     for (int n = 0; n < tokens; n++) {
         const __m512 u = weighted_sum(weight, bias, x + n);
 
-        gdncp_x86_store(dtype, rows->out[n], c, lanes,
-                        silu ? _mm512_mul_ps(u, gdncp_x86_sigmoid(u)) : u);
+        store_out(dtype, rows, n, c, lanes, silu ? _mm512_mul_ps(u, gdncp_x86_sigmoid(u)) : u);
     }
 }
 
@@ -97,7 +123,7 @@ INLINE void backward_lanes(const gdncp_dtype_t dtype, const bool silu, const int
         for (int i = 1; i < WIDTH; i++) {
             grad_x = _mm512_fmadd_ps(weight[WIDTH - 1 - i], grad_u[n + i], grad_x);
         }
-        gdncp_x86_store(dtype, rows->out[n], c, lanes, grad_x);
+        store_out(dtype, rows, n, c, lanes, grad_x);
     }
     for (int i = 0; i < WIDTH - 1; i++) {
         _mm512_storeu_ps(rows->last_grad_u[i] + c, grad_u[tokens + i]);
@@ -174,6 +200,16 @@ bool gdncp_conv1d_x86_serves(const gdncp_conv1d_t *conv, const gdncp_tensor_t *o
 {
     (void)conv, (void)outer;
     return false;
+}
+
+bool gdncp_conv1d_x86_streams(const gdncp_tensor_t *out)
+{
+    (void)out;
+    return false;
+}
+
+void gdncp_conv1d_x86_fence(void)
+{
 }
 
 void gdncp_conv1d_x86_forward(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_x86_rows_t *rows)

@@ -16,7 +16,8 @@ typedef struct gdncp_conv1d_x86_rows {
     gdncp_dtype_t dtype; /* of all rows */
     int tokens;          /* 1 or GDNCP_CONV1D_TOGETHER */
     bool silu;
-    int64_t count;                                                     /* channels */
+    bool streams;  /* rows of out that are aligned to a line go past the caches: fence after it */
+    int64_t count; /* channels */
     const void *x[GDNCP_CONV1D_X86_WIDTH - 1 + GDNCP_CONV1D_TOGETHER]; /* from p - W + 1 on */
     void *out[GDNCP_CONV1D_TOGETHER]; /* y; or grad_x, from p - W + 1 on */
 
@@ -29,6 +30,13 @@ typedef struct gdncp_conv1d_x86_rows {
 /* Whether this processor, and this file, have kernels for a convolution whose outputs, or their
  * gradients, are `outer`. */
 bool gdncp_conv1d_x86_serves(const gdncp_conv1d_t *conv, const gdncp_tensor_t *outer);
+
+/* Whether an output is so large that nobody finds it in a cache again: writing past them then saves
+ * reading its lines first. Elements of 16 bits gain nothing. */
+bool gdncp_conv1d_x86_streams(const gdncp_tensor_t *out);
+
+/* What went past the caches comes before all that follows. */
+void gdncp_conv1d_x86_fence(void);
 
 /* out = act(bias + sum_i weight[i] x[n + i]). */
 void gdncp_conv1d_x86_forward(const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_x86_rows_t *rows);
