@@ -6,9 +6,15 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
-/* 1 / (1 + exp(-x)) to 4e-7 for x in [-87, 87]; others count as these, a NaN as any. */
-GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_sigmoid(__m512 x)
+/* 1 + exp(-x), by a polynomial of degree 4, to 2.7e-6, or 5, to 1.1e-7, for x in [-87, 87]; others
+ * count as these, a NaN as any. degree is a constant where this is inlined. */
+GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_one_plus_exp(const int degree, __m512 x)
 {
+    /* Of 2^r for |r| <= 1/2 those with the least relative error, from the highest power on. */
+    static const float best[2][6] = {
+        {0x1.3997d6p-7f, 0x1.ca1442p-5f, 0x1.ec06dap-3f, 0x1.62e0dcp-1f, 0x1.ffffe8p-1f},
+        {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f}};
+    const float *const coefficients = best[degree - 4];
     const __m512 one = _mm512_set1_ps(1.0f);
     const __m512 magic = _mm512_set1_ps(0x1.8p23f); /* added, it rounds to an integer */
     const __m512 log2_e = _mm512_set1_ps(0x1.715476p0f);
@@ -19,24 +25,38 @@ GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_sigmoid(__m512 x)
     const __m512 limited =
         _mm512_castsi512_ps(_mm512_or_si512(magnitude, _mm512_and_si512(sign, bits)));
     const __m512 shifted = _mm512_fnmadd_ps(limited, log2_e, magic);
-    /* -x log2(e) is n + r with |r| <= 1/2; 2^r by the best polynomial of degree 5, to 1.1e-7. */
+    /* -x log2(e) is n + r. */
     const __m512 n = _mm512_sub_ps(shifted, magic);
     const __m512 r = _mm512_fnmsub_ps(limited, log2_e, n);
     const __m512i two_to_n = _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23),
                                               _mm512_castps_si512(one));
-    __m512 p = _mm512_set1_ps(0x1.5bba14p-10f);
+    __m512 p = _mm512_set1_ps(coefficients[0]);
 
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.3cea88p-7f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b752p-5f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebf9bcp-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e42ap-1f));
-    p = _mm512_fmadd_ps(p, r, one);
+    for (int i = 1; i <= degree; i++) {
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(coefficients[i]));
+    }
+    return _mm512_fmadd_ps(p, _mm512_castsi512_ps(two_to_n), one);
+}
 
-    /* A division takes as long as ten other instructions: one step of Newton's is good to 2^-24. */
-    const __m512 divisor = _mm512_fmadd_ps(p, _mm512_castsi512_ps(two_to_n), one);
+/* 1 / (1 + exp(-x)), to 4e-7. A division takes as long as ten other instructions; one step of
+ * Newton's makes a reciprocal of 14 bits good to 2^-24. */
+GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_sigmoid(__m512 x)
+{
+    const __m512 divisor = gdncp_x86_one_plus_exp(5, x);
     const __m512 near = _mm512_rcp14_ps(divisor);
+    const __m512 rest = _mm512_fnmadd_ps(near, divisor, _mm512_set1_ps(1.0f));
 
-    return _mm512_fmadd_ps(near, _mm512_fnmadd_ps(near, divisor, one), near);
+    return _mm512_fmadd_ps(near, rest, near);
+}
+
+/* SiLU for what is then rounded to a dtype: to 6e-5 for bf16, a thirtieth of what rounding costs.
+ */
+GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_silu_for(const gdncp_dtype_t dtype, __m512 x)
+{
+    const __m512 sigmoid =
+        dtype == GDNCP_BF16 ? _mm512_rcp14_ps(gdncp_x86_one_plus_exp(4, x)) : gdncp_x86_sigmoid(x);
+
+    return _mm512_mul_ps(x, sigmoid);
 }
 
 /* SiLU and its derivative. */

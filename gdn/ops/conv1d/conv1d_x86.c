@@ -71,7 +71,7 @@ INLINE void forward_lanes(const gdncp_dtype_t dtype, const bool silu, const int 
     for (int n = 0; n < tokens; n++) {
         const __m512 u = weighted_sum(weight, bias, x + n);
 
-        store_out(dtype, rows, n, c, lanes, silu ? _mm512_mul_ps(u, gdncp_x86_sigmoid(u)) : u);
+        store_out(dtype, rows, n, c, lanes, silu ? gdncp_x86_silu_for(dtype, u) : u);
     }
 }
 

@@ -74,7 +74,7 @@ INLINE void forward(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows)
             const __m512 x = gdncp_x86_load(dtype, rows->x, first + i, ALL);
             const __m512 z = gdncp_x86_load(dtype, rows->z, first + i, ALL);
             const __m512 normed = _mm512_mul_ps(_mm512_mul_ps(scale, x), weight_at(rows, i));
-            const __m512 gate = _mm512_mul_ps(z, gdncp_x86_sigmoid(z));
+            const __m512 gate = gdncp_x86_silu_for(dtype, z);
 
             gdncp_x86_store(dtype, rows->y, first + i, ALL, _mm512_mul_ps(normed, gate));
         }
@@ -89,7 +89,7 @@ INLINE float gate_row(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows, 
     for (int64_t i = first; i < first + rows->d; i += LANES) {
         const __m512 x = gdncp_x86_load(dtype, rows->x, i, ALL);
         const __m512 z = gdncp_x86_load(dtype, rows->z, i, ALL);
-        const __m512 gated = _mm512_mul_ps(x, _mm512_mul_ps(z, gdncp_x86_sigmoid(z)));
+        const __m512 gated = _mm512_mul_ps(x, gdncp_x86_silu_for(dtype, z));
 
         _mm512_storeu_ps(rows->scratch + i, gated);
         sum = _mm512_fmadd_ps(gated, gated, sum);
