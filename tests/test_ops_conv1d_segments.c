@@ -1,5 +1,6 @@
 /* Sequences and the segments of sequences do not see each other but through windows. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "test_ops_conv1d_case.h"
@@ -252,6 +253,76 @@ static void a_changed_sequence_leaves_the_others_alone(void **state)
     test_arena_free(&c.arena);
 }
 
+/* [tokens, channels], aligned to a line as trainers' tensors are. */
+static gdncp_tensor_t make_lines(int64_t tokens, int64_t channels, float value)
+{
+    const int64_t shape[2] = {tokens, channels};
+    float *const data = aligned_alloc(64, (size_t)(tokens * channels) * sizeof *data);
+
+    assert_non_null(data);
+    for (int64_t i = 0; i < tokens * channels; i++) {
+        data[i] = value;
+    }
+    return gdncp_tensor_contiguous(data, GDNCP_F32, 2, shape);
+}
+
+/* Rows [begin, end) of a tensor. */
+static gdncp_tensor_t rows_of(const gdncp_tensor_t *tensor, int64_t begin, int64_t end)
+{
+    const int64_t shape[2] = {end - begin, tensor->shape[1]};
+
+    return gdncp_tensor_contiguous((float *)tensor->data + begin * tensor->shape[1], GDNCP_F32, 2,
+                                   shape);
+}
+
+/* Outputs of more than 64 MiB may be written past the caches. */
+static void large_outputs_have_the_bits_of_small_ones(void **state)
+{
+    const int64_t cu_seqlens[] = {0, test_size(7003, 23), test_size(16500, 70)};
+    const int64_t channels = test_size(1040, 48);
+    const gdncp_tensor_t x = make_lines(cu_seqlens[2], channels, 0.0f);
+    const gdncp_tensor_t grad_y = make_lines(cu_seqlens[2], channels, 0.0f);
+    const gdncp_tensor_t outputs[2] = {make_lines(cu_seqlens[2], channels, NAN),
+                                       make_lines(cu_seqlens[2], channels, NAN)};
+    const gdncp_tensor_t parts[2] = {make_lines(cu_seqlens[2], channels, NAN),
+                                     make_lines(cu_seqlens[2], channels, NAN)};
+    const gdncp_tensor_t weight = make_lines(channels, 4, 0.5f);
+    const gdncp_tensor_t grad_weight = make_lines(channels, 4, NAN);
+    gdncp_conv1d_t conv = {.weight = weight, .activation = GDNCP_ACTIVATION_SILU};
+
+    (void)state;
+    for (int64_t i = 0; i < cu_seqlens[2] * channels; i++) {
+        ((float *)x.data)[i] = (float)(i % 1009) / 500.0f - 1.0f;
+        ((float *)grad_y.data)[i] = (float)(i % 997) / 500.0f - 1.0f;
+    }
+    for (int part = 0; part < 3; part++) {
+        const bool whole = part == 2;
+        const int64_t begin = whole ? 0 : cu_seqlens[part];
+        const int64_t end = whole ? cu_seqlens[2] : cu_seqlens[part + 1];
+        const int64_t own_cu_seqlens[] = {0, end - begin};
+        const gdncp_tensor_t y = rows_of(whole ? &outputs[0] : &parts[0], begin, end);
+        const gdncp_tensor_t part_grad_y = rows_of(&grad_y, begin, end);
+        const gdncp_conv1d_grads_t grads = {
+            .x = rows_of(whole ? &outputs[1] : &parts[1], begin, end), .weight = grad_weight};
+
+        conv.x = rows_of(&x, begin, end);
+        conv.cu_seqlens = whole ? cu_seqlens : own_cu_seqlens;
+        conv.num_sequences = whole ? 2 : 1;
+        assert_int_equal(gdncp_conv1d_forward(&conv, &y, NULL, NULL), GDNCP_OK);
+        assert_int_equal(gdncp_conv1d_backward(&conv, &part_grad_y, &grads, NULL), GDNCP_OK);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_memory_equal(outputs[i].data, parts[i].data,
+                            (size_t)(cu_seqlens[2] * channels) * sizeof(float));
+        free(outputs[i].data);
+        free(parts[i].data);
+    }
+    free(x.data);
+    free(grad_y.data);
+    free(weight.data);
+    free(grad_weight.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +330,7 @@ int main(void)
         cmocka_unit_test(segments_with_windows_are_the_whole_sequence),
         cmocka_unit_test(a_final_window_feeds_the_next_segment),
         cmocka_unit_test(a_changed_sequence_leaves_the_others_alone),
+        cmocka_unit_test(large_outputs_have_the_bits_of_small_ones),
     };
 
     return cmocka_run_group_tests_name("conv1d_segments", tests, NULL, NULL);
