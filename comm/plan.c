@@ -164,6 +164,16 @@ int64_t gdncp_plan_bytes_sent(const gdncp_plan_t *plan)
     return bytes;
 }
 
+int64_t gdncp_plan_bytes_received(const gdncp_plan_t *plan)
+{
+    int64_t bytes = 0;
+
+    for (int64_t m = 0; m < plan->num_messages; m++) {
+        bytes += plan->messages[m].recv_bytes;
+    }
+    return bytes;
+}
+
 const gdncp_message_t *gdncp_plan_messages(const gdncp_plan_t *plan, int64_t *count_p)
 {
     *count_p = plan->num_messages;

@@ -204,4 +204,7 @@ void gdncp_plan_deliver(const gdncp_plan_t *plan, const void *in, const void *co
 void gdncp_plan_add_sums(const gdncp_plan_t *plan, const void *in, const void *const *messages,
                          void *out);
 
+/* Of this rank in one exchange, from others. */
+int64_t gdncp_plan_bytes_received(const gdncp_plan_t *plan);
+
 #endif

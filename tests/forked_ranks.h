@@ -81,4 +81,18 @@ static inline int run_forked(int size, forked_body_t *body, void *context)
     return finish_forked(&ranks);
 }
 
+/* In a rank's process: a communicator, without which it ends. */
+static inline gdncp_comm_t *create_or_exit(const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms)
+{
+    const gdncp_comm_options_t options = {.timeout_ms = timeout_ms};
+    gdncp_comm_t *comm = NULL;
+
+    if (gdncp_comm_create(bootstrap, &options, &comm) != GDNCP_OK) {
+        printf("rank %d: %s\n", bootstrap->rank, gdncp_last_error());
+        fflush(stdout);
+        _exit(98);
+    }
+    return comm;
+}
+
 #endif

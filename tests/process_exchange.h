@@ -90,14 +90,9 @@ static inline void fill_cp2hp(process_exchange_t *e, test_random_t *random, int 
 /* In a rank's process: its communicator and its count of failures. */
 static inline conformance_t start_rank(const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms)
 {
-    const gdncp_comm_options_t options = {.timeout_ms = timeout_ms};
-    conformance_t c = {.rank = bootstrap->rank, .size = bootstrap->size};
-
-    if (gdncp_comm_create(bootstrap, &options, &c.comm) != GDNCP_OK) {
-        fprintf(stderr, "rank %d: %s\n", c.rank, gdncp_last_error());
-        _exit(98);
-    }
-    return c;
+    return (conformance_t){.comm = create_or_exit(bootstrap, timeout_ms),
+                           .rank = bootstrap->rank,
+                           .size = bootstrap->size};
 }
 
 static inline int end_rank(conformance_t *c)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "comm_internal.h"
+#include "forked_ranks.h"
 
 typedef enum way { WAY_DIRECT, WAY_STAGED, WAY_MIXED, NUM_WAYS } way_t;
 
@@ -43,11 +44,10 @@ static inline bool is_on_way(const gdncp_comm_t *comm, way_t way)
 static inline gdncp_comm_t *create_on_way(const gdncp_bootstrap_t *bootstrap, int64_t timeout_ms,
                                           way_t way)
 {
-    const gdncp_comm_options_t options = {.timeout_ms = timeout_ms};
-    gdncp_comm_t *comm = NULL;
-
     choose_way(way, bootstrap->rank);
-    if (gdncp_comm_create(bootstrap, &options, &comm) != GDNCP_OK || !is_on_way(comm, way)) {
+    gdncp_comm_t *const comm = create_or_exit(bootstrap, timeout_ms);
+
+    if (!is_on_way(comm, way)) {
         printf("rank %d, way %d: %s\n", bootstrap->rank, (int)way, gdncp_last_error());
         fflush(stdout);
         _exit(98);
