@@ -210,6 +210,7 @@ static void backward_step_directly(backward_item_t *item, const gdncp_conv1d_run
     const bool in_sequence = position < run->length;
     gdncp_conv1d_x86_rows_t rows = {
         .dtype = task->conv->x.dtype,
+        .outer = task->grad_y->dtype,
         .tokens = tokens,
         .silu = in_sequence && task->conv->activation == GDNCP_ACTIVATION_SILU,
         .streams = gdncp_conv1d_x86_streams(&task->grads->x),
@@ -351,7 +352,7 @@ gdncp_status_t gdncp_conv1d_backward_cpu(const gdncp_conv1d_t *conv, const gdncp
                             .grad_y = grad_y,
                             .grads = grads,
                             .num_tiles = gdncp_conv1d_num_tiles(conv),
-                            .is_direct = gdncp_conv1d_x86_serves(conv, grad_y)};
+                            .is_direct = gdncp_conv1d_x86_serves(conv)};
     const int64_t num_items = num_blocks * task.num_tiles;
 
     gdncp_scratch_t scratch;

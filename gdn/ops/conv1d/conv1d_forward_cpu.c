@@ -35,6 +35,7 @@ static void forward_run_directly(const forward_task_t *task, const gdncp_conv1d_
                                  const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_run_t *run)
 {
     gdncp_conv1d_x86_rows_t rows = {.dtype = task->conv->x.dtype,
+                                    .outer = task->y->dtype,
                                     .silu = task->conv->activation == GDNCP_ACTIVATION_SILU,
                                     .streams = gdncp_conv1d_x86_streams(task->y),
                                     .count = tile->count};
@@ -119,7 +120,7 @@ void gdncp_conv1d_forward_cpu(const gdncp_conv1d_t *conv, const gdncp_tensor_t *
     forward_task_t task = {.conv = conv,
                            .y = y,
                            .num_tiles = gdncp_conv1d_num_tiles(conv),
-                           .is_direct = gdncp_conv1d_x86_serves(conv, y)};
+                           .is_direct = gdncp_conv1d_x86_serves(conv)};
     const int64_t num_items = gdncp_num_token_blocks(conv->x.shape[0]) * task.num_tiles;
 
     gdncp_parallel_for(num_items, gdncp_parallel_num_threads(num_items), forward_item, &task);

@@ -10,10 +10,9 @@
 #define LANES GDNCP_X86_LANES
 #define INLINE GDNCP_AVX512_BF16_INLINE
 
-bool gdncp_conv1d_x86_serves(const gdncp_conv1d_t *conv, const gdncp_tensor_t *outer)
+bool gdncp_conv1d_x86_serves(const gdncp_conv1d_t *conv)
 {
-    return conv->weight.shape[1] == WIDTH && outer->dtype == conv->x.dtype &&
-           gdncp_x86_has_avx512_bf16();
+    return conv->weight.shape[1] == WIDTH && gdncp_x86_has_avx512_bf16();
 }
 
 bool gdncp_conv1d_x86_streams(const gdncp_tensor_t *out)
@@ -53,10 +52,10 @@ INLINE void store_out(const gdncp_dtype_t dtype, const gdncp_conv1d_x86_rows_t *
     }
 }
 
-/* dtype, silu and tokens are constants where this and what follows are inlined. */
-INLINE void forward_lanes(const gdncp_dtype_t dtype, const bool silu, const int tokens,
-                          const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_x86_rows_t *rows,
-                          int64_t c, __mmask16 lanes)
+/* Dtypes, silu and tokens are constants where this and what follows are inlined. */
+INLINE void forward_lanes(const gdncp_dtype_t dtype, const gdncp_dtype_t outer, const bool silu,
+                          const int tokens, const gdncp_conv1d_taps_t *taps,
+                          const gdncp_conv1d_x86_rows_t *rows, int64_t c, __mmask16 lanes)
 {
     const __m512 bias = _mm512_loadu_ps(taps->bias + c);
     __m512 weight[WIDTH];
@@ -71,13 +70,13 @@ INLINE void forward_lanes(const gdncp_dtype_t dtype, const bool silu, const int 
     for (int n = 0; n < tokens; n++) {
         const __m512 u = weighted_sum(weight, bias, x + n);
 
-        store_out(dtype, rows, n, c, lanes, silu ? gdncp_x86_silu_for(dtype, u) : u);
+        store_out(outer, rows, n, c, lanes, silu ? gdncp_x86_silu_for(outer, u) : u);
     }
 }
 
-INLINE void backward_lanes(const gdncp_dtype_t dtype, const bool silu, const int tokens,
-                           const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_x86_rows_t *rows,
-                           int64_t c, __mmask16 lanes)
+INLINE void backward_lanes(const gdncp_dtype_t dtype, const gdncp_dtype_t outer, const bool silu,
+                           const int tokens, const gdncp_conv1d_taps_t *taps,
+                           const gdncp_conv1d_x86_rows_t *rows, int64_t c, __mmask16 lanes)
 {
     const __m512 bias = _mm512_loadu_ps(taps->bias + c);
     __m512 weight[WIDTH];
@@ -95,7 +94,7 @@ INLINE void backward_lanes(const gdncp_dtype_t dtype, const bool silu, const int
         grad_u[i] = _mm512_loadu_ps(rows->last_grad_u[i] + c);
     }
     for (int n = 0; n < tokens; n++) {
-        const __m512 grad_y = gdncp_x86_load(dtype, rows->grad_y[n], c, lanes);
+        const __m512 grad_y = gdncp_x86_load(outer, rows->grad_y[n], c, lanes);
 
         if (silu) {
             const __m512 u = weighted_sum(weight, bias, x + n);
@@ -130,75 +129,78 @@ INLINE void backward_lanes(const gdncp_dtype_t dtype, const bool silu, const int
     }
 }
 
-INLINE void forward_rows(const gdncp_dtype_t dtype, const bool silu, const int tokens,
-                         const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_x86_rows_t *rows)
+INLINE void forward_rows(const gdncp_dtype_t dtype, const gdncp_dtype_t outer, const bool silu,
+                         const int tokens, const gdncp_conv1d_taps_t *taps,
+                         const gdncp_conv1d_x86_rows_t *rows)
 {
     int64_t c = 0;
 
     for (; c + LANES <= rows->count; c += LANES) {
-        forward_lanes(dtype, silu, tokens, taps, rows, c, GDNCP_X86_ALL_LANES);
+        forward_lanes(dtype, outer, silu, tokens, taps, rows, c, GDNCP_X86_ALL_LANES);
     }
     if (c < rows->count) {
-        forward_lanes(dtype, silu, tokens, taps, rows, c, gdncp_x86_first_lanes(rows->count - c));
+        forward_lanes(dtype, outer, silu, tokens, taps, rows, c,
+                      gdncp_x86_first_lanes(rows->count - c));
     }
 }
 
-INLINE void backward_rows(const gdncp_dtype_t dtype, const bool silu, const int tokens,
-                          const gdncp_conv1d_taps_t *taps, const gdncp_conv1d_x86_rows_t *rows)
+INLINE void backward_rows(const gdncp_dtype_t dtype, const gdncp_dtype_t outer, const bool silu,
+                          const int tokens, const gdncp_conv1d_taps_t *taps,
+                          const gdncp_conv1d_x86_rows_t *rows)
 {
     int64_t c = 0;
 
     for (; c + LANES <= rows->count; c += LANES) {
-        backward_lanes(dtype, silu, tokens, taps, rows, c, GDNCP_X86_ALL_LANES);
+        backward_lanes(dtype, outer, silu, tokens, taps, rows, c, GDNCP_X86_ALL_LANES);
     }
     if (c < rows->count) {
-        backward_lanes(dtype, silu, tokens, taps, rows, c, gdncp_x86_first_lanes(rows->count - c));
+        backward_lanes(dtype, outer, silu, tokens, taps, rows, c,
+                       gdncp_x86_first_lanes(rows->count - c));
     }
 }
 
-/* function(dtype, silu, tokens, taps, rows), with what rows say as constants. */
-#define CALL_OF_DTYPE(dtype, function, taps, rows)                                                 \
+/* function(dtype, outer, silu, tokens, taps, rows), with what rows say as constants. */
+#define CALL_OF_DTYPES(function, dtype, outer, taps, rows)                                         \
     if ((rows)->tokens == 1 && (rows)->silu) {                                                     \
-        function(dtype, true, 1, taps, rows);                                                      \
+        function(dtype, outer, true, 1, taps, rows);                                               \
     } else if ((rows)->tokens == 1) {                                                              \
-        function(dtype, false, 1, taps, rows);                                                     \
+        function(dtype, outer, false, 1, taps, rows);                                              \
     } else if ((rows)->silu) {                                                                     \
-        function(dtype, true, TOGETHER, taps, rows);                                               \
+        function(dtype, outer, true, TOGETHER, taps, rows);                                        \
     } else {                                                                                       \
-        function(dtype, false, TOGETHER, taps, rows);                                              \
+        function(dtype, outer, false, TOGETHER, taps, rows);                                       \
+    }
+
+#define CALL(function, taps, rows)                                                                 \
+    if ((rows)->dtype == GDNCP_F32) {                                                              \
+        CALL_OF_DTYPES(function, GDNCP_F32, GDNCP_F32, taps, rows)                                 \
+    } else if ((rows)->dtype == GDNCP_BF16 && (rows)->outer == GDNCP_BF16) {                       \
+        CALL_OF_DTYPES(function, GDNCP_BF16, GDNCP_BF16, taps, rows)                               \
+    } else if ((rows)->dtype == GDNCP_BF16) {                                                      \
+        CALL_OF_DTYPES(function, GDNCP_BF16, GDNCP_F32, taps, rows)                                \
+    } else if ((rows)->outer == GDNCP_F16) {                                                       \
+        CALL_OF_DTYPES(function, GDNCP_F16, GDNCP_F16, taps, rows)                                 \
+    } else {                                                                                       \
+        CALL_OF_DTYPES(function, GDNCP_F16, GDNCP_F32, taps, rows)                                 \
     }
 
 GDNCP_AVX512_BF16 void gdncp_conv1d_x86_forward(const gdncp_conv1d_taps_t *taps,
-                                                const gdncp_conv1d_x86_rows_t *rows)
-{
-    if (rows->dtype == GDNCP_F32) {
-        CALL_OF_DTYPE(GDNCP_F32, forward_rows, taps, rows)
-    } else if (rows->dtype == GDNCP_BF16) {
-        CALL_OF_DTYPE(GDNCP_BF16, forward_rows, taps, rows)
-    } else {
-        CALL_OF_DTYPE(GDNCP_F16, forward_rows, taps, rows)
-    }
-}
+                                                const gdncp_conv1d_x86_rows_t *rows){
+    CALL(forward_rows, taps, rows)}
 
 GDNCP_AVX512_BF16 void gdncp_conv1d_x86_backward(const gdncp_conv1d_taps_t *taps,
                                                  const gdncp_conv1d_x86_rows_t *rows)
 {
-    if (rows->dtype == GDNCP_F32) {
-        CALL_OF_DTYPE(GDNCP_F32, backward_rows, taps, rows)
-    } else if (rows->dtype == GDNCP_BF16) {
-        CALL_OF_DTYPE(GDNCP_BF16, backward_rows, taps, rows)
-    } else {
-        CALL_OF_DTYPE(GDNCP_F16, backward_rows, taps, rows)
-    }
+    CALL(backward_rows, taps, rows)
 }
 
 #else
 
 #include <assert.h>
 
-bool gdncp_conv1d_x86_serves(const gdncp_conv1d_t *conv, const gdncp_tensor_t *outer)
+bool gdncp_conv1d_x86_serves(const gdncp_conv1d_t *conv)
 {
-    (void)conv, (void)outer;
+    (void)conv;
     return false;
 }
 

@@ -13,7 +13,8 @@
 
 /* Rows of `tokens` positions from p on, each of a tile's channels. */
 typedef struct gdncp_conv1d_x86_rows {
-    gdncp_dtype_t dtype; /* of all rows */
+    gdncp_dtype_t dtype; /* of x and its gradient */
+    gdncp_dtype_t outer; /* of y and its gradient: dtype or F32 */
     int tokens;          /* 1 or GDNCP_CONV1D_TOGETHER */
     bool silu;
     bool streams;  /* rows of out that are aligned to a line go past the caches: fence after it */
@@ -27,9 +28,8 @@ typedef struct gdncp_conv1d_x86_rows {
     float (*sums)[GDNCP_CONV1D_STRIDE];        /* the parameters' gradients, by tap and then bias */
 } gdncp_conv1d_x86_rows_t;
 
-/* Whether this processor, and this file, have kernels for a convolution whose outputs, or their
- * gradients, are `outer`. */
-bool gdncp_conv1d_x86_serves(const gdncp_conv1d_t *conv, const gdncp_tensor_t *outer);
+/* Whether this processor, and this file, have kernels for a convolution. */
+bool gdncp_conv1d_x86_serves(const gdncp_conv1d_t *conv);
 
 /* Whether an output is so large that nobody finds it in a cache again: writing past them then saves
  * reading its lines first. Elements of 16 bits gain nothing. */

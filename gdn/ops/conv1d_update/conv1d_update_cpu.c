@@ -55,6 +55,7 @@ static void write_outputs_directly(const update_run_t *run, const gdncp_conv1d_t
 {
     const gdncp_conv1d_t *const conv = run->tile.conv;
     gdncp_conv1d_x86_rows_t rows = {.dtype = conv->x.dtype,
+                                    .outer = run->task->y->dtype,
                                     .silu = conv->activation == GDNCP_ACTIVATION_SILU,
                                     .count = run->tile.count};
 
@@ -163,7 +164,7 @@ void gdncp_conv1d_update_cpu(const gdncp_update_problem_t *problem, const gdncp_
     update_task_t task = {.problem = problem,
                           .y = y,
                           .num_tiles = gdncp_conv1d_num_tiles(&problem->conv),
-                          .is_direct = gdncp_conv1d_x86_serves(&problem->conv, y)};
+                          .is_direct = gdncp_conv1d_x86_serves(&problem->conv)};
     const int64_t num_blocks = (problem->conv.num_sequences + SEQUENCES - 1) / SEQUENCES;
     const int64_t num_items = num_blocks * task.num_tiles;
 
