@@ -181,20 +181,20 @@ static void results_match_the_reference(void **state)
 static void dimensions_of_models_match_the_reference(void **state)
 {
     static const int64_t dims[] = {16, 64, 128, 256, 1024, 1040};
-    static const norm_dtypes_t dtypes[] = {{GDNCP_BF16, GDNCP_BF16, GDNCP_BF16},
-                                           {GDNCP_F16, GDNCP_F16, GDNCP_F16},
-                                           {GDNCP_BF16, GDNCP_BF16, GDNCP_F16},
-                                           {GDNCP_BF16, GDNCP_F16, GDNCP_BF16},
-                                           {GDNCP_F16, GDNCP_BF16, GDNCP_F16}};
+    static const norm_dtypes_t dtypes[] = {
+        {GDNCP_BF16, GDNCP_BF16, GDNCP_BF16}, {GDNCP_F16, GDNCP_F16, GDNCP_F16},
+        {GDNCP_F32, GDNCP_BF16, GDNCP_BF16},  {GDNCP_F32, GDNCP_F16, GDNCP_F16},
+        {GDNCP_BF16, GDNCP_BF16, GDNCP_F16},  {GDNCP_BF16, GDNCP_F16, GDNCP_BF16},
+        {GDNCP_F16, GDNCP_BF16, GDNCP_BF16}};
     test_random_t random = test_random_start(__func__, 5);
 
     (void)state;
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 84; i++) {
         const int64_t d = dims[i % 6];
         const int64_t shape[3] = {test_random_int(&random, 1, test_size(70, 5)),
                                   test_random_int(&random, 1, d < 100 ? 70 : 9), d};
         norm_case_t c =
-            start_mixed_case(&random, &dtypes[i / 6 % 5], shape, test_random_int(&random, 0, 1) * 8,
+            start_mixed_case(&random, &dtypes[i / 6 % 7], shape, test_random_int(&random, 0, 1) * 8,
                              i % 4 < 2 ? 1e-6f : 0.5f);
 
         set_variant(&c, i % 2 == 1 ? 1.0f : 0.0f, i % 7 == 6);

@@ -142,7 +142,8 @@ static gdncp_norm_rows_t rows_of(const gdncp_gated_rmsnorm_t *norm, const gdncp_
                                  float *buffer)
 {
     return (gdncp_norm_rows_t){
-        .dtype = norm->x.dtype,
+        .x_dtype = norm->x.dtype,
+        .dtype = norm->z.dtype,
         .weight = norm->weight.data,
         .weight_offset = norm->weight_offset,
         .eps = norm->eps,

@@ -17,8 +17,10 @@ bool gdncp_gated_rmsnorm_x86_serves(const gdncp_gated_rmsnorm_t *norm, const gdn
 {
     const int64_t d = norm->x.shape[2];
 
-    return d % LANES == 0 && (norm->x.dtype == GDNCP_BF16 || norm->x.dtype == GDNCP_F16) &&
-           norm->z.dtype == norm->x.dtype && outer->dtype == norm->x.dtype &&
+    const gdncp_dtype_t dtype = norm->z.dtype;
+
+    return d % LANES == 0 && (dtype == GDNCP_BF16 || dtype == GDNCP_F16) &&
+           (norm->x.dtype == dtype || norm->x.dtype == GDNCP_F32) && outer->dtype == dtype &&
            gdncp_x86_has_avx512_bf16();
 }
 
@@ -46,32 +48,35 @@ INLINE void add_to_grad_weight(const gdncp_norm_rows_t *rows, int64_t i, __m512 
     _mm512_storeu_ps(sum, _mm512_fmadd_ps(x, y, _mm512_loadu_ps(sum)));
 }
 
-/* dtype is a constant where this and what follows are inlined. */
-INLINE float square_of_row(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows, int64_t first)
+/* Dtypes are constants where this and what follows are inlined: of x and its gradient, and of all
+ * others. */
+INLINE float square_of_row(const gdncp_dtype_t x_dtype, const gdncp_norm_rows_t *rows,
+                           int64_t first)
 {
     __m512 sum = _mm512_setzero_ps();
 
     for (int64_t i = first; i < first + rows->d; i += LANES) {
-        const __m512 x = gdncp_x86_load(dtype, rows->x, i, ALL);
+        const __m512 x = gdncp_x86_load(x_dtype, rows->x, i, ALL);
 
         sum = _mm512_fmadd_ps(x, x, sum);
     }
     return _mm512_reduce_add_ps(sum);
 }
 
-INLINE void forward(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows)
+INLINE void forward(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype,
+                    const gdncp_norm_rows_t *rows)
 {
     float scales[MAX_ROWS];
 
     for (int64_t first = 0; first < rows->count; first += rows->d) {
-        scales[first / rows->d] = square_of_row(dtype, rows, first);
+        scales[first / rows->d] = square_of_row(x_dtype, rows, first);
     }
     inverse_rms(rows, scales);
     for (int64_t first = 0; first < rows->count; first += rows->d) {
         const __m512 scale = _mm512_set1_ps(scales[first / rows->d]);
 
         for (int64_t i = 0; i < rows->d; i += LANES) {
-            const __m512 x = gdncp_x86_load(dtype, rows->x, first + i, ALL);
+            const __m512 x = gdncp_x86_load(x_dtype, rows->x, first + i, ALL);
             const __m512 z = gdncp_x86_load(dtype, rows->z, first + i, ALL);
             const __m512 normed = _mm512_mul_ps(_mm512_mul_ps(scale, x), weight_at(rows, i));
             const __m512 gate = gdncp_x86_silu_for(dtype, z);
@@ -82,12 +87,13 @@ INLINE void forward(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows)
 }
 
 /* Keeps x SiLU(z) of a row. Returns the sum of their squares. */
-INLINE float gate_row(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows, int64_t first)
+INLINE float gate_row(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype,
+                      const gdncp_norm_rows_t *rows, int64_t first)
 {
     __m512 sum = _mm512_setzero_ps();
 
     for (int64_t i = first; i < first + rows->d; i += LANES) {
-        const __m512 x = gdncp_x86_load(dtype, rows->x, i, ALL);
+        const __m512 x = gdncp_x86_load(x_dtype, rows->x, i, ALL);
         const __m512 z = gdncp_x86_load(dtype, rows->z, i, ALL);
         const __m512 gated = _mm512_mul_ps(x, gdncp_x86_silu_for(dtype, z));
 
@@ -97,12 +103,13 @@ INLINE float gate_row(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows, 
     return _mm512_reduce_add_ps(sum);
 }
 
-INLINE void forward_gate_first(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows)
+INLINE void forward_gate_first(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype,
+                               const gdncp_norm_rows_t *rows)
 {
     float scales[MAX_ROWS];
 
     for (int64_t first = 0; first < rows->count; first += rows->d) {
-        scales[first / rows->d] = gate_row(dtype, rows, first);
+        scales[first / rows->d] = gate_row(x_dtype, dtype, rows, first);
     }
     inverse_rms(rows, scales);
     for (int64_t first = 0; first < rows->count; first += rows->d) {
@@ -119,13 +126,13 @@ INLINE void forward_gate_first(const gdncp_dtype_t dtype, const gdncp_norm_rows_
 
 /* All of a row but grad_x, for which it keeps the gradient of x times the inverse RMS. Returns the
  * sum of these times x. */
-INLINE float backward_row(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows, int64_t first,
-                          __m512 scale)
+INLINE float backward_row(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype,
+                          const gdncp_norm_rows_t *rows, int64_t first, __m512 scale)
 {
     __m512 along = _mm512_setzero_ps();
 
     for (int64_t i = 0; i < rows->d; i += LANES) {
-        const __m512 x = gdncp_x86_load(dtype, rows->x, first + i, ALL);
+        const __m512 x = gdncp_x86_load(x_dtype, rows->x, first + i, ALL);
         const __m512 grad_y = gdncp_x86_load(dtype, rows->grad_y, first + i, ALL);
         const gdncp_x86_silu_parts_t silu =
             gdncp_x86_split_silu(gdncp_x86_load(dtype, rows->z, first + i, ALL));
@@ -144,18 +151,19 @@ INLINE float backward_row(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *ro
     return _mm512_reduce_add_ps(along);
 }
 
-INLINE void backward(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows)
+INLINE void backward(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype,
+                     const gdncp_norm_rows_t *rows)
 {
     float scales[MAX_ROWS];
     float alongs[MAX_ROWS];
 
     for (int64_t first = 0; first < rows->count; first += rows->d) {
-        scales[first / rows->d] = square_of_row(dtype, rows, first);
+        scales[first / rows->d] = square_of_row(x_dtype, rows, first);
     }
     inverse_rms(rows, scales);
     for (int64_t first = 0; first < rows->count; first += rows->d) {
         const float scale = scales[first / rows->d];
-        const float along = backward_row(dtype, rows, first, _mm512_set1_ps(scale));
+        const float along = backward_row(x_dtype, dtype, rows, first, _mm512_set1_ps(scale));
 
         alongs[first / rows->d] = scale * scale * along / (float)rows->d;
     }
@@ -164,24 +172,25 @@ INLINE void backward(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows)
         const __m512 along = _mm512_set1_ps(alongs[first / rows->d]);
 
         for (int64_t i = first; i < first + rows->d; i += LANES) {
-            const __m512 x = gdncp_x86_load(dtype, rows->x, i, ALL);
+            const __m512 x = gdncp_x86_load(x_dtype, rows->x, i, ALL);
             const __m512 grad_normed = _mm512_loadu_ps(rows->scratch + i);
 
-            gdncp_x86_store(dtype, rows->grad_x, i, ALL,
+            gdncp_x86_store(x_dtype, rows->grad_x, i, ALL,
                             _mm512_mul_ps(scale, _mm512_fnmadd_ps(along, x, grad_normed)));
         }
     }
 }
 
 /* Keeps SiLU(z) and its slope of a row. Returns the sum of (x SiLU(z))^2. */
-INLINE float split_row(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows, int64_t first)
+INLINE float split_row(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype,
+                       const gdncp_norm_rows_t *rows, int64_t first)
 {
     __m512 sum = _mm512_setzero_ps();
 
     for (int64_t i = first; i < first + rows->d; i += LANES) {
         const gdncp_x86_silu_parts_t silu =
             gdncp_x86_split_silu(gdncp_x86_load(dtype, rows->z, i, ALL));
-        const __m512 gated = _mm512_mul_ps(gdncp_x86_load(dtype, rows->x, i, ALL), silu.value);
+        const __m512 gated = _mm512_mul_ps(gdncp_x86_load(x_dtype, rows->x, i, ALL), silu.value);
 
         _mm512_storeu_ps(rows->scratch + i, silu.value);
         _mm512_storeu_ps(rows->scratch + rows->count + i, silu.slope);
@@ -191,13 +200,13 @@ INLINE float split_row(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows,
 }
 
 /* The weight's gradient. Returns the sum of grad_y weight x SiLU(z). */
-INLINE float backward_row_gate_first(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows,
-                                     int64_t first, __m512 scale)
+INLINE float backward_row_gate_first(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype,
+                                     const gdncp_norm_rows_t *rows, int64_t first, __m512 scale)
 {
     __m512 along = _mm512_setzero_ps();
 
     for (int64_t i = 0; i < rows->d; i += LANES) {
-        const __m512 x = gdncp_x86_load(dtype, rows->x, first + i, ALL);
+        const __m512 x = gdncp_x86_load(x_dtype, rows->x, first + i, ALL);
         const __m512 grad_y = gdncp_x86_load(dtype, rows->grad_y, first + i, ALL);
         const __m512 gated = _mm512_mul_ps(x, _mm512_loadu_ps(rows->scratch + first + i));
 
@@ -207,18 +216,20 @@ INLINE float backward_row_gate_first(const gdncp_dtype_t dtype, const gdncp_norm
     return _mm512_reduce_add_ps(along);
 }
 
-INLINE void backward_gate_first(const gdncp_dtype_t dtype, const gdncp_norm_rows_t *rows)
+INLINE void backward_gate_first(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype,
+                                const gdncp_norm_rows_t *rows)
 {
     float scales[MAX_ROWS];
     float alongs[MAX_ROWS];
 
     for (int64_t first = 0; first < rows->count; first += rows->d) {
-        scales[first / rows->d] = split_row(dtype, rows, first);
+        scales[first / rows->d] = split_row(x_dtype, dtype, rows, first);
     }
     inverse_rms(rows, scales);
     for (int64_t first = 0; first < rows->count; first += rows->d) {
         const float scale = scales[first / rows->d];
-        const float along = backward_row_gate_first(dtype, rows, first, _mm512_set1_ps(scale));
+        const float along =
+            backward_row_gate_first(x_dtype, dtype, rows, first, _mm512_set1_ps(scale));
 
         alongs[first / rows->d] = scale * scale * along / (float)rows->d;
     }
@@ -227,7 +238,7 @@ INLINE void backward_gate_first(const gdncp_dtype_t dtype, const gdncp_norm_rows
         const __m512 along = _mm512_set1_ps(alongs[first / rows->d]);
 
         for (int64_t i = 0; i < rows->d; i += LANES) {
-            const __m512 x = gdncp_x86_load(dtype, rows->x, first + i, ALL);
+            const __m512 x = gdncp_x86_load(x_dtype, rows->x, first + i, ALL);
             const __m512 grad_y = gdncp_x86_load(dtype, rows->grad_y, first + i, ALL);
             const __m512 value = _mm512_loadu_ps(rows->scratch + first + i);
             const __m512 slope = _mm512_loadu_ps(rows->scratch + rows->count + first + i);
@@ -235,35 +246,43 @@ INLINE void backward_gate_first(const gdncp_dtype_t dtype, const gdncp_norm_rows
             const __m512 grad_gated =
                 _mm512_mul_ps(scale, _mm512_fnmadd_ps(along, _mm512_mul_ps(x, value), grad_normed));
 
-            gdncp_x86_store(dtype, rows->grad_x, first + i, ALL, _mm512_mul_ps(grad_gated, value));
+            gdncp_x86_store(x_dtype, rows->grad_x, first + i, ALL,
+                            _mm512_mul_ps(grad_gated, value));
             gdncp_x86_store(dtype, rows->grad_z, first + i, ALL,
                             _mm512_mul_ps(grad_gated, _mm512_mul_ps(x, slope)));
         }
     }
 }
 
-/* The function that rows want, with their dtype as a constant. */
-#define CALL(rows, function, gate_first_function)                                                  \
-    if ((rows)->dtype == GDNCP_BF16 && (rows)->gate_first) {                                       \
-        gate_first_function(GDNCP_BF16, rows);                                                     \
+#define CALL_OF_DTYPES(function, rows)                                                             \
+    if ((rows)->x_dtype == GDNCP_BF16) {                                                           \
+        function(GDNCP_BF16, GDNCP_BF16, rows);                                                    \
+    } else if ((rows)->x_dtype == GDNCP_F16) {                                                     \
+        function(GDNCP_F16, GDNCP_F16, rows);                                                      \
     } else if ((rows)->dtype == GDNCP_BF16) {                                                      \
-        function(GDNCP_BF16, rows);                                                                \
-    } else if ((rows)->gate_first) {                                                               \
-        gate_first_function(GDNCP_F16, rows);                                                      \
+        function(GDNCP_F32, GDNCP_BF16, rows);                                                     \
     } else {                                                                                       \
-        function(GDNCP_F16, rows);                                                                 \
+        function(GDNCP_F32, GDNCP_F16, rows);                                                      \
+    }
+
+/* The function that rows want, with their dtypes as constants. */
+#define CALL(function, gate_first_function, rows)                                                  \
+    if ((rows)->gate_first) {                                                                      \
+        CALL_OF_DTYPES(gate_first_function, rows)                                                  \
+    } else {                                                                                       \
+        CALL_OF_DTYPES(function, rows)                                                             \
     }
 
 GDNCP_AVX512_BF16 void gdncp_gated_rmsnorm_x86_forward(const gdncp_norm_rows_t *rows)
 {
     assert(rows->count / rows->d <= MAX_ROWS);
-    CALL(rows, forward, forward_gate_first)
+    CALL(forward, forward_gate_first, rows)
 }
 
 GDNCP_AVX512_BF16 void gdncp_gated_rmsnorm_x86_backward(const gdncp_norm_rows_t *rows)
 {
     assert(rows->count / rows->d <= MAX_ROWS);
-    CALL(rows, backward, backward_gate_first)
+    CALL(backward, backward_gate_first, rows)
 }
 
 #else

@@ -1,4 +1,4 @@
-/* The gated RMSNorm of rows with 16-bit elements on x86 processors with AVX-512 BF16: elements are
+/* The gated RMSNorm with 16-bit gates and outputs on x86 processors with AVX-512 BF16: elements are
  * widened and narrowed in registers. */
 #ifndef GDNCP_GATED_RMSNORM_X86_H
 #define GDNCP_GATED_RMSNORM_X86_H
@@ -12,8 +12,9 @@
 /* Rows that lie one after the other: one, or some of at most GDNCP_ROW_ELEMENTS elements together.
  */
 typedef struct gdncp_norm_rows {
-    gdncp_dtype_t dtype; /* of all tensors but weight */
-    const float *weight; /* [d] */
+    gdncp_dtype_t x_dtype; /* of x and its gradient: dtype or F32 */
+    gdncp_dtype_t dtype;   /* of the others but weight: BF16 or F16 */
+    const float *weight;   /* [d] */
     float weight_offset;
     float eps;
     bool gate_first;
