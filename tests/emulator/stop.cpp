@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 
 #include "block.h"
 #include "device_memory.h"
@@ -57,12 +58,24 @@ void explain_fault(int number, siginfo_t *information, void *context)
     sigaction(number, number == SIGSEGV ? &previous_segv : &previous_bus, nullptr);
 }
 
+bool is_installed(int number, struct sigaction *present)
+{
+    return sigaction(number, nullptr, present) != 0 || present->sa_sigaction == explain_fault;
+}
+
+/* Ranks that are threads come here at once. Seldom locked, as a lock orders their memory too. */
 void install(int number, struct sigaction *previous)
 {
+    static std::mutex installing;
     struct sigaction present;
     struct sigaction own = {};
 
-    if (sigaction(number, nullptr, &present) == 0 && present.sa_sigaction != explain_fault) {
+    if (is_installed(number, &present)) {
+        return;
+    }
+    const std::lock_guard<std::mutex> locked(installing);
+
+    if (!is_installed(number, &present)) {
         *previous = present;
         own.sa_sigaction = explain_fault;
         own.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
