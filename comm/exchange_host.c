@@ -27,7 +27,8 @@ struct gdncp_host_exchange {
     void *memory;         /* what all stagings point into */
     int64_t packed_bytes; /* in one run */
     int64_t unpacked_bytes;
-    const void *in; /* of the run in flight */
+    int64_t received_bytes; /* staged or not */
+    const void *in;         /* of the run in flight */
     void *out;
 };
 
@@ -111,7 +112,8 @@ gdncp_status_t gdncp_host_exchange_create(gdncp_comm_t *comm, const gdncp_plan_t
     if (host == NULL) {
         return gdncp_fail_memory("an exchange");
     }
-    *host = (gdncp_host_exchange_t){.comm = comm, .plan = plan};
+    *host = (gdncp_host_exchange_t){
+        .comm = comm, .plan = plan, .received_bytes = gdncp_plan_bytes_received(plan)};
     const gdncp_status_t status = make_parts(host);
 
     if (status != GDNCP_OK) {
@@ -288,6 +290,6 @@ gdncp_status_t gdncp_host_exchange_wait(gdncp_host_exchange_t *host)
         host->comm,
         &(gdncp_comm_waiter_t){.test = test_messages, .waits_for = waits_for, .context = host});
 
-    gdncp_trace_end("exchange wait", begin_ns, gdncp_plan_bytes_received(host->plan));
+    gdncp_trace_end("exchange wait", begin_ns, host->received_bytes);
     return finish(host, status);
 }

@@ -52,7 +52,7 @@ INLINE void store_out(const gdncp_dtype_t dtype, const gdncp_conv1d_x86_rows_t *
     }
 }
 
-/* Dtypes, silu and tokens are constants where this and what follows are inlined. */
+/* backward, dtypes, silu and tokens are constants where this and what follows are inlined. */
 INLINE void forward_lanes(const gdncp_dtype_t dtype, const gdncp_dtype_t outer, const bool silu,
                           const int tokens, const gdncp_conv1d_taps_t *taps,
                           const gdncp_conv1d_x86_rows_t *rows, int64_t c, __mmask16 lanes)
@@ -129,69 +129,74 @@ INLINE void backward_lanes(const gdncp_dtype_t dtype, const gdncp_dtype_t outer,
     }
 }
 
-INLINE void forward_rows(const gdncp_dtype_t dtype, const gdncp_dtype_t outer, const bool silu,
-                         const int tokens, const gdncp_conv1d_taps_t *taps,
-                         const gdncp_conv1d_x86_rows_t *rows)
+INLINE void one_vector(const bool backward, const gdncp_dtype_t dtype, const gdncp_dtype_t outer,
+                       const bool silu, const int tokens, const gdncp_conv1d_taps_t *taps,
+                       const gdncp_conv1d_x86_rows_t *rows, int64_t c, __mmask16 lanes)
+{
+    if (backward) {
+        backward_lanes(dtype, outer, silu, tokens, taps, rows, c, lanes);
+    } else {
+        forward_lanes(dtype, outer, silu, tokens, taps, rows, c, lanes);
+    }
+}
+
+INLINE void all_vectors(const bool backward, const gdncp_dtype_t dtype, const gdncp_dtype_t outer,
+                        const bool silu, const int tokens, const gdncp_conv1d_taps_t *taps,
+                        const gdncp_conv1d_x86_rows_t *rows)
 {
     int64_t c = 0;
 
     for (; c + LANES <= rows->count; c += LANES) {
-        forward_lanes(dtype, outer, silu, tokens, taps, rows, c, GDNCP_X86_ALL_LANES);
+        one_vector(backward, dtype, outer, silu, tokens, taps, rows, c, GDNCP_X86_ALL_LANES);
     }
     if (c < rows->count) {
-        forward_lanes(dtype, outer, silu, tokens, taps, rows, c,
-                      gdncp_x86_first_lanes(rows->count - c));
+        one_vector(backward, dtype, outer, silu, tokens, taps, rows, c,
+                   gdncp_x86_first_lanes(rows->count - c));
     }
 }
 
-INLINE void backward_rows(const gdncp_dtype_t dtype, const gdncp_dtype_t outer, const bool silu,
-                          const int tokens, const gdncp_conv1d_taps_t *taps,
-                          const gdncp_conv1d_x86_rows_t *rows)
+INLINE void all_vectors_of_dtypes(const bool backward, const gdncp_dtype_t dtype,
+                                  const gdncp_dtype_t outer, const gdncp_conv1d_taps_t *taps,
+                                  const gdncp_conv1d_x86_rows_t *rows)
 {
-    int64_t c = 0;
-
-    for (; c + LANES <= rows->count; c += LANES) {
-        backward_lanes(dtype, outer, silu, tokens, taps, rows, c, GDNCP_X86_ALL_LANES);
-    }
-    if (c < rows->count) {
-        backward_lanes(dtype, outer, silu, tokens, taps, rows, c,
-                       gdncp_x86_first_lanes(rows->count - c));
+    if (rows->tokens == 1 && rows->silu) {
+        all_vectors(backward, dtype, outer, true, 1, taps, rows);
+    } else if (rows->tokens == 1) {
+        all_vectors(backward, dtype, outer, false, 1, taps, rows);
+    } else if (rows->silu) {
+        all_vectors(backward, dtype, outer, true, TOGETHER, taps, rows);
+    } else {
+        all_vectors(backward, dtype, outer, false, TOGETHER, taps, rows);
     }
 }
 
-/* function(dtype, outer, silu, tokens, taps, rows), with what rows say as constants. */
-#define CALL_OF_DTYPES(function, dtype, outer, taps, rows)                                         \
-    if ((rows)->tokens == 1 && (rows)->silu) {                                                     \
-        function(dtype, outer, true, 1, taps, rows);                                               \
-    } else if ((rows)->tokens == 1) {                                                              \
-        function(dtype, outer, false, 1, taps, rows);                                              \
-    } else if ((rows)->silu) {                                                                     \
-        function(dtype, outer, true, TOGETHER, taps, rows);                                        \
-    } else {                                                                                       \
-        function(dtype, outer, false, TOGETHER, taps, rows);                                       \
+/* With what rows say as constants. */
+INLINE void run(const bool backward, const gdncp_conv1d_taps_t *taps,
+                const gdncp_conv1d_x86_rows_t *rows)
+{
+    if (rows->dtype == GDNCP_F32) {
+        all_vectors_of_dtypes(backward, GDNCP_F32, GDNCP_F32, taps, rows);
+    } else if (rows->dtype == GDNCP_BF16 && rows->outer == GDNCP_BF16) {
+        all_vectors_of_dtypes(backward, GDNCP_BF16, GDNCP_BF16, taps, rows);
+    } else if (rows->dtype == GDNCP_BF16) {
+        all_vectors_of_dtypes(backward, GDNCP_BF16, GDNCP_F32, taps, rows);
+    } else if (rows->outer == GDNCP_F16) {
+        all_vectors_of_dtypes(backward, GDNCP_F16, GDNCP_F16, taps, rows);
+    } else {
+        all_vectors_of_dtypes(backward, GDNCP_F16, GDNCP_F32, taps, rows);
     }
-
-#define CALL(function, taps, rows)                                                                 \
-    if ((rows)->dtype == GDNCP_F32) {                                                              \
-        CALL_OF_DTYPES(function, GDNCP_F32, GDNCP_F32, taps, rows)                                 \
-    } else if ((rows)->dtype == GDNCP_BF16 && (rows)->outer == GDNCP_BF16) {                       \
-        CALL_OF_DTYPES(function, GDNCP_BF16, GDNCP_BF16, taps, rows)                               \
-    } else if ((rows)->dtype == GDNCP_BF16) {                                                      \
-        CALL_OF_DTYPES(function, GDNCP_BF16, GDNCP_F32, taps, rows)                                \
-    } else if ((rows)->outer == GDNCP_F16) {                                                       \
-        CALL_OF_DTYPES(function, GDNCP_F16, GDNCP_F16, taps, rows)                                 \
-    } else {                                                                                       \
-        CALL_OF_DTYPES(function, GDNCP_F16, GDNCP_F32, taps, rows)                                 \
-    }
+}
 
 GDNCP_AVX512_BF16 void gdncp_conv1d_x86_forward(const gdncp_conv1d_taps_t *taps,
-                                                const gdncp_conv1d_x86_rows_t *rows){
-    CALL(forward_rows, taps, rows)}
+                                                const gdncp_conv1d_x86_rows_t *rows)
+{
+    run(false, taps, rows);
+}
 
 GDNCP_AVX512_BF16 void gdncp_conv1d_x86_backward(const gdncp_conv1d_taps_t *taps,
                                                  const gdncp_conv1d_x86_rows_t *rows)
 {
-    CALL(backward_rows, taps, rows)
+    run(true, taps, rows);
 }
 
 #else

@@ -87,9 +87,7 @@ static void sum_chunk(const gdncp_chunk_sums_t *sums, int64_t begin, int64_t end
     }
 }
 
-/* The first token of a sequence at or after `token` with which a chunk begins, or the sequence's
- * end.
- */
+/* The first token of a sequence at or after `token` that begins a chunk, or the sequence's end. */
 static int64_t chunk_begin_in(const gdncp_chunk_sums_t *sums, int64_t sequence, int64_t token)
 {
     const int64_t first = sums->cu_seqlens[sequence];
