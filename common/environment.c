@@ -36,8 +36,8 @@ static const struct {
                                  "0: devices' buffers go to UCX by way of pinned memory, also "
                                  "where it has CUDA"},
     [GDNCP_VARIABLE_AMX] = {"GDNCP_AMX", "1",
-                            "0: bf16 projections on the CPU are multiplied in float32, also where "
-                            "it has matrix tiles"},
+                            "0: bf16 projections and delta rules on the CPU are multiplied in "
+                            "float32, also where it has matrix tiles"},
 };
 
 const char *gdncp_launcher_variable(const char *name)

@@ -16,7 +16,7 @@ typedef enum gdncp_variable {
     GDNCP_VARIABLE_NCCL_LIBRARY,  /* GDNCP_NCCL_LIBRARY: the file of NCCL to open */
     GDNCP_VARIABLE_SHARED_MEMORY, /* GDNCP_SHARED_MEMORY: 0 or 1, rings between processes */
     GDNCP_VARIABLE_UCX_CUDA,      /* GDNCP_UCX_CUDA: 0 or 1, devices' buffers go to UCX as such */
-    GDNCP_VARIABLE_AMX,           /* GDNCP_AMX: 0 or 1, bf16 projections on matrix tiles */
+    GDNCP_VARIABLE_AMX,           /* GDNCP_AMX: 0 or 1, products of bf16 on matrix tiles */
     GDNCP_NUM_VARIABLES
 } gdncp_variable_t;
 

@@ -2,6 +2,7 @@
 #include "test_ops_delta_rule_check.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,24 +36,35 @@ static void golden_files_in_f32(void **state)
     }
 }
 
+static void check_golden_files(gdncp_dtype_t dtype)
+{
+    for (size_t i = 0; i < NUM_GOLDEN; i++) {
+        rule_case_t rule_case;
+        rule_result_t expected;
+        char what[64];
+
+        rule_case_load(golden[i], &rule_case, &expected);
+        snprintf(what, sizeof what, "%s %s", golden[i], gdncp_dtype_name(dtype));
+        check_against_reference(what, &rule_case, dtype, 0, &tolerances_bf16);
+        rule_result_free(&expected);
+        rule_case_free(&rule_case);
+    }
+}
+
 static void golden_files_in_16_bits(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < NUM_GOLDEN; i++) {
-        const gdncp_dtype_t dtypes[] = {GDNCP_BF16, GDNCP_F16};
+    check_golden_files(GDNCP_BF16);
+    check_golden_files(GDNCP_F16);
+}
 
-        for (size_t j = 0; j < 2; j++) {
-            rule_case_t rule_case;
-            rule_result_t expected;
-            char what[64];
-
-            rule_case_load(golden[i], &rule_case, &expected);
-            snprintf(what, sizeof what, "%s %s", golden[i], gdncp_dtype_name(dtypes[j]));
-            check_against_reference(what, &rule_case, dtypes[j], 0, &tolerances_bf16);
-            rule_result_free(&expected);
-            rule_case_free(&rule_case);
-        }
-    }
+/* As processors without matrix tiles do it. */
+static void golden_files_without_tiles(void **state)
+{
+    (void)state;
+    setenv("GDNCP_AMX", "0", 1);
+    check_golden_files(GDNCP_BF16);
+    unsetenv("GDNCP_AMX");
 }
 
 /* Dims that are no multiple of anything, one key head for several value heads, lengths on both
@@ -143,6 +155,8 @@ static void random_shapes(void **state)
                  (int)dims.value_dim, (int)rule_case.num_tokens);
         check_against_reference(what, &rule_case, GDNCP_F32, round % 3 == 0 ? 5 : 0,
                                 &tolerances_f32);
+        check_against_reference(what, &rule_case, GDNCP_BF16, round % 3 == 0 ? 5 : 0,
+                                &tolerances_bf16);
         rule_case_free(&rule_case);
     }
 }
@@ -301,6 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_files_in_f32),
         cmocka_unit_test(golden_files_in_16_bits),
+        cmocka_unit_test(golden_files_without_tiles),
         cmocka_unit_test(random_packs),
         cmocka_unit_test(shapes_in_each_dtype),
         cmocka_unit_test(random_shapes),

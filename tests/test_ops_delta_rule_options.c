@@ -3,6 +3,7 @@
 #include "test_ops_delta_rule_check.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "op_case.h"
@@ -124,12 +125,61 @@ static void threads_change_no_bit(void **state)
     }
 }
 
+static void threads_change_no_bit_in_bf16(void **state)
+{
+    static const rule_dims_t dims = {1, 1, 40, 128};
+    static const int64_t long_one[] = {GDNCP_SAVED_STATE_TOKENS + 70};
+    test_random_t random = test_random_start(__func__, 106);
+    rule_case_t rule_case = rule_case_make(&dims, long_one, 1);
+    rule_result_t expected = rule_result_make(&rule_case);
+
+    (void)state;
+    rule_case_fill(&rule_case, &random, -0.05);
+    rule_case_round(&rule_case, GDNCP_BF16);
+    test_set_num_threads(1);
+    rule_case_run(&rule_case, GDNCP_BF16, 0, NULL, &expected);
+    for (int num_threads = 2; num_threads <= 3; num_threads++) {
+        rule_result_t result = rule_result_make(&rule_case);
+
+        test_set_num_threads(num_threads);
+        rule_case_run(&rule_case, GDNCP_BF16, 0, NULL, &result);
+        rule_result_check_equal(&rule_case, &expected, &result);
+        rule_result_free(&result);
+    }
+    rule_result_free(&expected);
+    rule_case_free(&rule_case);
+}
+
+static void a_wrong_amx_is_an_error(void **state)
+{
+    static const rule_dims_t dims = {1, 1, 8, 8};
+    static const int64_t one_token[] = {1};
+    test_random_t random = test_random_start(__func__, 105);
+    rule_case_t rule_case = rule_case_make(&dims, one_token, 1);
+    rule_result_t result = rule_result_make(&rule_case);
+    const rule_call_t call = rule_call_over(&rule_case, &result);
+
+    (void)state;
+    rule_case_fill(&rule_case, &random, -0.05);
+    setenv("GDNCP_AMX", "yes", 1);
+    assert_argument_error(gdncp_delta_rule_forward(&call.rule, &call.o, &call.final_state, NULL),
+                          GDNCP_ERR_INVALID_ARGUMENT, "GDNCP_AMX");
+    assert_argument_error(gdncp_delta_rule_backward(&call.rule, &call.grad_o,
+                                                    &call.grad_final_state, &call.grads, NULL),
+                          GDNCP_ERR_INVALID_ARGUMENT, "GDNCP_AMX");
+    unsetenv("GDNCP_AMX");
+    rule_result_free(&result);
+    rule_case_free(&rule_case);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(saved_states_change_no_bit),
         cmocka_unit_test(the_backward_reads_saved_states),
         cmocka_unit_test(threads_change_no_bit),
+        cmocka_unit_test(threads_change_no_bit_in_bf16),
+        cmocka_unit_test(a_wrong_amx_is_an_error),
     };
 
     return cmocka_run_group_tests_name("delta_rule_options", tests, NULL, NULL);

@@ -12,9 +12,14 @@
  * correlated keys or strong decay. */
 #define GDNCP_TOLERANCE_F32_CANCELLING 1e-4
 
+/* A product of operands in two pieces of bf16 each (operand.h): at worst 2^-15 of each operand is
+ * cut off, and 2^-16 of the product is low * low. */
+#define GDNCP_TOLERANCE_PIECES (2.5 * 0x1p-15)
+
 /* bfloat16 against a float64 reference. */
-#define GDNCP_TOLERANCE_BF16_OUTPUT 5e-3        /* o, final state */
-#define GDNCP_TOLERANCE_BF16_GRADIENT 8e-3      /* dq dk dv dh0 */
+#define GDNCP_TOLERANCE_BF16_OUTPUT 5e-3   /* o, final states of layers */
+#define GDNCP_TOLERANCE_BF16_STATE 5e-4    /* states of the rule and their gradients, in float32 */
+#define GDNCP_TOLERANCE_BF16_GRADIENT 8e-3 /* dq dk dv, dh0 of layers */
 #define GDNCP_TOLERANCE_BF16_GATE_GRADIENT 2e-2 /* dbeta dg dA_log ddt_bias */
 
 /* A whole bfloat16 layer whose q, k, v and o are bfloat16 inside too, against float64. */

@@ -168,6 +168,10 @@ typedef enum gdncp_state_layout {
  * all heads leaves both 0 and gets group_size = Hv / Hk.
  *
  * On a CUDA device dk is 256 at most, else GDNCP_ERR_NOT_SUPPORTED; dv is free.
+ *
+ * On a CPU with matrix tiles (AMX) a rule whose q, k, v are BF16 multiplies on them, its float32
+ * operands as sums of two bf16, unless GDNCP_AMX is 0; a value of it that is neither 0 nor 1 is
+ * GDNCP_ERR_INVALID_ARGUMENT.
  */
 typedef struct gdncp_delta_rule {
     gdncp_tensor_t q;             /**< [T, Hk, dk] */

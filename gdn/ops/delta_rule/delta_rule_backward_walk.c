@@ -23,8 +23,10 @@ typedef struct shared {
 /* What a turn has to itself. */
 typedef struct own {
     gdncp_chunk_backward_scratch_t chunk;
+    gdncp_key_operands_t operands;
+    gdncp_chunk_rooms_t rooms;
     float *grad_v; /* [rows, dv] */
-    float *work;   /* [rows, max(rows, dk, dv)] */
+    float *work;   /* [rows, max(rows, dv)] */
 } own_t;
 
 /* Where a walk is. */
@@ -46,7 +48,7 @@ typedef struct walk {
 } walk_t;
 
 /* One turn of a stage. */
-typedef void (*turn_t)(const walk_t *walk, int64_t index, const own_t *own);
+typedef void (*turn_t)(const walk_t *walk, int64_t index, own_t *own);
 
 static int64_t state_size(const gdncp_backward_run_t *run)
 {
@@ -116,13 +118,13 @@ static own_t take_own(const gdncp_backward_run_t *run, gdncp_arena_t *arena)
 {
     const int64_t dk = run->problem.dk;
     const int64_t dv = run->problem.dv;
-    const int64_t widest = dk > dv ? dk : dv;
     own_t own;
 
     own.chunk = gdncp_chunk_backward_scratch_take(arena, dk, dv);
+    own.operands = gdncp_key_operands_take(arena, &run->problem);
+    own.rooms = gdncp_chunk_rooms_take(arena, &run->problem, dv);
     own.grad_v = gdncp_arena_floats(arena, GDNCP_CHUNK * dv);
-    own.work =
-        gdncp_arena_floats(arena, GDNCP_CHUNK * (widest > GDNCP_CHUNK ? widest : GDNCP_CHUNK));
+    own.work = gdncp_arena_floats(arena, GDNCP_CHUNK * (dv > GDNCP_CHUNK ? dv : GDNCP_CHUNK));
     return own;
 }
 
@@ -149,12 +151,14 @@ static void take_turn(void *context, int64_t index, int thread)
     const gdncp_backward_run_t *const run = stage->walk->run;
     gdncp_arena_t arena = {.block =
                                stage->walk->thread_memory + (size_t)thread * run->thread_bytes};
-    const own_t own = take_own(run, &arena);
+    own_t own = take_own(run, &arena);
 
+    gdncp_operand_begin(run->problem.in_pieces);
     stage->turn(stage->walk, index, &own);
+    gdncp_operand_end(run->problem.in_pieces);
 }
 
-static void run_stage(const walk_t *walk, int64_t num_turns, turn_t turn)
+static void run_stage(walk_t *walk, int64_t num_turns, turn_t turn)
 {
     stage_t stage = {.walk = walk, .turn = turn};
 
@@ -188,14 +192,14 @@ static gdncp_columns_t columns_of_panel(const walk_t *walk, int64_t panel)
 }
 
 /* A turn a chunk: keys of the block, and zeros for sums over a group without heads. */
-static void load_keys(const walk_t *walk, int64_t slot, const own_t *own)
+static void load_keys(const walk_t *walk, int64_t slot, own_t *own)
 {
     const int64_t floats = GDNCP_CHUNK * walk->run->problem.dk;
     const gdncp_chunk_span_t span = span_of_slot(walk, slot);
     const gdncp_chunk_keys_t keys = keys_of_slot(walk, slot);
 
     gdncp_chunk_keys_load(&walk->run->problem, &span, walk->key_head, walk->with_q, &keys,
-                          own->work);
+                          &own->operands, &own->rooms);
     if (walk->heads.first == walk->heads.end) {
         memset(walk->shared.grad_q + slot * floats, 0, (size_t)floats * sizeof(float));
         memset(walk->shared.grad_k + slot * floats, 0, (size_t)floats * sizeof(float));
@@ -203,7 +207,7 @@ static void load_keys(const walk_t *walk, int64_t slot, const own_t *own)
 }
 
 /* A turn a chunk: what of a head does not depend on states. */
-static void prepare(const walk_t *walk, int64_t slot, const own_t *own)
+static void prepare(const walk_t *walk, int64_t slot, own_t *own)
 {
     const gdncp_rule_problem_t *const problem = &walk->run->problem;
     const gdncp_chunk_span_t span = span_of_slot(walk, slot);
@@ -216,10 +220,11 @@ static void prepare(const walk_t *walk, int64_t slot, const own_t *own)
 }
 
 /* A turn a panel: its columns of the state, from the block's start to its end. */
-static void walk_forward(const walk_t *walk, int64_t panel, const own_t *own)
+static void walk_forward(const walk_t *walk, int64_t panel, own_t *own)
 {
-    const int64_t dk = walk->run->problem.dk;
-    const int64_t dv = walk->run->problem.dv;
+    const gdncp_rule_problem_t *const problem = &walk->run->problem;
+    const int64_t dk = problem->dk;
+    const int64_t dv = problem->dv;
     const gdncp_columns_t columns = columns_of_panel(walk, panel);
     float *const state = walk->shared.state + columns.first;
 
@@ -230,16 +235,23 @@ static void walk_forward(const walk_t *walk, int64_t panel, const own_t *own)
         const gdncp_chunk_record_t record = record_at(walk, slot);
         float *const y = record.y + columns.first;
         float *const u = record.u + columns.first;
-        const gdncp_float_rows_t v =
-            gdncp_columns_input(&walk->run->problem.rule->v, span.begin, span.count, walk->head,
-                                &columns, span.rows, y, dv);
+        const gdncp_float_rows_t v = gdncp_columns_input(&problem->rule->v, span.begin, span.count,
+                                                         walk->head, &columns, span.rows, y, dv);
 
         if (walk->with_q) {
             gdncp_transpose(dk, columns.width, state, dv, record.state_t + columns.first * dk, dk);
         }
-        gdncp_chunk_values(span.rows, dk, columns.width, dv, &gates, keys.k, record.t, state, &v, y,
-                           u, own->work);
-        gdncp_chunk_advance(span.rows, dk, columns.width, dv, &gates, keys.k, u, state, own->work);
+        gdncp_key_operands_make(problem, span.rows, &keys, GDNCP_KEY_K | GDNCP_KEY_K_T,
+                                &own->operands);
+
+        const gdncp_operand_t right =
+            gdncp_right(problem->in_pieces, dk, columns.width,
+                        &(gdncp_operand_rows_t){state, dv, NULL}, own->rooms.right);
+
+        gdncp_chunk_values(span.rows, dk, columns.width, dv, &gates, &own->operands.k, record.t,
+                           &right, &v, y, u, own->work, &own->rooms);
+        gdncp_chunk_advance(span.rows, dk, columns.width, dv, &gates, &own->operands.k_t, u, state,
+                            &own->rooms);
     }
 }
 
@@ -249,8 +261,7 @@ static float *grad_state_of_head(const walk_t *walk)
 }
 
 /* One chunk of the walk back, in some columns of the gradient of the state. */
-static void step_back(const walk_t *walk, int64_t slot, const gdncp_columns_t *columns,
-                      const own_t *own)
+static void step_back(const walk_t *walk, int64_t slot, const gdncp_columns_t *columns, own_t *own)
 {
     const gdncp_rule_problem_t *const problem = &walk->run->problem;
     const int64_t dk = problem->dk;
@@ -266,10 +277,12 @@ static void step_back(const walk_t *walk, int64_t slot, const gdncp_columns_t *c
                     back.grad_state_t + columns->first * dk, dk);
     gdncp_load_columns(walk->run->grad_o, span.begin, span.count, walk->head, columns, span.rows,
                        back.grads + columns->first, dv);
-    gdncp_chunk_grad_values(problem, span.rows, columns, &keys, &gates, record.t, grad_state,
-                            back.grads, &own->chunk);
-    gdncp_chunk_grad_state(problem, span.rows, columns, &gates, back.grads, grad_state,
-                           &own->chunk);
+    gdncp_key_operands_make(problem, span.rows, &keys, GDNCP_KEY_K | GDNCP_KEY_K_T | GDNCP_KEY_Q_T,
+                            &own->operands);
+    gdncp_chunk_grad_values(problem, span.rows, columns, &keys, &own->operands, &gates, record.t,
+                            grad_state, back.grads, &own->chunk, &own->rooms);
+    gdncp_chunk_grad_state(problem, span.rows, columns, &own->operands, &gates, back.grads,
+                           grad_state, &own->rooms);
 }
 
 static void store_gate_grads(const gdncp_backward_run_t *run, const gdncp_chunk_span_t *span,
@@ -286,7 +299,7 @@ static void store_gate_grads(const gdncp_backward_run_t *run, const gdncp_chunk_
 }
 
 /* A turn a chunk: gradients of inputs, after both walks. */
-static void grad_inputs(const walk_t *walk, int64_t slot, const own_t *own)
+static void grad_inputs(const walk_t *walk, int64_t slot, own_t *own)
 {
     const gdncp_backward_run_t *const run = walk->run;
     const int64_t dk = run->problem.dk;
@@ -304,14 +317,14 @@ static void grad_inputs(const walk_t *walk, int64_t slot, const own_t *own)
                                                            run->problem.dv)};
 
     gdncp_chunk_grad_inputs(&run->problem, span.rows, &keys, &gates, &record, &back, &own->chunk,
-                            &grads);
+                            &own->rooms, &grads);
     gdncp_store_columns(grads.v.data, grads.v.ld, span.begin, span.count, walk->head, &all,
                         &run->grads->v);
     store_gate_grads(run, &span, walk->head, &grads);
 }
 
 /* A turn a panel. */
-static void walk_back(const walk_t *walk, int64_t panel, const own_t *own)
+static void walk_back(const walk_t *walk, int64_t panel, own_t *own)
 {
     const gdncp_columns_t columns = columns_of_panel(walk, panel);
 
@@ -321,7 +334,7 @@ static void walk_back(const walk_t *walk, int64_t panel, const own_t *own)
 }
 
 /* One turn for all, which uses what a step leaves while it is in the cache. */
-static void walk_back_with_inputs(const walk_t *walk, int64_t index, const own_t *own)
+static void walk_back_with_inputs(const walk_t *walk, int64_t index, own_t *own)
 {
     const gdncp_columns_t all = {0, walk->run->problem.dv};
 
@@ -333,7 +346,7 @@ static void walk_back_with_inputs(const walk_t *walk, int64_t index, const own_t
 }
 
 /* A turn a chunk: sums over the group, taken back through the normalisation. */
-static void store_key_grads(const walk_t *walk, int64_t slot, const own_t *own)
+static void store_key_grads(const walk_t *walk, int64_t slot, own_t *own)
 {
     const gdncp_backward_run_t *const run = walk->run;
     const int64_t floats = GDNCP_CHUNK * run->problem.dk;
@@ -436,7 +449,9 @@ void gdncp_backward_item(const gdncp_backward_run_t *run, int64_t index, char *s
     walk.begin = problem->rule->cu_seqlens[walk.sequence];
     walk.end = problem->rule->cu_seqlens[walk.sequence + 1];
     walk.num_chunks = gdncp_num_chunks(walk.end - walk.begin);
-
+    if (!run->is_shared) {
+        gdncp_operand_begin(problem->in_pieces);
+    }
     if (!run->has_saved) {
         fill_borders(&walk);
     }
@@ -450,5 +465,8 @@ void gdncp_backward_item(const gdncp_backward_run_t *run, int64_t index, char *s
     for (walk.head = walk.heads.first; walk.head < walk.heads.end; walk.head++) {
         gdncp_store_state(problem, grad_state_of_head(&walk), walk.sequence, walk.head, &all,
                           &run->grads->initial_state);
+    }
+    if (!run->is_shared) {
+        gdncp_operand_end(problem->in_pieces);
     }
 }

@@ -53,21 +53,87 @@ gdncp_chunk_span_t gdncp_chunk_span(int64_t begin, int64_t end, int64_t chunk)
     return (gdncp_chunk_span_t){.begin = first, .count = count, .rows = gdncp_padded_rows(count)};
 }
 
+static int64_t larger(int64_t x, int64_t y)
+{
+    return x > y ? x : y;
+}
+
+gdncp_chunk_rooms_t gdncp_chunk_rooms_take(gdncp_arena_t *arena,
+                                           const gdncp_rule_problem_t *problem, int64_t width)
+{
+    const int64_t tall = larger(larger(problem->dk, problem->dv), GDNCP_CHUNK);
+    const int64_t wide = larger(tall, width);
+    gdncp_chunk_rooms_t rooms;
+
+    rooms.left = gdncp_operand_room(arena, problem->in_pieces, 2 * GDNCP_CHUNK, tall);
+    rooms.right = gdncp_operand_room(arena, problem->in_pieces, wide, tall);
+    rooms.values = gdncp_operand_room(arena, problem->in_pieces, wide, GDNCP_CHUNK);
+    return rooms;
+}
+
+gdncp_key_operands_t gdncp_key_operands_take(gdncp_arena_t *arena,
+                                             const gdncp_rule_problem_t *problem)
+{
+    gdncp_key_operands_t operands = {.rooms = {NULL}};
+
+    for (int i = 0; i < 4; i++) {
+        operands.rooms[i] =
+            i < 2 ? gdncp_operand_room(arena, problem->in_pieces, GDNCP_CHUNK, problem->dk)
+                  : gdncp_operand_room(arena, problem->in_pieces, problem->dk, GDNCP_CHUNK);
+    }
+    return operands;
+}
+
+void gdncp_key_operands_make(const gdncp_rule_problem_t *problem, int64_t rows,
+                             const gdncp_chunk_keys_t *keys, unsigned which,
+                             gdncp_key_operands_t *operands)
+{
+    const int64_t dk = problem->dk;
+    const bool in_pieces = problem->in_pieces;
+    const gdncp_operand_rows_t k = {keys->k, dk, NULL};
+    const gdncp_operand_rows_t q = {keys->q, dk, NULL};
+
+    if ((which & GDNCP_KEY_K) != 0) {
+        operands->k = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, dk, &k, operands->rooms[0]);
+    }
+    if ((which & GDNCP_KEY_Q) != 0) {
+        operands->q = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, dk, &q, operands->rooms[1]);
+    }
+    if ((which & GDNCP_KEY_K_T) != 0) {
+        operands->k_t =
+            gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_FULL, dk, rows, &k, operands->rooms[2]);
+    }
+    if ((which & GDNCP_KEY_Q_T) != 0) {
+        operands->q_t =
+            gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_FULL, dk, rows, &q, operands->rooms[3]);
+    }
+}
+
 void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
                            int64_t key_head, bool with_q, const gdncp_chunk_keys_t *keys,
-                           float *work)
+                           gdncp_key_operands_t *operands, const gdncp_chunk_rooms_t *rooms)
 {
     const int64_t rows = span->rows;
     const int64_t dk = problem->dk;
+    const gdncp_operand_rows_t k = {keys->k, dk, NULL};
 
     gdncp_load_normalised(problem, &problem->rule->k, span->begin, span->count, key_head, rows,
                           keys->k, keys->k_factors);
-    gdncp_transpose(rows, dk, keys->k, dk, work, rows);
-    gdncp_gemm_pairs(rows, dk, keys->k, dk, work, rows, keys->kk, rows);
     if (with_q) {
         gdncp_load_normalised(problem, &problem->rule->q, span->begin, span->count, key_head, rows,
                               keys->q, keys->q_factors);
-        gdncp_gemm_pairs(rows, dk, keys->q, dk, work, rows, keys->qk, rows);
+    }
+    gdncp_key_operands_make(problem, rows, keys, with_q ? GDNCP_KEY_K | GDNCP_KEY_Q : GDNCP_KEY_K,
+                            operands);
+
+    const gdncp_operand_t k_right =
+        gdncp_right_transposed(problem->in_pieces, dk, rows, &k, rooms->right);
+
+    gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dk, &operands->k, &k_right, false, keys->kk,
+                   rows);
+    if (with_q) {
+        gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dk, &operands->q, &k_right, false, keys->qk,
+                       rows);
     }
 }
 
@@ -216,22 +282,30 @@ static void subtract_rows(int64_t rows, int64_t width, const float *v, int64_t v
 }
 
 void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                        const gdncp_chunk_gates_t *gates, const float *k, const float *t,
-                        const float *state, const gdncp_float_rows_t *v, float *y, float *u,
-                        float *work)
+                        const gdncp_chunk_gates_t *gates, const gdncp_operand_t *k, const float *t,
+                        const gdncp_operand_t *state, const gdncp_float_rows_t *v, float *y,
+                        float *u, float *work, const gdncp_chunk_rooms_t *rooms)
 {
-    gdncp_gemm(rows, width, dk, k, dk, state, ld, false, work, width);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, k, state, false, work, width);
     subtract_rows(rows, width, v->data, v->ld, gates->from_start, gates->beta, y, ld, work);
-    gdncp_gemm_lower(rows, width, t, rows, work, width, false, u, ld);
+
+    const gdncp_operand_t left = gdncp_left(k->in_pieces, GDNCP_PRODUCT_LOWER, rows, rows,
+                                            &(gdncp_operand_rows_t){t, rows, NULL}, rooms->left);
+    const gdncp_operand_t right = gdncp_right(
+        k->in_pieces, rows, width, &(gdncp_operand_rows_t){work, width, NULL}, rooms->values);
+
+    gdncp_multiply(GDNCP_PRODUCT_LOWER, rows, width, rows, &left, &right, false, u, ld);
 }
 
 void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                         const gdncp_chunk_gates_t *gates, const float *k, const float *u,
-                         float *state, float *work)
+                         const gdncp_chunk_gates_t *gates, const gdncp_operand_t *k_t,
+                         const float *u, float *state, const gdncp_chunk_rooms_t *rooms)
 {
-    gdncp_scale_rows(rows, dk, gates->to_end, k, dk, work, dk);
+    const gdncp_operand_t right = gdncp_right(
+        k_t->in_pieces, rows, width, &(gdncp_operand_rows_t){u, ld, gates->to_end}, rooms->values);
+
     gdncp_scale(dk, width, ld, gates->total[0], state);
-    gdncp_gemm_tn(dk, width, rows, work, dk, u, ld, true, state, ld);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, k_t, &right, true, state, ld);
 }
 
 GDNCP_VECTOR_CLONES
@@ -254,13 +328,10 @@ void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t 
     fill_attention(rows, scale, gates->decay, qk, p);
 }
 
-void gdncp_chunk_decay_rows(int64_t rows, int64_t dk, float factor, bool with_beta,
-                            const gdncp_chunk_gates_t *gates, const float *src, float *dst)
+void gdncp_chunk_start_factors(int64_t rows, float factor, bool with_beta,
+                               const gdncp_chunk_gates_t *gates, float *factors)
 {
-    float factors[GDNCP_CHUNK];
-
     for (int64_t i = 0; i < rows; i++) {
         factors[i] = factor * gates->from_start[i] * (with_beta ? gates->beta[i] : 1.0f);
     }
-    gdncp_scale_rows(rows, dk, factors, src, dk, dst, dk);
 }

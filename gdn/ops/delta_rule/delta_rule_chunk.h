@@ -12,6 +12,7 @@
 
 #include "delta_rule_rows.h"
 #include "op_scratch.h"
+#include "operand.h"
 
 /* What value heads of one group share. */
 typedef struct gdncp_chunk_keys {
@@ -38,10 +39,46 @@ typedef struct gdncp_chunk_span {
 int64_t gdncp_num_chunks(int64_t length);
 gdncp_chunk_span_t gdncp_chunk_span(int64_t begin, int64_t end, int64_t chunk);
 
-/* Load, normalise and multiply the keys, and the queries if with_q. work: [dk, GDNCP_CHUNK]. */
+/* Room for operands that are used at once, of a chunk and at most `width` columns. */
+typedef struct gdncp_chunk_rooms {
+    float *left;   /* of [rows, rows] or [2 rows, dv] */
+    float *right;  /* of a state [dk, width], or its transpose */
+    float *values; /* right, of [rows, width] or [rows, dk] */
+} gdncp_chunk_rooms_t;
+
+gdncp_chunk_rooms_t gdncp_chunk_rooms_take(gdncp_arena_t *arena,
+                                           const gdncp_rule_problem_t *problem, int64_t width);
+
+/* Keys and queries as left operands: K, Q [rows, dk] and K', Q' [dk, rows]. */
+typedef struct gdncp_key_operands {
+    gdncp_operand_t k;
+    gdncp_operand_t q;
+    gdncp_operand_t k_t;
+    gdncp_operand_t q_t;
+    float *rooms[4];
+} gdncp_key_operands_t;
+
+/* Which of them. */
+typedef enum gdncp_key_operand {
+    GDNCP_KEY_K = 1,
+    GDNCP_KEY_Q = 2,
+    GDNCP_KEY_K_T = 4,
+    GDNCP_KEY_Q_T = 8
+} gdncp_key_operand_t;
+
+gdncp_key_operands_t gdncp_key_operands_take(gdncp_arena_t *arena,
+                                             const gdncp_rule_problem_t *problem);
+
+/* Make those in `which`, of gdncp_key_operand_t, or'ed. */
+void gdncp_key_operands_make(const gdncp_rule_problem_t *problem, int64_t rows,
+                             const gdncp_chunk_keys_t *keys, unsigned which,
+                             gdncp_key_operands_t *operands);
+
+/* Load, normalise and multiply the keys, and the queries if with_q; their left operands K and Q
+ * are made on the way. */
 void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
                            int64_t key_head, bool with_q, const gdncp_chunk_keys_t *keys,
-                           float *work);
+                           gdncp_key_operands_t *operands, const gdncp_chunk_rooms_t *rooms);
 
 /* What the gates of one value head make of a chunk; G is the sum of g from the chunk's start. */
 typedef struct gdncp_chunk_gates {
@@ -64,26 +101,27 @@ void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const f
                          float *work);
 
 /*
- * With v [rows, width], which may be y, and the state [dk, width] at the chunk's start:
+ * With v [rows, width], which may be y, and the state [dk, width] at the chunk's start as a right
+ * operand:
  *     y = v - diag(e^G) K S,    u = T diag(beta) y.
- * ld: elements between rows of y, u and state. work: [rows, width], packed.
+ * ld: elements between rows of y and u. work: [rows, width], packed.
  */
 void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                        const gdncp_chunk_gates_t *gates, const float *k, const float *t,
-                        const float *state, const gdncp_float_rows_t *v, float *y, float *u,
-                        float *work);
+                        const gdncp_chunk_gates_t *gates, const gdncp_operand_t *k, const float *t,
+                        const gdncp_operand_t *state, const gdncp_float_rows_t *v, float *y,
+                        float *u, float *work, const gdncp_chunk_rooms_t *rooms);
 
-/* S <- e^G_C S + (diag(e^(G_C - G)) K)' u. work: [rows, dk]. */
+/* S <- e^G_C S + K' diag(e^(G_C - G)) u; rows of u and state are ld apart. */
 void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                         const gdncp_chunk_gates_t *gates, const float *k, const float *u,
-                         float *state, float *work);
+                         const gdncp_chunk_gates_t *gates, const gdncp_operand_t *k_t,
+                         const float *u, float *state, const gdncp_chunk_rooms_t *rooms);
 
 /* p = scale D o QK', lower with the diagonal, set as far as gdncp_gemm_lower() reads it. */
 void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t *gates,
                            const float *qk, float *p);
 
-/* dst [rows, dk] = factor diag(e^G) src, and times diag(beta) if with_beta. */
-void gdncp_chunk_decay_rows(int64_t rows, int64_t dk, float factor, bool with_beta,
-                            const gdncp_chunk_gates_t *gates, const float *src, float *dst);
+/* factors [rows] = factor e^G, and times beta if with_beta. */
+void gdncp_chunk_start_factors(int64_t rows, float factor, bool with_beta,
+                               const gdncp_chunk_gates_t *gates, float *factors);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "inline_math.h"
+#include "operand.h"
 #include "small_gemm.h"
 #include "vector_math.h"
 
@@ -15,11 +16,8 @@ gdncp_chunk_backward_scratch_t gdncp_chunk_backward_scratch_take(gdncp_arena_t *
     const int64_t rows = GDNCP_CHUNK;
     gdncp_chunk_backward_scratch_t scratch;
 
-    scratch.factors = gdncp_arena_floats(arena, 2 * rows * dk);
-    scratch.k_to_end = gdncp_arena_floats(arena, rows * dk);
     scratch.grad_u = gdncp_arena_floats(arena, rows * dv);
     scratch.attention = gdncp_arena_floats(arena, rows * rows);
-    scratch.u_t = gdncp_arena_floats(arena, dv * rows);
     scratch.pairs = gdncp_arena_floats(arena, 2 * rows * rows);
     scratch.state_rows = gdncp_arena_floats(arena, 2 * rows * dk);
     scratch.grad_qk = gdncp_arena_floats(arena, rows * rows);
@@ -29,39 +27,65 @@ gdncp_chunk_backward_scratch_t gdncp_chunk_backward_scratch_take(gdncp_arena_t *
 
 void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_columns_t *columns, const gdncp_chunk_keys_t *keys,
-                             const gdncp_chunk_gates_t *gates, const float *t,
-                             const float *grad_state, float *grads,
-                             const gdncp_chunk_backward_scratch_t *scratch)
+                             const gdncp_key_operands_t *operands, const gdncp_chunk_gates_t *gates,
+                             const float *t, const float *grad_state, float *grads,
+                             const gdncp_chunk_backward_scratch_t *scratch,
+                             const gdncp_chunk_rooms_t *rooms)
+{
+    const bool in_pieces = problem->in_pieces;
+    const int64_t dk = problem->dk;
+    const int64_t dv = problem->dv;
+    const int64_t width = columns->width;
+    float *const grad_u = scratch->grad_u;
+    gdncp_operand_t left;
+    gdncp_operand_t right =
+        gdncp_right(in_pieces, dk, width,
+                    &(gdncp_operand_rows_t){grad_state + columns->first, dv, NULL}, rooms->right);
+
+    gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, &operands->k, &right, false, grad_u, width);
+    gdncp_scale_rows(rows, width, gates->to_end, grad_u, width, grad_u, width);
+
+    gdncp_chunk_attention(rows, problem->scale, gates, keys->qk, scratch->attention);
+    left =
+        gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows,
+                              &(gdncp_operand_rows_t){scratch->attention, rows, NULL}, rooms->left);
+    right = gdncp_right(in_pieces, rows, width,
+                        &(gdncp_operand_rows_t){grads + columns->first, dv, NULL}, rooms->values);
+    gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, width, rows, &left, &right, true, grad_u, width);
+
+    left = gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows,
+                                 &(gdncp_operand_rows_t){t, rows, NULL}, rooms->left);
+    right = gdncp_right(in_pieces, rows, width, &(gdncp_operand_rows_t){grad_u, width, NULL},
+                        rooms->values);
+    gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, width, rows, &left, &right, false,
+                   grads + rows * dv + columns->first, dv);
+}
+
+void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
+                            const gdncp_columns_t *columns, const gdncp_key_operands_t *operands,
+                            const gdncp_chunk_gates_t *gates, const float *grads, float *grad_state,
+                            const gdncp_chunk_rooms_t *rooms)
 {
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
     const int64_t width = columns->width;
-    const float *const grad_o = grads + columns->first;
-    float *const grad_r = grads + rows * dv + columns->first;
-
-    gdncp_chunk_attention(rows, problem->scale, gates, keys->qk, scratch->attention);
-    gdncp_scale_rows(rows, dk, gates->to_end, keys->k, dk, scratch->k_to_end, dk);
-    gdncp_gemm_lower_tn(rows, width, scratch->attention, rows, grad_o, dv, false, scratch->grad_u,
-                        width);
-    gdncp_gemm(rows, width, dk, scratch->k_to_end, dk, grad_state + columns->first, dv, true,
-               scratch->grad_u, width);
-    gdncp_gemm_lower_tn(rows, width, t, rows, scratch->grad_u, width, false, grad_r, dv);
-    gdncp_chunk_decay_rows(rows, dk, problem->scale, false, gates, keys->q, scratch->factors);
-    gdncp_chunk_decay_rows(rows, dk, -1.0f, true, gates, keys->k, scratch->factors + rows * dk);
-}
-
-void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
-                            const gdncp_columns_t *columns, const gdncp_chunk_gates_t *gates,
-                            const float *grads, float *grad_state,
-                            const gdncp_chunk_backward_scratch_t *scratch)
-{
-    const int64_t dk = problem->dk;
-    const int64_t dv = problem->dv;
     float *const state = grad_state + columns->first;
+    const float *const rows_of[] = {grads + columns->first, grads + rows * dv + columns->first};
+    const gdncp_operand_t *const lefts[] = {&operands->q_t, &operands->k_t};
+    const float scales[] = {problem->scale, -1.0f};
 
-    gdncp_scale(dk, columns->width, dv, gates->total[0], state);
-    gdncp_gemm_tn(dk, columns->width, 2 * rows, scratch->factors, dk, grads + columns->first, dv,
-                  true, state, dv);
+    gdncp_scale(dk, width, dv, gates->total[0], state);
+    for (int i = 0; i < 2; i++) {
+        float factors[GDNCP_CHUNK];
+
+        gdncp_chunk_start_factors(rows, scales[i], i == 1, gates, factors);
+
+        const gdncp_operand_t right =
+            gdncp_right(problem->in_pieces, rows, width,
+                        &(gdncp_operand_rows_t){rows_of[i], dv, factors}, rooms->values);
+
+        gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, lefts[i], &right, true, state, dv);
+    }
 }
 
 /* Of one row of pairs, j < count: gradients of QK' and KK', what A's gradient is to be multiplied
@@ -155,13 +179,39 @@ static void grad_gates(int64_t rows, const double *above, const double *from_sta
     }
 }
 
+/* Gradients of q and k through the pairs E and F; they are set, or added to. */
+static void grad_keys(int64_t rows, int64_t dk, bool in_pieces, const gdncp_chunk_keys_t *keys,
+                      const gdncp_chunk_backward_scratch_t *scratch,
+                      const gdncp_chunk_rooms_t *rooms, gdncp_chunk_grads_t *grads)
+{
+    const gdncp_operand_rows_t grad_qk = {scratch->grad_qk, rows, NULL};
+    const gdncp_operand_rows_t grad_kk = {scratch->grad_kk, rows, NULL};
+    const bool accumulate = !grads->is_first;
+    gdncp_operand_t left;
+    gdncp_operand_t right;
+
+    right =
+        gdncp_right(in_pieces, rows, dk, &(gdncp_operand_rows_t){keys->k, dk, NULL}, rooms->values);
+    left = gdncp_left(in_pieces, GDNCP_PRODUCT_LOWER, rows, rows, &grad_qk, rooms->left);
+    gdncp_multiply(GDNCP_PRODUCT_LOWER, rows, dk, rows, &left, &right, accumulate, grads->q, dk);
+    left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, rows, &grad_kk, rooms->left);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, rows, dk, rows, &left, &right, accumulate, grads->k, dk);
+
+    right =
+        gdncp_right(in_pieces, rows, dk, &(gdncp_operand_rows_t){keys->q, dk, NULL}, rooms->values);
+    left =
+        gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows, &grad_qk, rooms->left);
+    gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, dk, rows, &left, &right, true, grads->k, dk);
+}
+
 void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
                              const gdncp_chunk_record_t *record,
                              const gdncp_chunk_back_record_t *back,
                              const gdncp_chunk_backward_scratch_t *scratch,
-                             gdncp_chunk_grads_t *grads)
+                             const gdncp_chunk_rooms_t *rooms, gdncp_chunk_grads_t *grads)
 {
+    const bool in_pieces = problem->in_pieces;
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
     const float *const grad_r = back->grads + rows * dv;
@@ -177,17 +227,23 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
     }
     gdncp_scale_rows(rows, dv, gates->beta, grad_r, dv, grads->v.data, grads->v.ld);
 
-    gdncp_transpose(rows, dv, record->u, dv, scratch->u_t, rows);
-    gdncp_gemm_pairs(rows, dv, back->grads, dv, scratch->u_t, rows, scratch->pairs, rows);
-    gdncp_gemm_pairs(rows, dv, grad_r, dv, scratch->u_t, rows, scratch->pairs + rows * rows, rows);
-    grad_pairs(rows, problem->scale, keys, gates, scratch, grads->beta, above);
-    gdncp_gemm_lower(rows, dk, scratch->grad_qk, rows, keys->k, dk, !grads->is_first, grads->q, dk);
-    gdncp_gemm_lower_tn(rows, dk, scratch->grad_qk, rows, keys->q, dk, !grads->is_first, grads->k,
-                        dk);
-    gdncp_gemm(rows, dk, rows, scratch->grad_kk, rows, keys->k, dk, true, grads->k, dk);
+    /* dO over dR, with U' and with S0'. */
+    gdncp_operand_t left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, 2 * rows, dv,
+                                      &(gdncp_operand_rows_t){back->grads, dv, NULL}, rooms->left);
+    gdncp_operand_t right = gdncp_right_transposed(
+        in_pieces, dv, rows, &(gdncp_operand_rows_t){record->u, dv, NULL}, rooms->values);
+    const gdncp_operand_t left_r = gdncp_left_from(&left, rows);
 
-    gdncp_gemm(2 * rows, dk, dv, back->grads, dv, record->state_t, dk, false, scratch->state_rows,
-               dk);
+    gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dv, &left, &right, false, scratch->pairs, rows);
+    gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dv, &left_r, &right, false,
+                   scratch->pairs + rows * rows, rows);
+    right = gdncp_right(in_pieces, dv, dk, &(gdncp_operand_rows_t){record->state_t, dk, NULL},
+                        rooms->right);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, 2 * rows, dk, dv, &left, &right, false, scratch->state_rows,
+                   dk);
+
+    grad_pairs(rows, problem->scale, keys, gates, scratch, grads->beta, above);
+    grad_keys(rows, dk, in_pieces, keys, scratch, rooms, grads);
     add_scaled_rows(rows, dk, gates->from_start, problem->scale, scratch->state_rows, keys->q,
                     grads->q, from_start);
     add_scaled_rows(rows, dk, start_beta, -1.0f, scratch->state_rows + rows * dk, keys->k, grads->k,
@@ -196,7 +252,11 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
         from_start[i] += from_start_k[i];
     }
 
-    gdncp_gemm(rows, dk, dv, record->u, dv, back->grad_state_t, dk, false, scratch->state_rows, dk);
+    left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, dv,
+                      &(gdncp_operand_rows_t){record->u, dv, NULL}, rooms->left);
+    right = gdncp_right(in_pieces, dv, dk, &(gdncp_operand_rows_t){back->grad_state_t, dk, NULL},
+                        rooms->right);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, rows, dk, dv, &left, &right, false, scratch->state_rows, dk);
     add_scaled_rows(rows, dk, gates->to_end, 1.0f, scratch->state_rows, keys->k, grads->k, to_end);
 
     grad_gates(rows, above, from_start, to_end,

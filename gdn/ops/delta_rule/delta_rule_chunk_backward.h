@@ -6,11 +6,8 @@
 
 /* Scratch of the backward chunk functions. */
 typedef struct gdncp_chunk_backward_scratch {
-    float *factors;    /* [2 rows, dk] scale diag(e^G) Q over -diag(e^G beta) K */
-    float *k_to_end;   /* [rows, dk] diag(e^(G_C - G)) K */
     float *grad_u;     /* [rows, dv] */
     float *attention;  /* [rows, rows] */
-    float *u_t;        /* [dv, rows] */
     float *pairs;      /* [2 rows, rows] dO U' over dR U', for i >= j */
     float *state_rows; /* [2 rows, dk] dO S0' over dR S0'; then U dS' */
     float *grad_qk;    /* [rows, rows] */
@@ -34,22 +31,21 @@ typedef struct gdncp_chunk_back_record {
     float *grad_state_t; /* [dv, dk] dS' of the chunk's end */
 } gdncp_chunk_back_record_t;
 
-/*
- * The walk back that needs no states, for some of v's columns. On entry dO [rows, dv] lies in
- * grads; on return dR lies below it, and scratch->factors is filled.
- */
+/* The walk back that needs no states, for some of v's columns, with operand K. On entry dO [rows,
+ * dv] lies in grads; on return dR lies below it. */
 void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_columns_t *columns, const gdncp_chunk_keys_t *keys,
-                             const gdncp_chunk_gates_t *gates, const float *t,
-                             const float *grad_state, float *grads,
-                             const gdncp_chunk_backward_scratch_t *scratch);
+                             const gdncp_key_operands_t *operands, const gdncp_chunk_gates_t *gates,
+                             const float *t, const float *grad_state, float *grads,
+                             const gdncp_chunk_backward_scratch_t *scratch,
+                             const gdncp_chunk_rooms_t *rooms);
 
 /* grad_state [dk, dv], of the chunk's end on entry, of its start on return, in the same columns;
- * after the call above. */
+ * after the call above, with operands K' and Q'. */
 void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
-                            const gdncp_columns_t *columns, const gdncp_chunk_gates_t *gates,
-                            const float *grads, float *grad_state,
-                            const gdncp_chunk_backward_scratch_t *scratch);
+                            const gdncp_columns_t *columns, const gdncp_key_operands_t *operands,
+                            const gdncp_chunk_gates_t *gates, const float *grads, float *grad_state,
+                            const gdncp_chunk_rooms_t *rooms);
 
 /* Gradients of one chunk of one head. */
 typedef struct gdncp_chunk_grads {
@@ -67,6 +63,6 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_chunk_record_t *record,
                              const gdncp_chunk_back_record_t *back,
                              const gdncp_chunk_backward_scratch_t *scratch,
-                             gdncp_chunk_grads_t *grads);
+                             const gdncp_chunk_rooms_t *rooms, gdncp_chunk_grads_t *grads);
 
 #endif

@@ -7,17 +7,19 @@
 #include "delta_rule_gate.h"
 #include "op_checks.h"
 #include "op_parallel.h"
-#include "small_gemm.h"
+#include "vector_math.h"
 
 typedef struct forward_scratch {
     gdncp_chunk_keys_t keys;
     gdncp_chunk_gates_t gates;
+    gdncp_key_operands_t operands;
+    gdncp_chunk_rooms_t rooms;
     float *states; /* [heads of an item, dk, width] */
     float *values; /* [rows, width] y */
     float *u;      /* [rows, width] */
     float *o;      /* [rows, width] */
     float *t;      /* [rows, rows] */
-    float *work;   /* [rows, max(rows, dk, dv)] */
+    float *work;   /* [rows, max(rows, width)] */
 } forward_scratch_t;
 
 typedef struct forward_run {
@@ -36,39 +38,46 @@ static forward_scratch_t take_scratch(const forward_run_t *run, gdncp_arena_t *a
     const gdncp_rule_problem_t *const problem = &run->problem;
     const int64_t dk = problem->dk;
     const int64_t width = run->width;
-    const int64_t widest = dk > width ? dk : width;
     const int64_t heads = run->by_group ? problem->group_size : 1;
     forward_scratch_t scratch;
 
     scratch.keys = gdncp_chunk_keys_take(arena, 1, dk);
     scratch.gates = gdncp_chunk_gates_take(arena, 1);
+    scratch.operands = gdncp_key_operands_take(arena, problem);
+    scratch.rooms = gdncp_chunk_rooms_take(arena, problem, width);
     scratch.states = gdncp_arena_floats(arena, heads * dk * width);
     scratch.values = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
     scratch.u = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
     scratch.o = gdncp_arena_floats(arena, GDNCP_CHUNK * width);
     scratch.t = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     scratch.work =
-        gdncp_arena_floats(arena, GDNCP_CHUNK * (widest > GDNCP_CHUNK ? widest : GDNCP_CHUNK));
+        gdncp_arena_floats(arena, GDNCP_CHUNK * (width > GDNCP_CHUNK ? width : GDNCP_CHUNK));
     return scratch;
 }
 
-/* o = scale diag(e^G) Q S + P u of a chunk, from the state at its start. */
+/* o = scale diag(e^G) Q S + P u of a chunk; scratch->o has Q S. */
 static void write_output(const forward_run_t *run, const gdncp_chunk_span_t *span, int64_t head,
-                         const gdncp_columns_t *columns, const forward_scratch_t *scratch,
-                         const float *state)
+                         const gdncp_columns_t *columns, const forward_scratch_t *scratch)
 {
     const gdncp_rule_problem_t *const problem = &run->problem;
     const int64_t rows = span->rows;
-    const int64_t dk = problem->dk;
     const int64_t width = columns->width;
     const gdncp_float_rows_t o = gdncp_columns_output(run->o, span->begin, span->count, head,
                                                       columns, rows, scratch->o, width);
+    float factors[GDNCP_CHUNK];
 
-    gdncp_chunk_decay_rows(rows, dk, problem->scale, false, &scratch->gates, scratch->keys.q,
-                           scratch->work);
-    gdncp_gemm(rows, width, dk, scratch->work, dk, state, width, false, o.data, o.ld);
+    gdncp_chunk_start_factors(rows, problem->scale, false, &scratch->gates, factors);
+    gdncp_scale_rows(rows, width, factors, scratch->o, width, o.data, o.ld);
     gdncp_chunk_attention(rows, problem->scale, &scratch->gates, scratch->keys.qk, scratch->work);
-    gdncp_gemm_lower(rows, width, scratch->work, rows, scratch->u, width, true, o.data, o.ld);
+
+    const gdncp_operand_t p =
+        gdncp_left(problem->in_pieces, GDNCP_PRODUCT_LOWER, rows, rows,
+                   &(gdncp_operand_rows_t){scratch->work, rows, NULL}, scratch->rooms.left);
+    const gdncp_operand_t u =
+        gdncp_right(problem->in_pieces, rows, width,
+                    &(gdncp_operand_rows_t){scratch->u, width, NULL}, scratch->rooms.values);
+
+    gdncp_multiply(GDNCP_PRODUCT_LOWER, rows, width, rows, &p, &u, true, o.data, o.ld);
     gdncp_store_columns(o.data, o.ld, span->begin, span->count, head, columns, run->o);
 }
 
@@ -86,12 +95,17 @@ static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *spa
 
     const gdncp_float_rows_t v = gdncp_columns_input(&problem->rule->v, span->begin, span->count,
                                                      head, columns, rows, scratch->values, width);
+    const gdncp_operand_t right =
+        gdncp_right(problem->in_pieces, dk, width, &(gdncp_operand_rows_t){state, width, NULL},
+                    scratch->rooms.right);
 
-    gdncp_chunk_values(rows, dk, width, width, &scratch->gates, scratch->keys.k, scratch->t, state,
-                       &v, scratch->values, scratch->u, scratch->work);
-    write_output(run, span, head, columns, scratch, state);
-    gdncp_chunk_advance(rows, dk, width, width, &scratch->gates, scratch->keys.k, scratch->u, state,
-                        scratch->work);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, &scratch->operands.q, &right, false,
+                   scratch->o, width);
+    gdncp_chunk_values(rows, dk, width, width, &scratch->gates, &scratch->operands.k, scratch->t,
+                       &right, &v, scratch->values, scratch->u, scratch->work, &scratch->rooms);
+    write_output(run, span, head, columns, scratch);
+    gdncp_chunk_advance(rows, dk, width, width, &scratch->gates, &scratch->operands.k_t, scratch->u,
+                        state, &scratch->rooms);
 }
 
 /* Keep the state at the start of a chunk, where it is one of those to be saved. */
@@ -124,8 +138,9 @@ static void forward_item(void *context, int64_t item, int thread)
     const int64_t end = rule->cu_seqlens[sequence + 1];
     const int64_t num_chunks = gdncp_num_chunks(end - begin);
     gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
-    const forward_scratch_t scratch = take_scratch(run, &arena);
+    forward_scratch_t scratch = take_scratch(run, &arena);
 
+    gdncp_operand_begin(problem->in_pieces);
     for (int64_t head = heads.first; head < heads.end; head++) {
         gdncp_load_state(problem, &rule->initial_state, sequence, head, &columns,
                          scratch.states + (head - heads.first) * size);
@@ -133,7 +148,10 @@ static void forward_item(void *context, int64_t item, int thread)
     for (int64_t chunk = 0; chunk < num_chunks && heads.first < heads.end; chunk++) {
         const gdncp_chunk_span_t span = gdncp_chunk_span(begin, end, chunk);
 
-        gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, scratch.work);
+        gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, &scratch.operands,
+                              &scratch.rooms);
+        gdncp_key_operands_make(problem, span.rows, &scratch.keys, GDNCP_KEY_K_T,
+                                &scratch.operands);
         for (int64_t head = heads.first; head < heads.end; head++) {
             float *const state = scratch.states + (head - heads.first) * size;
 
@@ -145,6 +163,7 @@ static void forward_item(void *context, int64_t item, int thread)
         gdncp_store_state(problem, scratch.states + (head - heads.first) * size, sequence, head,
                           &columns, run->final_state);
     }
+    gdncp_operand_end(problem->in_pieces);
 }
 
 /*

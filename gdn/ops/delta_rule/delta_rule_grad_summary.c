@@ -8,11 +8,13 @@
 typedef struct grad_summary_scratch {
     gdncp_chunk_keys_t keys;
     gdncp_chunk_gates_t gates;
+    gdncp_key_operands_t operands;
+    gdncp_chunk_rooms_t rooms;
     gdncp_chunk_backward_scratch_t chunk;
     float *grads;      /* [2 rows, dv] */
     float *grad_state; /* [dk, dv] */
     float *t;          /* [rows, rows] */
-    float *work;       /* [rows, max(rows, dk)] */
+    float *work;       /* [rows, rows] */
 } grad_summary_scratch_t;
 
 typedef struct grad_summary_run {
@@ -33,11 +35,13 @@ static grad_summary_scratch_t take_scratch(const gdncp_rule_problem_t *problem,
 
     scratch.keys = gdncp_chunk_keys_take(arena, 1, dk);
     scratch.gates = gdncp_chunk_gates_take(arena, 1);
+    scratch.operands = gdncp_key_operands_take(arena, problem);
+    scratch.rooms = gdncp_chunk_rooms_take(arena, problem, dv);
     scratch.chunk = gdncp_chunk_backward_scratch_take(arena, dk, dv);
     scratch.grads = gdncp_arena_floats(arena, 2 * GDNCP_CHUNK * dv);
     scratch.grad_state = gdncp_arena_floats(arena, dk * dv);
     scratch.t = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
-    scratch.work = gdncp_arena_floats(arena, GDNCP_CHUNK * (dk > GDNCP_CHUNK ? dk : GDNCP_CHUNK));
+    scratch.work = gdncp_arena_floats(arena, GDNCP_CHUNK * GDNCP_CHUNK);
     return scratch;
 }
 
@@ -53,21 +57,27 @@ static void grad_summary_item(void *context, int64_t item, int thread)
     const int64_t begin = problem->rule->cu_seqlens[sequence];
     const int64_t end = problem->rule->cu_seqlens[sequence + 1];
     gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
-    const grad_summary_scratch_t scratch = take_scratch(problem, &arena);
+    grad_summary_scratch_t scratch = take_scratch(problem, &arena);
 
+    gdncp_operand_begin(problem->in_pieces);
     gdncp_load_state(problem, run->grad_final_state, selected, head, &all, scratch.grad_state);
     for (int64_t chunk = gdncp_num_chunks(end - begin) - 1; chunk >= 0; chunk--) {
         const gdncp_chunk_span_t span = gdncp_chunk_span(begin, end, chunk);
 
-        gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, scratch.work);
+        gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, &scratch.operands,
+                              &scratch.rooms);
+        gdncp_key_operands_make(problem, span.rows, &scratch.keys, GDNCP_KEY_K_T | GDNCP_KEY_Q_T,
+                                &scratch.operands);
         gdncp_chunk_gates_load(problem, &span, head, &scratch.gates);
         gdncp_chunk_inverse(span.rows, &scratch.gates, scratch.keys.kk, scratch.t, scratch.work);
         gdncp_load_head(run->grad_o, span.begin, span.count, head, span.rows, scratch.grads);
-        gdncp_chunk_grad_values(problem, span.rows, &all, &scratch.keys, &scratch.gates, scratch.t,
-                                scratch.grad_state, scratch.grads, &scratch.chunk);
-        gdncp_chunk_grad_state(problem, span.rows, &all, &scratch.gates, scratch.grads,
-                               scratch.grad_state, &scratch.chunk);
+        gdncp_chunk_grad_values(problem, span.rows, &all, &scratch.keys, &scratch.operands,
+                                &scratch.gates, scratch.t, scratch.grad_state, scratch.grads,
+                                &scratch.chunk, &scratch.rooms);
+        gdncp_chunk_grad_state(problem, span.rows, &all, &scratch.operands, &scratch.gates,
+                               scratch.grads, scratch.grad_state, &scratch.rooms);
     }
+    gdncp_operand_end(problem->in_pieces);
     gdncp_store_state(problem, scratch.grad_state, selected, head, &all, run->grad_initial);
 }
 

@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "op_checks.h"
+#include "operand.h"
 
 size_t gdncp_rule_scratch_bytes = (size_t)1 << 30;
 
@@ -177,7 +178,8 @@ gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, unsigned 
 
         problem->longest = length > problem->longest ? length : problem->longest;
     }
-    return GDNCP_OK;
+    return problem->kernels == NULL ? gdncp_operand_choose(problem->dtype, &problem->in_pieces)
+                                    : GDNCP_OK;
 }
 
 gdncp_status_t gdncp_rule_check_selection(const gdncp_rule_problem_t *problem,

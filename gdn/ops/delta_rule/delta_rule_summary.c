@@ -15,6 +15,8 @@
 typedef struct summary_scratch {
     gdncp_chunk_keys_t keys;
     gdncp_chunk_gates_t gates;
+    gdncp_key_operands_t operands;
+    gdncp_chunk_rooms_t rooms;
     float *state;   /* [dk, dk + dv] M beside U */
     float *initial; /* [dk, dv] */
     float *v;       /* [rows, dv] */
@@ -40,6 +42,8 @@ static summary_scratch_t take_scratch(const gdncp_rule_problem_t *problem, gdncp
 
     scratch.keys = gdncp_chunk_keys_take(arena, 1, dk);
     scratch.gates = gdncp_chunk_gates_take(arena, 1);
+    scratch.operands = gdncp_key_operands_take(arena, problem);
+    scratch.rooms = gdncp_chunk_rooms_take(arena, problem, width);
     scratch.state = gdncp_arena_floats(arena, dk * width);
     scratch.initial = gdncp_arena_floats(arena, dk * problem->dv);
     scratch.v = gdncp_arena_floats(arena, GDNCP_CHUNK * problem->dv);
@@ -86,11 +90,16 @@ static void advance_columns(const gdncp_rule_problem_t *problem, const gdncp_chu
     gdncp_load_head(&problem->rule->v, span->begin, span->count, head, rows, scratch->v);
     memset(scratch->values, 0, (size_t)(rows * ld) * sizeof(float));
     gdncp_copy_columns(rows, problem->dv, scratch->v, problem->dv, scratch->values + dk, ld);
-    gdncp_chunk_values(rows, dk, width, ld, &scratch->gates, scratch->keys.k, scratch->t,
-                       scratch->state + first_column, &values, values.data,
-                       scratch->u + first_column, scratch->work);
-    gdncp_chunk_advance(rows, dk, width, ld, &scratch->gates, scratch->keys.k,
-                        scratch->u + first_column, scratch->state + first_column, scratch->work);
+
+    const gdncp_operand_t state = gdncp_right(
+        problem->in_pieces, dk, width,
+        &(gdncp_operand_rows_t){scratch->state + first_column, ld, NULL}, scratch->rooms.right);
+
+    gdncp_chunk_values(rows, dk, width, ld, &scratch->gates, &scratch->operands.k, scratch->t,
+                       &state, &values, values.data, scratch->u + first_column, scratch->work,
+                       &scratch->rooms);
+    gdncp_chunk_advance(rows, dk, width, ld, &scratch->gates, &scratch->operands.k_t,
+                        scratch->u + first_column, scratch->state + first_column, &scratch->rooms);
 }
 
 static void summary_item(void *context, int64_t item, int thread)
@@ -107,9 +116,10 @@ static void summary_item(void *context, int64_t item, int thread)
     const int64_t end = problem->rule->cu_seqlens[sequence + 1];
     const int64_t num_chunks = gdncp_num_chunks(end - begin);
     gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
-    const summary_scratch_t scratch = take_scratch(problem, &arena);
+    summary_scratch_t scratch = take_scratch(problem, &arena);
     int64_t first_column = 0;
 
+    gdncp_operand_begin(problem->in_pieces);
     start_state(dk, dk + dv, scratch.state);
     if (run->transition == NULL) {
         first_column = dk;
@@ -120,7 +130,10 @@ static void summary_item(void *context, int64_t item, int thread)
     for (int64_t chunk = 0; chunk < num_chunks; chunk++) {
         const gdncp_chunk_span_t span = gdncp_chunk_span(begin, end, chunk);
 
-        gdncp_chunk_keys_load(problem, &span, key_head, false, &scratch.keys, scratch.work);
+        gdncp_chunk_keys_load(problem, &span, key_head, false, &scratch.keys, &scratch.operands,
+                              &scratch.rooms);
+        gdncp_key_operands_make(problem, span.rows, &scratch.keys, GDNCP_KEY_K_T,
+                                &scratch.operands);
         advance_columns(problem, &span, head, first_column, &scratch);
         /* Once the tokens so far have forgotten every initial state, no later one brings it back.
          */
@@ -128,6 +141,7 @@ static void summary_item(void *context, int64_t item, int thread)
             first_column = dk;
         }
     }
+    gdncp_operand_end(problem->in_pieces);
     if (run->transition != NULL) {
         gdncp_copy_columns(dk, dk, scratch.state, dk + dv, run->transition + item * dk * dk, dk);
     }

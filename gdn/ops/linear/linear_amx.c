@@ -5,83 +5,14 @@
 
 #if defined(__x86_64__) && defined(__linux__)
 
-#include <cpuid.h>
 #include <immintrin.h>
-#include <pthread.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "small_gemm.h"
 #include "vector_clones.h"
 
 #define BLOCK GDNCP_AMX_BLOCK
-#define TILE 16 /* rows of a tile, and floats or pairs of a row */
-
-#define AMX __attribute__((target("amx-tile,amx-bf16")))
-
-/* Of the kernel: arch_prctl()'s call for a part of a processor's state, and the tiles' data. */
-#define REQUEST_PERMISSION 0x1023
-#define STATE_TILE_CONFIG 17
-#define STATE_TILE_DATA 18
-
-static pthread_once_t asked = PTHREAD_ONCE_INIT;
-static bool is_usable;
-
-__attribute__((target("xsave"))) static uint64_t enabled_states(void)
-{
-    return _xgetbv(0);
-}
-
-static void ask(void)
-{
-    const unsigned has_xgetbv = 1u << 27;
-    const unsigned has_tiles = 1u << 22 | 1u << 24; /* bf16, tiles */
-    const uint64_t states = 1u << STATE_TILE_CONFIG | 1u << STATE_TILE_DATA;
-    unsigned a;
-    unsigned b;
-    unsigned c;
-    unsigned d;
-
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & has_xgetbv) == 0 ||
-        !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & has_tiles) != has_tiles ||
-        (enabled_states() & states) != states) {
-        return;
-    }
-    is_usable = syscall(SYS_arch_prctl, REQUEST_PERMISSION, STATE_TILE_DATA) == 0;
-}
-
-bool gdncp_amx_is_usable(void)
-{
-    pthread_once(&asked, ask);
-    return is_usable;
-}
-
-/* As ldtilecfg reads it. */
-typedef struct tile_config {
-    uint8_t palette;
-    uint8_t start_row;
-    uint8_t reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config_t;
-
-static_assert(sizeof(tile_config_t) == 64, "what ldtilecfg reads");
-
-/* Constant: compilers take ldtilecfg for one that reads just the first bytes. */
-static const tile_config_t all_tiles = {.palette = 1,
-                                        .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-                                        .rows = {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE}};
-
-AMX void gdncp_amx_begin(void)
-{
-    _tile_loadconfig(&all_tiles);
-}
-
-AMX void gdncp_amx_end(void)
-{
-    _tile_release();
-}
+#define TILE GDNCP_TILE_ROWS /* rows of a tile, and floats or pairs of a row */
 
 static const uint16_t *element(const gdncp_matrix_t *matrix, int64_t row, int64_t column)
 {
@@ -163,7 +94,7 @@ void gdncp_amx_pack_b(const gdncp_matrix_t *matrix, bool along_depth, int64_t fi
     }
 }
 
-AMX void gdncp_amx_multiply(int64_t depths, const float *a, const float *b, float *product)
+GDNCP_AMX void gdncp_amx_multiply(int64_t depths, const float *a, const float *b, float *product)
 {
     const int64_t pairs = pairs_of(depths);
     const size_t a_bytes = (size_t)pairs * sizeof(float);
@@ -192,19 +123,6 @@ AMX void gdncp_amx_multiply(int64_t depths, const float *a, const float *b, floa
 }
 
 #else
-
-bool gdncp_amx_is_usable(void)
-{
-    return false;
-}
-
-void gdncp_amx_begin(void)
-{
-}
-
-void gdncp_amx_end(void)
-{
-}
 
 void gdncp_amx_pack_a(const gdncp_matrix_t *matrix, bool along_depth, int64_t first, int64_t count,
                       int64_t depth, int64_t depths, float *packed, float *stage)

@@ -2,6 +2,7 @@
 #ifndef GDNCP_LINEAR_AMX_H
 #define GDNCP_LINEAR_AMX_H
 
+#include "amx_tiles.h"
 #include "linear_tiles.h"
 
 /* Rows and columns of a block, and the greatest depth of a packed one. */
@@ -10,14 +11,6 @@
 
 /* Floats of a packed block; each is a pair of bf16 that follow each other along the depth. */
 #define GDNCP_AMX_PACKED (GDNCP_AMX_BLOCK * GDNCP_AMX_DEPTH / 2)
-
-/* Whether this processor has tiles, and the kernel lets this process use them: asked for once.
- * From then on the kernel takes no signal stack that is too small for them. */
-bool gdncp_amx_is_usable(void);
-
-/* Get this thread's tiles ready for gdncp_amx_multiply(), and give them back. */
-void gdncp_amx_begin(void);
-void gdncp_amx_end(void);
 
 /*
  * Pack `count` <= GDNCP_AMX_BLOCK rows of A, or columns of B, and `depths` <= GDNCP_AMX_DEPTH of

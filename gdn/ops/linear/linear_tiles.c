@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <string.h>
 
-#include "environment.h"
 #include "linear_amx.h"
 #include "op_parallel.h"
 #include "op_scratch.h"
@@ -211,15 +210,13 @@ gdncp_status_t gdncp_product_run(const gdncp_product_t *product, gdncp_workspace
     const int64_t num_items = tiles_of(product->rows, ROW_BLOCK) * run.column_tiles;
     gdncp_arena_t measure = {.block = NULL};
 
-    int64_t wants_amx = 1;
-    const gdncp_status_t status =
-        gdncp_environment_integer(GDNCP_VARIABLE_AMX, 0, 1, 1, &wants_amx);
+    bool wants_amx;
+    const gdncp_status_t status = gdncp_amx_is_wanted(&wants_amx);
 
     if (status != GDNCP_OK || num_items == 0) {
         return status;
     }
-    run.has_amx = wants_amx == 1 && product->a.dtype == GDNCP_BF16 &&
-                  product->b.dtype == GDNCP_BF16 && gdncp_amx_is_usable();
+    run.has_amx = wants_amx && product->a.dtype == GDNCP_BF16 && product->b.dtype == GDNCP_BF16;
     take_scratch(&measure);
     return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
                                       product_item, &run);

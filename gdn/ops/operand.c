@@ -1,0 +1,142 @@
+/* Operands of products: made ready once, then multiplied as often as needed. */
+#include "operand.h"
+
+#include <assert.h>
+
+#include "operand_amx.h"
+#include "small_gemm.h"
+#include "vector_math.h"
+
+gdncp_status_t gdncp_operand_choose(gdncp_dtype_t dtype, bool *in_pieces)
+{
+    bool has_tiles;
+    const gdncp_status_t status = gdncp_amx_is_wanted(&has_tiles);
+
+    *in_pieces = has_tiles && dtype == GDNCP_BF16;
+    return status;
+}
+
+void gdncp_operand_begin(bool in_pieces)
+{
+    if (in_pieces) {
+        gdncp_amx_begin();
+    }
+}
+
+void gdncp_operand_end(bool in_pieces)
+{
+    if (in_pieces) {
+        gdncp_amx_end();
+    }
+}
+
+float *gdncp_operand_room(gdncp_arena_t *arena, bool in_pieces, int64_t rows, int64_t depth)
+{
+    const int64_t bytes = gdncp_pieces_bytes(rows, depth);
+    const int64_t floats = bytes / (int64_t)sizeof(float);
+
+    return gdncp_arena_floats(arena, in_pieces ? floats : rows * depth);
+}
+
+/* Float32 rows [count, width] where they lie, or a scaled copy in room. */
+static gdncp_operand_t float_operand(bool is_transposed, int64_t count, int64_t width,
+                                     const gdncp_operand_rows_t *rows, float *room)
+{
+    gdncp_operand_t operand = {.data = rows->data, .ld = rows->ld, .is_transposed = is_transposed};
+
+    if (rows->factors != NULL) {
+        gdncp_scale_rows(count, width, rows->factors, rows->data, rows->ld, room, width);
+        operand.data = room;
+        operand.ld = width;
+    }
+    return operand;
+}
+
+static gdncp_operand_t packed_operand(int64_t depth, const float *room)
+{
+    return (gdncp_operand_t){.in_pieces = true,
+                             .packed = (const char *)room,
+                             .depth_blocks = (depth + GDNCP_TILE_DEPTH - 1) / GDNCP_TILE_DEPTH};
+}
+
+gdncp_operand_t gdncp_left(bool in_pieces, gdncp_product_shape_t shape, int64_t m, int64_t depth,
+                           const gdncp_operand_rows_t *rows, float *room)
+{
+    if (!in_pieces) {
+        return float_operand(false, m, depth, rows, room);
+    }
+    gdncp_pieces_left(shape, m, depth, rows, (char *)room);
+    return packed_operand(depth, room);
+}
+
+gdncp_operand_t gdncp_left_transposed(bool in_pieces, gdncp_product_shape_t shape, int64_t m,
+                                      int64_t depth, const gdncp_operand_rows_t *rows, float *room)
+{
+    if (!in_pieces) {
+        return float_operand(true, depth, m, rows, room);
+    }
+    gdncp_pieces_left_transposed(shape, m, depth, rows, (char *)room);
+    return packed_operand(depth, room);
+}
+
+gdncp_operand_t gdncp_right(bool in_pieces, int64_t depth, int64_t n,
+                            const gdncp_operand_rows_t *rows, float *room)
+{
+    if (!in_pieces) {
+        return float_operand(false, depth, n, rows, room);
+    }
+    gdncp_pieces_right(depth, n, rows, (char *)room);
+    return packed_operand(depth, room);
+}
+
+gdncp_operand_t gdncp_right_transposed(bool in_pieces, int64_t depth, int64_t n,
+                                       const gdncp_operand_rows_t *rows, float *room)
+{
+    assert(rows->factors == NULL);
+    if (!in_pieces) {
+        gdncp_transpose(n, depth, rows->data, rows->ld, room, n);
+        return (gdncp_operand_t){.data = room, .ld = n};
+    }
+    gdncp_pieces_right_transposed(depth, n, rows, (char *)room);
+    return packed_operand(depth, room);
+}
+
+gdncp_operand_t gdncp_left_from(const gdncp_operand_t *left, int64_t row)
+{
+    gdncp_operand_t rest = *left;
+
+    assert(row % GDNCP_TILE_ROWS == 0 && !left->is_transposed);
+    if (left->in_pieces) {
+        rest.packed += row / GDNCP_TILE_ROWS * left->depth_blocks * GDNCP_PIECES_BYTES;
+    } else {
+        rest.data += row * left->ld;
+    }
+    return rest;
+}
+
+void gdncp_multiply(gdncp_product_shape_t shape, int64_t m, int64_t n, int64_t depth,
+                    const gdncp_operand_t *left, const gdncp_operand_t *right, bool accumulate,
+                    float *c, int64_t ldc)
+{
+    assert(left->in_pieces == right->in_pieces && left->depth_blocks == right->depth_blocks);
+    if (left->in_pieces) {
+        gdncp_pieces_multiply(shape, m, n, left, right, accumulate, c, ldc);
+        return;
+    }
+    switch (shape) {
+    case GDNCP_PRODUCT_LOWER:
+        gdncp_gemm_lower(m, n, left->data, left->ld, right->data, right->ld, accumulate, c, ldc);
+        break;
+    case GDNCP_PRODUCT_LOWER_T:
+        gdncp_gemm_lower_tn(m, n, left->data, left->ld, right->data, right->ld, accumulate, c, ldc);
+        break;
+    case GDNCP_PRODUCT_PAIRS:
+        assert(!accumulate && !left->is_transposed);
+        gdncp_gemm_pairs(m, depth, left->data, left->ld, right->data, right->ld, c, ldc);
+        break;
+    case GDNCP_PRODUCT_FULL:
+        (left->is_transposed ? gdncp_gemm_tn : gdncp_gemm)(
+            m, n, depth, left->data, left->ld, right->data, right->ld, accumulate, c, ldc);
+        break;
+    }
+}
