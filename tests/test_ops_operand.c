@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "compare.h"
+#include "half.h"
 #include "op_case.h"
 #include "operand.h"
 #include "small_gemm.h"
@@ -24,6 +25,7 @@ typedef struct product_case {
     bool right_is_transposed;
     bool has_factors;
     bool accumulate;
+    bool is_bf16; /* the numbers, which then have no factors */
 } product_case_t;
 
 static bool has_pieces(void)
@@ -51,6 +53,13 @@ static float *room_of(test_arena_t *arena, bool in_pieces, int64_t rows, int64_t
     room.block += -(uintptr_t)room.block % 64;
     room.used = 0;
     return gdncp_operand_room(&room, in_pieces, rows, depth);
+}
+
+static void round_to_bf16(float *values, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        values[i] = gdncp_bf16_to_f32(gdncp_f32_to_bf16(values[i]));
+    }
 }
 
 /* Rows [count, width] with NaN in the gaps and, in a triangle, beyond the blocks on its diagonal.
@@ -90,15 +99,23 @@ static void check_product(test_random_t *random, const product_case_t *c, bool i
     float *const packed = test_floats(&arena, c->m * c->n);
     double *const expected = test_doubles(&arena, c->m * c->n);
     const bool scale_right = c->has_factors && !c->right_is_transposed;
-    const gdncp_operand_rows_t a = {
-        fill_rows(&arena, random, left_rows, left_width, c->gap, is_lower), left_width + c->gap,
-        c->has_factors ? factors : NULL};
-    const gdncp_operand_rows_t b = {
-        fill_rows(&arena, random, right_rows, right_width, c->gap, false), right_width + c->gap,
-        scale_right ? factors : NULL};
+    float *const left_data = fill_rows(&arena, random, left_rows, left_width, c->gap, is_lower);
+    float *const right_data = fill_rows(&arena, random, right_rows, right_width, c->gap, false);
+    const gdncp_operand_rows_t a = {.data = left_data,
+                                    .ld = left_width + c->gap,
+                                    .factors = c->has_factors ? factors : NULL,
+                                    .is_bf16 = c->is_bf16};
+    const gdncp_operand_rows_t b = {.data = right_data,
+                                    .ld = right_width + c->gap,
+                                    .factors = scale_right ? factors : NULL,
+                                    .is_bf16 = c->is_bf16};
     int64_t count = 0;
 
     test_random_fill(random, factors, c->depth + c->m);
+    if (c->is_bf16) {
+        round_to_bf16(left_data, left_rows * a.ld);
+        round_to_bf16(right_data, right_rows * b.ld);
+    }
     const gdncp_operand_t left = (c->left_is_transposed ? gdncp_left_transposed : gdncp_left)(
         in_pieces, c->shape, c->m, c->depth, &a, room_of(&arena, in_pieces, c->m, c->depth));
     const gdncp_operand_t right = (c->right_is_transposed ? gdncp_right_transposed : gdncp_right)(
@@ -146,7 +163,7 @@ static void check_product(test_random_t *random, const product_case_t *c, bool i
         }
     }
     assert_rms_ratio(in_pieces ? "product in pieces" : "product", packed, expected, count,
-                     tolerance_of(in_pieces));
+                     tolerance_of(in_pieces && !c->is_bf16));
     test_arena_free(&arena);
 }
 
@@ -160,7 +177,7 @@ static void products_match_float64(void **state)
     (void)state;
     for (int pieces = 0; pieces <= (has_pieces() ? 1 : 0); pieces++) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-            for (int variant = 0; variant < 32; variant++) {
+            for (int variant = 0; variant < 40; variant++) {
                 const product_case_t c = {.shape = GDNCP_PRODUCT_FULL,
                                           .m = sizes[i][0],
                                           .n = sizes[i][1],
@@ -168,8 +185,9 @@ static void products_match_float64(void **state)
                                           .gap = variant & 1 ? 5 : 0,
                                           .left_is_transposed = (variant & 2) != 0,
                                           .right_is_transposed = (variant & 4) != 0,
-                                          .has_factors = (variant & 8) != 0,
-                                          .accumulate = (variant & 16) != 0};
+                                          .has_factors = variant < 32 && (variant & 8) != 0,
+                                          .accumulate = (variant & 16) != 0,
+                                          .is_bf16 = variant >= 32};
 
                 check_product(&random, &c, pieces == 1);
             }
@@ -223,10 +241,11 @@ static void parts_have_the_bits_of_the_whole(void **state)
     for (int pieces = 0; pieces <= (has_pieces() ? 1 : 0); pieces++) {
         const bool in_pieces = pieces == 1;
         test_arena_t arena = {0};
-        const gdncp_operand_rows_t a = {fill_rows(&arena, &random, M, DEPTH, 0, false), DEPTH,
-                                        NULL};
-        const gdncp_operand_rows_t b = {fill_rows(&arena, &random, DEPTH, N, 0, false), N, NULL};
-        const gdncp_operand_rows_t b_part = {b.data + N - COLUMNS, N, NULL};
+        const gdncp_operand_rows_t a = {.data = fill_rows(&arena, &random, M, DEPTH, 0, false),
+                                        .ld = DEPTH};
+        const gdncp_operand_rows_t b = {.data = fill_rows(&arena, &random, DEPTH, N, 0, false),
+                                        .ld = N};
+        const gdncp_operand_rows_t b_part = {.data = b.data + N - COLUMNS, .ld = N};
         const gdncp_operand_t left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, M, DEPTH, &a,
                                                 room_of(&arena, in_pieces, M, DEPTH));
         const gdncp_operand_t lower = gdncp_left_from(&left, FIRST);
@@ -271,11 +290,12 @@ static void what_is_not_finite_stays_in_its_row(void **state)
             memcpy(rows + ROW * DEPTH + 21, &bits[k], sizeof bits[k]);
             memcpy(columns + 22 * N + COLUMN, &bits[k], sizeof bits[k]);
 
-            const gdncp_operand_t left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, M, DEPTH,
-                                                    &(gdncp_operand_rows_t){rows, DEPTH, NULL},
-                                                    room_of(&arena, in_pieces, M, DEPTH));
+            const gdncp_operand_t left =
+                gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, M, DEPTH,
+                           &(gdncp_operand_rows_t){.data = rows, .ld = DEPTH},
+                           room_of(&arena, in_pieces, M, DEPTH));
             const gdncp_operand_t right =
-                gdncp_right(in_pieces, DEPTH, N, &(gdncp_operand_rows_t){columns, N, NULL},
+                gdncp_right(in_pieces, DEPTH, N, &(gdncp_operand_rows_t){.data = columns, .ld = N},
                             room_of(&arena, in_pieces, DEPTH, N));
 
             gdncp_operand_begin(in_pieces);

@@ -52,9 +52,11 @@ static gdncp_operand_t float_operand(bool is_transposed, int64_t count, int64_t 
     return operand;
 }
 
-static gdncp_operand_t packed_operand(int64_t depth, const float *room)
+static gdncp_operand_t packed_operand(int64_t depth, const gdncp_operand_rows_t *rows,
+                                      const float *room)
 {
     return (gdncp_operand_t){.in_pieces = true,
+                             .has_low = !rows->is_bf16,
                              .packed = (const char *)room,
                              .depth_blocks = (depth + GDNCP_TILE_DEPTH - 1) / GDNCP_TILE_DEPTH};
 }
@@ -66,7 +68,7 @@ gdncp_operand_t gdncp_left(bool in_pieces, gdncp_product_shape_t shape, int64_t 
         return float_operand(false, m, depth, rows, room);
     }
     gdncp_pieces_left(shape, m, depth, rows, (char *)room);
-    return packed_operand(depth, room);
+    return packed_operand(depth, rows, room);
 }
 
 gdncp_operand_t gdncp_left_transposed(bool in_pieces, gdncp_product_shape_t shape, int64_t m,
@@ -76,7 +78,7 @@ gdncp_operand_t gdncp_left_transposed(bool in_pieces, gdncp_product_shape_t shap
         return float_operand(true, depth, m, rows, room);
     }
     gdncp_pieces_left_transposed(shape, m, depth, rows, (char *)room);
-    return packed_operand(depth, room);
+    return packed_operand(depth, rows, room);
 }
 
 gdncp_operand_t gdncp_right(bool in_pieces, int64_t depth, int64_t n,
@@ -86,7 +88,7 @@ gdncp_operand_t gdncp_right(bool in_pieces, int64_t depth, int64_t n,
         return float_operand(false, depth, n, rows, room);
     }
     gdncp_pieces_right(depth, n, rows, (char *)room);
-    return packed_operand(depth, room);
+    return packed_operand(depth, rows, room);
 }
 
 gdncp_operand_t gdncp_right_transposed(bool in_pieces, int64_t depth, int64_t n,
@@ -98,7 +100,7 @@ gdncp_operand_t gdncp_right_transposed(bool in_pieces, int64_t depth, int64_t n,
         return (gdncp_operand_t){.data = room, .ld = n};
     }
     gdncp_pieces_right_transposed(depth, n, rows, (char *)room);
-    return packed_operand(depth, room);
+    return packed_operand(depth, rows, room);
 }
 
 gdncp_operand_t gdncp_left_from(const gdncp_operand_t *left, int64_t row)

@@ -3,8 +3,9 @@
  *
  * An operand is float32, as it lies or as a copy, and libxsmm multiplies it. Or, where inputs are
  * bf16 and the processor has matrix tiles (AMX), each of its numbers is in two pieces, high + low:
- * the bf16 nearest to it, and what is left, cut to bf16. So 15 bits of it count, or more. A product is
- * high * high + high * low + low * high, each exact, summed in float32.
+ * the bf16 nearest to it, and what is left, cut to bf16. So 15 bits of it count, or more; numbers
+ * that are bf16 have no low. A product is high * high + high * low + low * high, each exact, summed
+ * in float32.
  */
 #ifndef GDNCP_OPERAND_H
 #define GDNCP_OPERAND_H
@@ -37,10 +38,12 @@ typedef struct gdncp_operand_rows {
     const float *data;
     int64_t ld;           /* elements between rows */
     const float *factors; /* NULL: all 1 */
+    bool is_bf16;         /* each number, times its factor, is a bf16 */
 } gdncp_operand_rows_t;
 
 typedef struct gdncp_operand {
     bool in_pieces;
+    bool has_low;      /* of pieces */
     const float *data; /* of float32 */
     int64_t ld;
     bool is_transposed;   /* of a left operand in float32: data is [depth, rows] */

@@ -150,6 +150,11 @@ INLINE_AVX512 split_t load_across(const gdncp_operand_rows_t *rows, int64_t d, i
     return split_two(values[0], values[1]);
 }
 
+static int pieces_of(const gdncp_operand_rows_t *rows)
+{
+    return rows->is_bf16 ? 1 : PIECES;
+}
+
 /* Blocks of the depth that a row of tiles at `row` of a left operand has to do with. */
 typedef struct span {
     int64_t begin;
@@ -172,6 +177,7 @@ GDNCP_AVX512 void gdncp_pieces_left(gdncp_product_shape_t shape, int64_t m, int6
                                     const gdncp_operand_rows_t *rows, char *packed)
 {
     const int64_t blocks = blocks_of(depth);
+    const int pieces = pieces_of(rows);
 
     for (int64_t i = 0; i < tiles_of(m) * TILE; i++) {
         const int64_t diagonal = (i / TILE + 1) * TILE;
@@ -187,7 +193,7 @@ GDNCP_AVX512 void gdncp_pieces_left(gdncp_product_shape_t shape, int64_t m, int6
             const split_t split =
                 load_along(row + block * DEPTH, count - block * DEPTH, _mm512_set1_ps(factor));
 
-            for (int piece = 0; piece < PIECES; piece++) {
+            for (int piece = 0; piece < pieces; piece++) {
                 _mm512_store_si512(tile_row + block * GDNCP_PIECES_BYTES + piece * GDNCP_TILE_BYTES,
                                    join(split.first[piece], split.second[piece]));
             }
@@ -201,6 +207,7 @@ GDNCP_AVX512 void gdncp_pieces_right_transposed(int64_t depth, int64_t n,
                                                 const gdncp_operand_rows_t *rows, char *packed)
 {
     const int64_t blocks = blocks_of(depth);
+    const int pieces = pieces_of(rows);
 
     for (int64_t j = 0; j < n; j += TILE) {
         for (int64_t block = 0; block < blocks; block++) {
@@ -211,11 +218,11 @@ GDNCP_AVX512 void gdncp_pieces_right_transposed(int64_t depth, int64_t n,
                 const split_t split = load_along(rows->data + (j + i) * rows->ld + block * DEPTH,
                                                  count, _mm512_set1_ps(1.0f));
 
-                for (int piece = 0; piece < PIECES; piece++) {
+                for (int piece = 0; piece < pieces; piece++) {
                     words[piece][i] = join(split.first[piece], split.second[piece]);
                 }
             }
-            for (int piece = 0; piece < PIECES; piece++) {
+            for (int piece = 0; piece < pieces; piece++) {
                 store_transposed(words[piece],
                                  packed + (j / TILE * blocks + block) * GDNCP_PIECES_BYTES +
                                      piece * GDNCP_TILE_BYTES);
@@ -229,6 +236,7 @@ GDNCP_AVX512 void gdncp_pieces_left_transposed(gdncp_product_shape_t shape, int6
                                                char *packed)
 {
     const int64_t blocks = blocks_of(depth);
+    const int pieces = pieces_of(rows);
 
     for (int64_t i = 0; i < m; i += TILE) {
         const __mmask16 lanes = lanes_left(m - i);
@@ -242,11 +250,11 @@ GDNCP_AVX512 void gdncp_pieces_left_transposed(gdncp_product_shape_t shape, int6
                 const bool is_beyond = shape == GDNCP_PRODUCT_LOWER_T && d / TILE * TILE < i;
                 const split_t split = load_across(rows, d, depth, i, is_beyond ? 0 : lanes);
 
-                for (int piece = 0; piece < PIECES; piece++) {
+                for (int piece = 0; piece < pieces; piece++) {
                     words[piece][pair] = zip(split.first[piece], split.second[piece]);
                 }
             }
-            for (int piece = 0; piece < PIECES; piece++) {
+            for (int piece = 0; piece < pieces; piece++) {
                 store_transposed(words[piece],
                                  packed + (i / TILE * blocks + block) * GDNCP_PIECES_BYTES +
                                      piece * GDNCP_TILE_BYTES);
@@ -259,6 +267,7 @@ GDNCP_AVX512 void gdncp_pieces_right(int64_t depth, int64_t n, const gdncp_opera
                                      char *packed)
 {
     const int64_t blocks = blocks_of(depth);
+    const int pieces = pieces_of(rows);
 
     for (int64_t d = 0; d < blocks * DEPTH; d += 2) {
         char *const tile_row =
@@ -267,7 +276,7 @@ GDNCP_AVX512 void gdncp_pieces_right(int64_t depth, int64_t n, const gdncp_opera
         for (int64_t j = 0; j < n; j += TILE) {
             const split_t split = load_across(rows, d, depth, j, lanes_left(n - j));
 
-            for (int piece = 0; piece < PIECES; piece++) {
+            for (int piece = 0; piece < pieces; piece++) {
                 _mm512_store_si512(tile_row + j / TILE * blocks * GDNCP_PIECES_BYTES +
                                        piece * GDNCP_TILE_BYTES,
                                    zip(split.first[piece], split.second[piece]));
@@ -283,6 +292,8 @@ typedef struct block_of_tiles {
     int64_t left_bytes; /* from a row of tiles to the next */
     int64_t right_bytes;
     int64_t count; /* blocks of the depth */
+    bool left_has_low;
+    bool right_has_low;
 } block_of_tiles_t;
 
 INLINE_AMX void load_left(const int rows, const char *tile, int64_t bytes)
@@ -362,12 +373,16 @@ INLINE_AMX void sum_products(const int rows, const int columns, const block_of_t
         const char *const right = block->right + d * GDNCP_PIECES_BYTES;
 
         load_left(rows, left, block->left_bytes);
-        load_right(columns, right + GDNCP_TILE_BYTES, block->right_bytes);
-        multiply_tiles(rows, columns); /* high * low */
+        if (block->right_has_low) {
+            load_right(columns, right + GDNCP_TILE_BYTES, block->right_bytes);
+            multiply_tiles(rows, columns);
+        }
         load_right(columns, right, block->right_bytes);
-        multiply_tiles(rows, columns); /* high * high */
-        load_left(rows, left + GDNCP_TILE_BYTES, block->left_bytes);
-        multiply_tiles(rows, columns); /* low * high */
+        multiply_tiles(rows, columns);
+        if (block->left_has_low) {
+            load_left(rows, left + GDNCP_TILE_BYTES, block->left_bytes);
+            multiply_tiles(rows, columns);
+        }
     }
 }
 
@@ -443,7 +458,9 @@ GDNCP_AMX void gdncp_pieces_multiply(gdncp_product_shape_t shape, int64_t m, int
                 .right = right->packed + j / TILE * right_bytes + span.begin * GDNCP_PIECES_BYTES,
                 .left_bytes = left_bytes,
                 .right_bytes = right_bytes,
-                .count = span.end - span.begin};
+                .count = span.end - span.begin,
+                .left_has_low = left->has_low,
+                .right_has_low = right->has_low};
 
             multiply_any(rows, smaller(BLOCK, n - j), &block, accumulate, c + i * ldc + j, ldc);
         }

@@ -235,6 +235,7 @@ static void walk_forward(const walk_t *walk, int64_t panel, own_t *own)
         const gdncp_chunk_record_t record = record_at(walk, slot);
         float *const y = record.y + columns.first;
         float *const u = record.u + columns.first;
+        gdncp_chunk_factors_t factors;
         const gdncp_float_rows_t v = gdncp_columns_input(&problem->rule->v, span.begin, span.count,
                                                          walk->head, &columns, span.rows, y, dv);
 
@@ -246,12 +247,13 @@ static void walk_forward(const walk_t *walk, int64_t panel, own_t *own)
 
         const gdncp_operand_t right =
             gdncp_right(problem->in_pieces, dk, columns.width,
-                        &(gdncp_operand_rows_t){state, dv, NULL}, own->rooms.right);
+                        &(gdncp_operand_rows_t){.data = state, .ld = dv}, own->rooms.right);
 
-        gdncp_chunk_values(span.rows, dk, columns.width, dv, &gates, &own->operands.k, record.t,
-                           &right, &v, y, u, own->work, &own->rooms);
-        gdncp_chunk_advance(span.rows, dk, columns.width, dv, &gates, &own->operands.k_t, u, state,
-                            &own->rooms);
+        gdncp_chunk_factors_make(problem, span.rows, false, &keys, &gates, &factors);
+        gdncp_chunk_values(span.rows, dk, columns.width, dv, &factors, gates.beta, &own->operands.k,
+                           record.t, &right, &v, y, u, own->work, &own->rooms);
+        gdncp_chunk_advance(span.rows, dk, columns.width, dv, &factors, gates.total[0],
+                            &own->operands.k_t, u, state, &own->rooms);
     }
 }
 
@@ -272,6 +274,7 @@ static void step_back(const walk_t *walk, int64_t slot, const gdncp_columns_t *c
     const gdncp_chunk_record_t record = record_at(walk, slot);
     const gdncp_chunk_back_record_t back = back_record_at(walk, slot);
     float *const grad_state = grad_state_of_head(walk);
+    gdncp_chunk_factors_t factors;
 
     gdncp_transpose(dk, columns->width, grad_state + columns->first, dv,
                     back.grad_state_t + columns->first * dk, dk);
@@ -279,10 +282,11 @@ static void step_back(const walk_t *walk, int64_t slot, const gdncp_columns_t *c
                        back.grads + columns->first, dv);
     gdncp_key_operands_make(problem, span.rows, &keys, GDNCP_KEY_K | GDNCP_KEY_K_T | GDNCP_KEY_Q_T,
                             &own->operands);
-    gdncp_chunk_grad_values(problem, span.rows, columns, &keys, &own->operands, &gates, record.t,
-                            grad_state, back.grads, &own->chunk, &own->rooms);
-    gdncp_chunk_grad_state(problem, span.rows, columns, &own->operands, &gates, back.grads,
-                           grad_state, &own->rooms);
+    gdncp_chunk_factors_make(problem, span.rows, true, &keys, &gates, &factors);
+    gdncp_chunk_grad_values(problem, span.rows, columns, &keys, &own->operands, &gates, &factors,
+                            record.t, grad_state, back.grads, &own->chunk, &own->rooms);
+    gdncp_chunk_grad_state(problem, span.rows, columns, &own->operands, &gates, &factors,
+                           back.grads, grad_state, &own->rooms);
 }
 
 static void store_gate_grads(const gdncp_backward_run_t *run, const gdncp_chunk_span_t *span,
@@ -356,10 +360,10 @@ static void store_key_grads(const walk_t *walk, int64_t slot, own_t *own)
     float *const grad_k = walk->shared.grad_k + slot * floats;
 
     (void)own;
-    gdncp_store_normalised_grad(&run->problem, keys.q, keys.q_factors, grad_q, span.begin,
-                                span.count, walk->key_head, &run->grads->q);
-    gdncp_store_normalised_grad(&run->problem, keys.k, keys.k_factors, grad_k, span.begin,
-                                span.count, walk->key_head, &run->grads->k);
+    gdncp_store_key_grads(&run->problem, keys.q, keys.q_factors, grad_q, span.begin, span.count,
+                          walk->key_head, &run->grads->q);
+    gdncp_store_key_grads(&run->problem, keys.k, keys.k_factors, grad_k, span.begin, span.count,
+                          walk->key_head, &run->grads->k);
 }
 
 /* Where the state at the start of a block, > 0, of the head is kept. */

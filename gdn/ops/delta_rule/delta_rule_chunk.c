@@ -90,8 +90,9 @@ void gdncp_key_operands_make(const gdncp_rule_problem_t *problem, int64_t rows,
 {
     const int64_t dk = problem->dk;
     const bool in_pieces = problem->in_pieces;
-    const gdncp_operand_rows_t k = {keys->k, dk, NULL};
-    const gdncp_operand_rows_t q = {keys->q, dk, NULL};
+    const bool is_bf16 = problem->dtype == GDNCP_BF16;
+    const gdncp_operand_rows_t k = {keys->k, dk, NULL, is_bf16};
+    const gdncp_operand_rows_t q = {keys->q, dk, NULL, is_bf16};
 
     if ((which & GDNCP_KEY_K) != 0) {
         operands->k = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, dk, &k, operands->rooms[0]);
@@ -109,19 +110,35 @@ void gdncp_key_operands_make(const gdncp_rule_problem_t *problem, int64_t rows,
     }
 }
 
+/* pairs[i, j] *= row_factors[i] column_factors[j], as far as gdncp_multiply() sets them. */
+GDNCP_VECTOR_CLONES
+static void scale_pairs(int64_t rows, const float *row_factors, const float *column_factors,
+                        float *pairs)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        const float factor = row_factors[i];
+
+        for (int64_t first = 0; first <= i; first += BLOCK) {
+            for (int64_t j = first; j < first + BLOCK; j++) {
+                pairs[i * rows + j] *= factor * column_factors[j];
+            }
+        }
+    }
+}
+
 void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
                            int64_t key_head, bool with_q, const gdncp_chunk_keys_t *keys,
                            gdncp_key_operands_t *operands, const gdncp_chunk_rooms_t *rooms)
 {
     const int64_t rows = span->rows;
     const int64_t dk = problem->dk;
-    const gdncp_operand_rows_t k = {keys->k, dk, NULL};
+    const gdncp_operand_rows_t k = {keys->k, dk, NULL, problem->dtype == GDNCP_BF16};
 
-    gdncp_load_normalised(problem, &problem->rule->k, span->begin, span->count, key_head, rows,
-                          keys->k, keys->k_factors);
+    gdncp_load_keys(problem, &problem->rule->k, span->begin, span->count, key_head, rows, keys->k,
+                    keys->k_factors);
     if (with_q) {
-        gdncp_load_normalised(problem, &problem->rule->q, span->begin, span->count, key_head, rows,
-                              keys->q, keys->q_factors);
+        gdncp_load_keys(problem, &problem->rule->q, span->begin, span->count, key_head, rows,
+                        keys->q, keys->q_factors);
     }
     gdncp_key_operands_make(problem, rows, keys, with_q ? GDNCP_KEY_K | GDNCP_KEY_Q : GDNCP_KEY_K,
                             operands);
@@ -131,9 +148,11 @@ void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chun
 
     gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dk, &operands->k, &k_right, false, keys->kk,
                    rows);
+    scale_pairs(rows, keys->k_factors, keys->k_factors, keys->kk);
     if (with_q) {
         gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dk, &operands->q, &k_right, false, keys->qk,
                        rows);
+        scale_pairs(rows, keys->q_factors, keys->k_factors, keys->qk);
     }
 }
 
@@ -265,15 +284,14 @@ void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const f
     }
 }
 
-/* y = v - diag(from_start) x, then x = diag(beta) y; x [rows, width] packed. */
+/* y = v - diag(k_start) x, then x = diag(beta) y; x [rows, width] packed. */
 GDNCP_VECTOR_CLONES
 static void subtract_rows(int64_t rows, int64_t width, const float *v, int64_t v_ld,
-                          const float *from_start, const float *beta, float *y, int64_t ld,
-                          float *x)
+                          const float *k_start, const float *beta, float *y, int64_t ld, float *x)
 {
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < width; j++) {
-            const float value = v[i * v_ld + j] - from_start[i] * x[i * width + j];
+            const float value = v[i * v_ld + j] - k_start[i] * x[i * width + j];
 
             y[i * ld + j] = value;
             x[i * width + j] = beta[i] * value;
@@ -282,29 +300,34 @@ static void subtract_rows(int64_t rows, int64_t width, const float *v, int64_t v
 }
 
 void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                        const gdncp_chunk_gates_t *gates, const gdncp_operand_t *k, const float *t,
-                        const gdncp_operand_t *state, const gdncp_float_rows_t *v, float *y,
-                        float *u, float *work, const gdncp_chunk_rooms_t *rooms)
+                        const gdncp_chunk_factors_t *factors, const float *beta,
+                        const gdncp_operand_t *k, const float *t, const gdncp_operand_t *state,
+                        const gdncp_float_rows_t *v, float *y, float *u, float *work,
+                        const gdncp_chunk_rooms_t *rooms)
 {
     gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, k, state, false, work, width);
-    subtract_rows(rows, width, v->data, v->ld, gates->from_start, gates->beta, y, ld, work);
+    subtract_rows(rows, width, v->data, v->ld, factors->k_start, beta, y, ld, work);
 
-    const gdncp_operand_t left = gdncp_left(k->in_pieces, GDNCP_PRODUCT_LOWER, rows, rows,
-                                            &(gdncp_operand_rows_t){t, rows, NULL}, rooms->left);
-    const gdncp_operand_t right = gdncp_right(
-        k->in_pieces, rows, width, &(gdncp_operand_rows_t){work, width, NULL}, rooms->values);
+    const gdncp_operand_t left =
+        gdncp_left(k->in_pieces, GDNCP_PRODUCT_LOWER, rows, rows,
+                   &(gdncp_operand_rows_t){.data = t, .ld = rows}, rooms->left);
+    const gdncp_operand_t right =
+        gdncp_right(k->in_pieces, rows, width, &(gdncp_operand_rows_t){.data = work, .ld = width},
+                    rooms->values);
 
     gdncp_multiply(GDNCP_PRODUCT_LOWER, rows, width, rows, &left, &right, false, u, ld);
 }
 
 void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                         const gdncp_chunk_gates_t *gates, const gdncp_operand_t *k_t,
-                         const float *u, float *state, const gdncp_chunk_rooms_t *rooms)
+                         const gdncp_chunk_factors_t *factors, float total,
+                         const gdncp_operand_t *k_t, const float *u, float *state,
+                         const gdncp_chunk_rooms_t *rooms)
 {
     const gdncp_operand_t right = gdncp_right(
-        k_t->in_pieces, rows, width, &(gdncp_operand_rows_t){u, ld, gates->to_end}, rooms->values);
+        k_t->in_pieces, rows, width,
+        &(gdncp_operand_rows_t){.data = u, .ld = ld, .factors = factors->k_end}, rooms->values);
 
-    gdncp_scale(dk, width, ld, gates->total[0], state);
+    gdncp_scale(dk, width, ld, total, state);
     gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, k_t, &right, true, state, ld);
 }
 
@@ -328,10 +351,14 @@ void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t 
     fill_attention(rows, scale, gates->decay, qk, p);
 }
 
-void gdncp_chunk_start_factors(int64_t rows, float factor, bool with_beta,
-                               const gdncp_chunk_gates_t *gates, float *factors)
+void gdncp_chunk_factors_make(const gdncp_rule_problem_t *problem, int64_t rows, bool with_q,
+                              const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
+                              gdncp_chunk_factors_t *factors)
 {
     for (int64_t i = 0; i < rows; i++) {
-        factors[i] = factor * gates->from_start[i] * (with_beta ? gates->beta[i] : 1.0f);
+        factors->k_start[i] = gates->from_start[i] * keys->k_factors[i];
+        factors->k_end[i] = gates->to_end[i] * keys->k_factors[i];
+        factors->q_start[i] =
+            with_q ? problem->scale * gates->from_start[i] * keys->q_factors[i] : 0.0f;
     }
 }

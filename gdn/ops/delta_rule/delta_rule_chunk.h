@@ -16,11 +16,11 @@
 
 /* What value heads of one group share. */
 typedef struct gdncp_chunk_keys {
-    float *k;         /* [rows, dk], normalised */
+    float *k;         /* [rows, dk] as given */
     float *q;         /* [rows, dk]; not used where the caller has none */
-    float *k_factors; /* [rows] of the normalisation, padding not set */
+    float *k_factors; /* [rows] what rows are to be multiplied by: normalisation */
     float *q_factors;
-    float *kk; /* [rows, rows] k_i . k_j for i >= j */
+    float *kk; /* [rows, rows] k_i . k_j for i >= j, normalised */
     float *qk; /* [rows, rows] q_i . k_j for i >= j */
 } gdncp_chunk_keys_t;
 
@@ -49,7 +49,7 @@ typedef struct gdncp_chunk_rooms {
 gdncp_chunk_rooms_t gdncp_chunk_rooms_take(gdncp_arena_t *arena,
                                            const gdncp_rule_problem_t *problem, int64_t width);
 
-/* Keys and queries as left operands: K, Q [rows, dk] and K', Q' [dk, rows]. */
+/* Keys and queries, as given, as left operands: K, Q [rows, dk] and K', Q' [dk, rows]. */
 typedef struct gdncp_key_operands {
     gdncp_operand_t k;
     gdncp_operand_t q;
@@ -74,8 +74,8 @@ void gdncp_key_operands_make(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_chunk_keys_t *keys, unsigned which,
                              gdncp_key_operands_t *operands);
 
-/* Load, normalise and multiply the keys, and the queries if with_q; their left operands K and Q
- * are made on the way. */
+/* Load and multiply the keys, and the queries if with_q; their left operands K and Q are made on
+ * the way. */
 void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
                            int64_t key_head, bool with_q, const gdncp_chunk_keys_t *keys,
                            gdncp_key_operands_t *operands, const gdncp_chunk_rooms_t *rooms);
@@ -96,6 +96,18 @@ gdncp_chunk_gates_t gdncp_chunk_gates_at(const gdncp_chunk_gates_t *gates, int64
 void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
                             int64_t value_head, const gdncp_chunk_gates_t *gates);
 
+/* What products with rows of K and Q as given are to be multiplied by, row by row: the factors of
+ * the normalisation and those that follow. */
+typedef struct gdncp_chunk_factors {
+    float k_start[GDNCP_CHUNK]; /* e^G_i */
+    float k_end[GDNCP_CHUNK];   /* e^(G_C - G_i) */
+    float q_start[GDNCP_CHUNK]; /* scale e^G_i; not used where there are no queries */
+} gdncp_chunk_factors_t;
+
+void gdncp_chunk_factors_make(const gdncp_rule_problem_t *problem, int64_t rows, bool with_q,
+                              const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
+                              gdncp_chunk_factors_t *factors);
+
 /* t = (I + diag(beta) A)^-1 with A = D o KK' strictly below the diagonal. work: [rows, rows]. */
 void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const float *kk, float *t,
                          float *work);
@@ -107,21 +119,19 @@ void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const f
  * ld: elements between rows of y and u. work: [rows, width], packed.
  */
 void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                        const gdncp_chunk_gates_t *gates, const gdncp_operand_t *k, const float *t,
-                        const gdncp_operand_t *state, const gdncp_float_rows_t *v, float *y,
-                        float *u, float *work, const gdncp_chunk_rooms_t *rooms);
+                        const gdncp_chunk_factors_t *factors, const float *beta,
+                        const gdncp_operand_t *k, const float *t, const gdncp_operand_t *state,
+                        const gdncp_float_rows_t *v, float *y, float *u, float *work,
+                        const gdncp_chunk_rooms_t *rooms);
 
-/* S <- e^G_C S + K' diag(e^(G_C - G)) u; rows of u and state are ld apart. */
+/* S <- total S + K' diag(e^(G_C - G)) u, total being e^G_C; rows of u and state are ld apart. */
 void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                         const gdncp_chunk_gates_t *gates, const gdncp_operand_t *k_t,
-                         const float *u, float *state, const gdncp_chunk_rooms_t *rooms);
+                         const gdncp_chunk_factors_t *factors, float total,
+                         const gdncp_operand_t *k_t, const float *u, float *state,
+                         const gdncp_chunk_rooms_t *rooms);
 
 /* p = scale D o QK', lower with the diagonal, set as far as gdncp_gemm_lower() reads it. */
 void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t *gates,
                            const float *qk, float *p);
-
-/* factors [rows] = factor e^G, and times beta if with_beta. */
-void gdncp_chunk_start_factors(int64_t rows, float factor, bool with_beta,
-                               const gdncp_chunk_gates_t *gates, float *factors);
 
 #endif

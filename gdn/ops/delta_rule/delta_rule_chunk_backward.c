@@ -28,7 +28,8 @@ gdncp_chunk_backward_scratch_t gdncp_chunk_backward_scratch_take(gdncp_arena_t *
 void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_columns_t *columns, const gdncp_chunk_keys_t *keys,
                              const gdncp_key_operands_t *operands, const gdncp_chunk_gates_t *gates,
-                             const float *t, const float *grad_state, float *grads,
+                             const gdncp_chunk_factors_t *factors, const float *t,
+                             const float *grad_state, float *grads,
                              const gdncp_chunk_backward_scratch_t *scratch,
                              const gdncp_chunk_rooms_t *rooms)
 {
@@ -38,54 +39,55 @@ void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
     const int64_t width = columns->width;
     float *const grad_u = scratch->grad_u;
     gdncp_operand_t left;
-    gdncp_operand_t right =
-        gdncp_right(in_pieces, dk, width,
-                    &(gdncp_operand_rows_t){grad_state + columns->first, dv, NULL}, rooms->right);
+    gdncp_operand_t right = gdncp_right(
+        in_pieces, dk, width,
+        &(gdncp_operand_rows_t){.data = grad_state + columns->first, .ld = dv}, rooms->right);
 
     gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, &operands->k, &right, false, grad_u, width);
-    gdncp_scale_rows(rows, width, gates->to_end, grad_u, width, grad_u, width);
+    gdncp_scale_rows(rows, width, factors->k_end, grad_u, width, grad_u, width);
 
     gdncp_chunk_attention(rows, problem->scale, gates, keys->qk, scratch->attention);
-    left =
-        gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows,
-                              &(gdncp_operand_rows_t){scratch->attention, rows, NULL}, rooms->left);
-    right = gdncp_right(in_pieces, rows, width,
-                        &(gdncp_operand_rows_t){grads + columns->first, dv, NULL}, rooms->values);
+    left = gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows,
+                                 &(gdncp_operand_rows_t){.data = scratch->attention, .ld = rows},
+                                 rooms->left);
+    right = gdncp_right(
+        in_pieces, rows, width,
+        &(gdncp_operand_rows_t){grads + columns->first, dv, NULL, problem->dtype == GDNCP_BF16},
+        rooms->values);
     gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, width, rows, &left, &right, true, grad_u, width);
 
     left = gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows,
-                                 &(gdncp_operand_rows_t){t, rows, NULL}, rooms->left);
-    right = gdncp_right(in_pieces, rows, width, &(gdncp_operand_rows_t){grad_u, width, NULL},
-                        rooms->values);
+                                 &(gdncp_operand_rows_t){.data = t, .ld = rows}, rooms->left);
+    right = gdncp_right(in_pieces, rows, width,
+                        &(gdncp_operand_rows_t){.data = grad_u, .ld = width}, rooms->values);
     gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, width, rows, &left, &right, false,
                    grads + rows * dv + columns->first, dv);
 }
 
 void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
                             const gdncp_columns_t *columns, const gdncp_key_operands_t *operands,
-                            const gdncp_chunk_gates_t *gates, const float *grads, float *grad_state,
-                            const gdncp_chunk_rooms_t *rooms)
+                            const gdncp_chunk_gates_t *gates, const gdncp_chunk_factors_t *factors,
+                            const float *grads, float *grad_state, const gdncp_chunk_rooms_t *rooms)
 {
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
     const int64_t width = columns->width;
     float *const state = grad_state + columns->first;
-    const float *const rows_of[] = {grads + columns->first, grads + rows * dv + columns->first};
-    const gdncp_operand_t *const lefts[] = {&operands->q_t, &operands->k_t};
-    const float scales[] = {problem->scale, -1.0f};
+    float minus_k[GDNCP_CHUNK];
+    gdncp_operand_rows_t grad_rows = {
+        .data = grads + columns->first, .ld = dv, .factors = factors->q_start};
+    gdncp_operand_t right;
 
-    gdncp_scale(dk, width, dv, gates->total[0], state);
-    for (int i = 0; i < 2; i++) {
-        float factors[GDNCP_CHUNK];
-
-        gdncp_chunk_start_factors(rows, scales[i], i == 1, gates, factors);
-
-        const gdncp_operand_t right =
-            gdncp_right(problem->in_pieces, rows, width,
-                        &(gdncp_operand_rows_t){rows_of[i], dv, factors}, rooms->values);
-
-        gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, lefts[i], &right, true, state, dv);
+    for (int64_t i = 0; i < rows; i++) {
+        minus_k[i] = -gates->beta[i] * factors->k_start[i];
     }
+    gdncp_scale(dk, width, dv, gates->total[0], state);
+    right = gdncp_right(problem->in_pieces, rows, width, &grad_rows, rooms->values);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, &operands->q_t, &right, true, state, dv);
+    grad_rows.data += rows * dv;
+    grad_rows.factors = minus_k;
+    right = gdncp_right(problem->in_pieces, rows, width, &grad_rows, rooms->values);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, &operands->k_t, &right, true, state, dv);
 }
 
 /* Of one row of pairs, j < count: gradients of QK' and KK', what A's gradient is to be multiplied
@@ -142,11 +144,12 @@ static void grad_pairs(int64_t rows, float scale, const gdncp_chunk_keys_t *keys
     gdncp_add(rows * rows, scratch->pairs, scratch->grad_kk);
 }
 
-/* Add factors[i] src[i, :] to dst, and return in dots the products of those rows with those of x.
- */
+/* Add factors[i] src[i, :] to dst, and return in dots the products of those rows with those of
+ * x times x_factors. */
 GDNCP_VECTOR_CLONES
 static void add_scaled_rows(int64_t rows, int64_t width, const float *factors, float factor,
-                            const float *src, const float *x, float *dst, double *dots)
+                            const float *src, const float *x, const float *x_factors, float *dst,
+                            double *dots)
 {
     for (int64_t i = 0; i < rows; i++) {
         const float row_factor = factor * factors[i];
@@ -155,7 +158,8 @@ static void add_scaled_rows(int64_t rows, int64_t width, const float *factors, f
         for (int64_t j = 0; j < width; j++) {
             dst[i * width + j] += row_factor * row[j];
         }
-        dots[i] = (double)row_factor * gdncp_dot_f64(row, x + i * width, width);
+        dots[i] =
+            (double)row_factor * (double)x_factors[i] * gdncp_dot_f64(row, x + i * width, width);
     }
 }
 
@@ -184,21 +188,25 @@ static void grad_keys(int64_t rows, int64_t dk, bool in_pieces, const gdncp_chun
                       const gdncp_chunk_backward_scratch_t *scratch,
                       const gdncp_chunk_rooms_t *rooms, gdncp_chunk_grads_t *grads)
 {
-    const gdncp_operand_rows_t grad_qk = {scratch->grad_qk, rows, NULL};
-    const gdncp_operand_rows_t grad_kk = {scratch->grad_kk, rows, NULL};
+    const gdncp_operand_rows_t grad_qk = {.data = scratch->grad_qk, .ld = rows};
+    const gdncp_operand_rows_t grad_kk = {.data = scratch->grad_kk, .ld = rows};
     const bool accumulate = !grads->is_first;
     gdncp_operand_t left;
     gdncp_operand_t right;
 
     right =
-        gdncp_right(in_pieces, rows, dk, &(gdncp_operand_rows_t){keys->k, dk, NULL}, rooms->values);
+        gdncp_right(in_pieces, rows, dk,
+                    &(gdncp_operand_rows_t){.data = keys->k, .ld = dk, .factors = keys->k_factors},
+                    rooms->values);
     left = gdncp_left(in_pieces, GDNCP_PRODUCT_LOWER, rows, rows, &grad_qk, rooms->left);
     gdncp_multiply(GDNCP_PRODUCT_LOWER, rows, dk, rows, &left, &right, accumulate, grads->q, dk);
     left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, rows, &grad_kk, rooms->left);
     gdncp_multiply(GDNCP_PRODUCT_FULL, rows, dk, rows, &left, &right, accumulate, grads->k, dk);
 
     right =
-        gdncp_right(in_pieces, rows, dk, &(gdncp_operand_rows_t){keys->q, dk, NULL}, rooms->values);
+        gdncp_right(in_pieces, rows, dk,
+                    &(gdncp_operand_rows_t){.data = keys->q, .ld = dk, .factors = keys->q_factors},
+                    rooms->values);
     left =
         gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows, &grad_qk, rooms->left);
     gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, dk, rows, &left, &right, true, grads->k, dk);
@@ -228,36 +236,39 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
     gdncp_scale_rows(rows, dv, gates->beta, grad_r, dv, grads->v.data, grads->v.ld);
 
     /* dO over dR, with U' and with S0'. */
-    gdncp_operand_t left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, 2 * rows, dv,
-                                      &(gdncp_operand_rows_t){back->grads, dv, NULL}, rooms->left);
+    gdncp_operand_t left =
+        gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, 2 * rows, dv,
+                   &(gdncp_operand_rows_t){.data = back->grads, .ld = dv}, rooms->left);
     gdncp_operand_t right = gdncp_right_transposed(
-        in_pieces, dv, rows, &(gdncp_operand_rows_t){record->u, dv, NULL}, rooms->values);
+        in_pieces, dv, rows, &(gdncp_operand_rows_t){.data = record->u, .ld = dv}, rooms->values);
     const gdncp_operand_t left_r = gdncp_left_from(&left, rows);
 
     gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dv, &left, &right, false, scratch->pairs, rows);
     gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dv, &left_r, &right, false,
                    scratch->pairs + rows * rows, rows);
-    right = gdncp_right(in_pieces, dv, dk, &(gdncp_operand_rows_t){record->state_t, dk, NULL},
-                        rooms->right);
+    right = gdncp_right(in_pieces, dv, dk,
+                        &(gdncp_operand_rows_t){.data = record->state_t, .ld = dk}, rooms->right);
     gdncp_multiply(GDNCP_PRODUCT_FULL, 2 * rows, dk, dv, &left, &right, false, scratch->state_rows,
                    dk);
 
     grad_pairs(rows, problem->scale, keys, gates, scratch, grads->beta, above);
     grad_keys(rows, dk, in_pieces, keys, scratch, rooms, grads);
     add_scaled_rows(rows, dk, gates->from_start, problem->scale, scratch->state_rows, keys->q,
-                    grads->q, from_start);
-    add_scaled_rows(rows, dk, start_beta, -1.0f, scratch->state_rows + rows * dk, keys->k, grads->k,
-                    from_start_k);
+                    keys->q_factors, grads->q, from_start);
+    add_scaled_rows(rows, dk, start_beta, -1.0f, scratch->state_rows + rows * dk, keys->k,
+                    keys->k_factors, grads->k, from_start_k);
     for (int64_t i = 0; i < rows; i++) {
         from_start[i] += from_start_k[i];
     }
 
     left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, dv,
-                      &(gdncp_operand_rows_t){record->u, dv, NULL}, rooms->left);
-    right = gdncp_right(in_pieces, dv, dk, &(gdncp_operand_rows_t){back->grad_state_t, dk, NULL},
-                        rooms->right);
+                      &(gdncp_operand_rows_t){.data = record->u, .ld = dv}, rooms->left);
+    right =
+        gdncp_right(in_pieces, dv, dk,
+                    &(gdncp_operand_rows_t){.data = back->grad_state_t, .ld = dk}, rooms->right);
     gdncp_multiply(GDNCP_PRODUCT_FULL, rows, dk, dv, &left, &right, false, scratch->state_rows, dk);
-    add_scaled_rows(rows, dk, gates->to_end, 1.0f, scratch->state_rows, keys->k, grads->k, to_end);
+    add_scaled_rows(rows, dk, gates->to_end, 1.0f, scratch->state_rows, keys->k, keys->k_factors,
+                    grads->k, to_end);
 
     grad_gates(rows, above, from_start, to_end,
                gates->total[0] * gdncp_vector_dot(back->grad_state_t, record->state_t, dk * dv),

@@ -36,7 +36,8 @@ typedef struct gdncp_chunk_back_record {
 void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_columns_t *columns, const gdncp_chunk_keys_t *keys,
                              const gdncp_key_operands_t *operands, const gdncp_chunk_gates_t *gates,
-                             const float *t, const float *grad_state, float *grads,
+                             const gdncp_chunk_factors_t *factors, const float *t,
+                             const float *grad_state, float *grads,
                              const gdncp_chunk_backward_scratch_t *scratch,
                              const gdncp_chunk_rooms_t *rooms);
 
@@ -44,7 +45,8 @@ void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
  * after the call above, with operands K' and Q'. */
 void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
                             const gdncp_columns_t *columns, const gdncp_key_operands_t *operands,
-                            const gdncp_chunk_gates_t *gates, const float *grads, float *grad_state,
+                            const gdncp_chunk_gates_t *gates, const gdncp_chunk_factors_t *factors,
+                            const float *grads, float *grad_state,
                             const gdncp_chunk_rooms_t *rooms);
 
 /* Gradients of one chunk of one head. */

@@ -89,41 +89,34 @@ void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t he
                         &(gdncp_columns_t){0, tensor->shape[2]}, tensor);
 }
 
-void gdncp_load_normalised(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *tensor,
-                           int64_t begin, int64_t count, int64_t head, int64_t rows, float *dst,
-                           float *factors)
+void gdncp_load_keys(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *tensor,
+                     int64_t begin, int64_t count, int64_t head, int64_t rows, float *dst,
+                     float *factors)
 {
     const int64_t dk = problem->dk;
 
-    if (!problem->rule->qk_l2norm) {
-        gdncp_load_head(tensor, begin, count, head, rows, dst);
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        if (i + ROWS_AHEAD < count) {
-            gdncp_row_prefetch(tensor, begin + i + ROWS_AHEAD, head * dk, dk);
+    gdncp_load_head(tensor, begin, count, head, rows, dst);
+    for (int64_t i = 0; i < rows; i++) {
+        factors[i] = 1.0f;
+        if (problem->rule->qk_l2norm && i < count) {
+            factors[i] = (float)(1.0 / sqrt(gdncp_vector_square(dst + i * dk, dk) + L2NORM_EPS));
         }
-        const float *const row = gdncp_row_load(tensor, begin + i, head * dk, dk, dst + i * dk);
-
-        factors[i] = (float)(1.0 / sqrt(gdncp_vector_square(row, dk) + L2NORM_EPS));
-        gdncp_scale_rows(1, dk, factors + i, row, dk, dst + i * dk, dk);
     }
-    memset(dst + count * dk, 0, (size_t)((rows - count) * dk) * sizeof(float));
 }
 
-/* dst = factor (grad - along y) */
+/* dst = factor (grad - along x) */
 GDNCP_VECTOR_CLONES
-static void project_row(int64_t dk, float factor, float along, const float *y, const float *grad,
+static void project_row(int64_t dk, float factor, float along, const float *x, const float *grad,
                         float *dst)
 {
     for (int64_t j = 0; j < dk; j++) {
-        dst[j] = factor * (grad[j] - along * y[j]);
+        dst[j] = factor * (grad[j] - along * x[j]);
     }
 }
 
-void gdncp_store_normalised_grad(const gdncp_rule_problem_t *problem, const float *y,
-                                 const float *factors, float *grad, int64_t begin, int64_t count,
-                                 int64_t head, const gdncp_tensor_t *tensor)
+void gdncp_store_key_grads(const gdncp_rule_problem_t *problem, const float *x,
+                           const float *factors, float *grad, int64_t begin, int64_t count,
+                           int64_t head, const gdncp_tensor_t *tensor)
 {
     const int64_t dk = problem->dk;
 
@@ -132,12 +125,13 @@ void gdncp_store_normalised_grad(const gdncp_rule_problem_t *problem, const floa
         return;
     }
     for (int64_t i = 0; i < count; i++) {
-        const float *const y_row = y + i * dk;
+        const double factor = (double)factors[i];
+        const float *const row = x + i * dk;
         float *const grad_row = grad + i * dk;
         float *const target = gdncp_row_output(tensor, begin + i, head * dk, grad_row);
-        const float along = (float)gdncp_vector_dot(y_row, grad_row, dk);
+        const float along = (float)(factor * factor * gdncp_vector_dot(row, grad_row, dk));
 
-        project_row(dk, factors[i], along, y_row, grad_row, target);
+        project_row(dk, factors[i], along, row, grad_row, target);
         gdncp_row_store(tensor, begin + i, head * dk, dk, target);
     }
 }

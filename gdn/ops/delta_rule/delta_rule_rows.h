@@ -53,17 +53,17 @@ void gdncp_load_head(const gdncp_tensor_t *tensor, int64_t begin, int64_t count,
 void gdncp_store_head(const float *src, int64_t begin, int64_t count, int64_t head,
                       const gdncp_tensor_t *tensor);
 
-/* As gdncp_load_head(), and each row divided by its norm, where the rule asks for that; factors
- * [count] are what rows were multiplied by. */
-void gdncp_load_normalised(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *tensor,
-                           int64_t begin, int64_t count, int64_t head, int64_t rows, float *dst,
-                           float *factors);
+/* As gdncp_load_head(), of keys or queries; factors [rows] are what their rows are to be multiplied
+ * by: 1 / norm where the rule asks for that, else 1. */
+void gdncp_load_keys(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *tensor,
+                     int64_t begin, int64_t count, int64_t head, int64_t rows, float *dst,
+                     float *factors);
 
-/* As gdncp_store_head(), of the gradient of the rows as given, from grad [rows, d] of the
- * normalised y [rows, d], which is overwritten. */
-void gdncp_store_normalised_grad(const gdncp_rule_problem_t *problem, const float *y,
-                                 const float *factors, float *grad, int64_t begin, int64_t count,
-                                 int64_t head, const gdncp_tensor_t *tensor);
+/* As gdncp_store_head(), of the gradient of rows x [rows, d] as given, from grad [rows, d] of x
+ * times factors, which is overwritten. */
+void gdncp_store_key_grads(const gdncp_rule_problem_t *problem, const float *x,
+                           const float *factors, float *grad, int64_t begin, int64_t count,
+                           int64_t head, const gdncp_tensor_t *tensor);
 
 /* dst [rows, width] = src [rows, width], with rows that lie so far apart. */
 void gdncp_copy_columns(int64_t rows, int64_t width, const float *src, int64_t src_ld, float *dst,

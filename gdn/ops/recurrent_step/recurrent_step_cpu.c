@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "delta_rule_rows.h"
+#include "vector_math.h"
 #include "inline_math.h"
 #include "token_rows.h"
 
@@ -113,8 +114,10 @@ static void step_token(const step_run_t *run, int64_t token, int64_t head, float
     const int64_t key_head = gdncp_rule_key_head(dims, head);
     float factor;
 
-    gdncp_load_normalised(dims, &rule->q, token, 1, key_head, 1, scratch->q, &factor);
-    gdncp_load_normalised(dims, &rule->k, token, 1, key_head, 1, scratch->k, &factor);
+    gdncp_load_keys(dims, &rule->q, token, 1, key_head, 1, scratch->q, &factor);
+    gdncp_scale_rows(1, dk, &factor, scratch->q, dk, scratch->q, dk);
+    gdncp_load_keys(dims, &rule->k, token, 1, key_head, 1, scratch->k, &factor);
+    gdncp_scale_rows(1, dk, &factor, scratch->k, dk, scratch->k, dk);
     gdncp_load_head(&rule->v, token, 1, head, 1, scratch->v);
     read_state(dk, dv, state, scratch->k, scratch->u);
     for (int64_t j = 0; j < dv; j++) {
