@@ -5,6 +5,7 @@
 
 #include "delta_rule_chunk.h"
 #include "delta_rule_gate.h"
+#include "delta_rule_pieces.h"
 #include "op_checks.h"
 #include "op_parallel.h"
 #include "small_gemm.h"
@@ -174,21 +175,69 @@ static void choose_items(forward_run_t *run)
         run->panels_per_head * (run->by_group ? problem->num_key_heads : problem->num_value_heads);
 }
 
+int64_t gdncp_rule_forward_piece_tokens(const gdncp_rule_problem_t *problem)
+{
+    forward_run_t run = {.problem = *problem};
+
+    choose_items(&run);
+    const int64_t heads = run.by_group ? problem->group_size : 1;
+
+    return gdncp_rule_piece_tokens(problem, problem->num_value_heads, 1,
+                                   problem->longest *
+                                       gdncp_rule_forward_products(problem, heads * run.width),
+                                   gdncp_rule_forward_products(problem, problem->dv));
+}
+
+static gdncp_status_t walk_sequences(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *o,
+                                     const gdncp_tensor_t *final_state,
+                                     gdncp_workspace_t *workspace)
+{
+    forward_run_t run = {.problem = *problem, .o = o, .final_state = final_state};
+    gdncp_arena_t measure = {.block = NULL};
+
+    choose_items(&run);
+    take_scratch(&run, &measure);
+    return gdncp_scratch_parallel_for(workspace,
+                                      problem->rule->num_sequences * run.items_per_sequence,
+                                      measure.used, &run.scratch, forward_item, &run);
+}
+
+/* A piece leaves its final state where its initial one was. */
+static gdncp_status_t walk_pieces(const gdncp_rule_problem_t *problem, int64_t tokens,
+                                  const gdncp_tensor_t *o, const gdncp_tensor_t *final_state,
+                                  gdncp_workspace_t *workspace)
+{
+    gdncp_rule_pieces_t pieces;
+    gdncp_status_t status = gdncp_rule_pieces_open(problem, tokens, false, workspace, &pieces);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_rule_pieces_forward(&pieces);
+    if (status == GDNCP_OK) {
+        status = walk_sequences(&pieces.problem, o, &pieces.states, pieces.workspace);
+    }
+    if (status == GDNCP_OK) {
+        gdncp_rule_pieces_store_last(&pieces, &pieces.states, final_state);
+    }
+    gdncp_rule_pieces_close(&pieces);
+    return status;
+}
+
 gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gdncp_tensor_t *o,
                                         const gdncp_tensor_t *final_state,
                                         gdncp_workspace_t *workspace)
 {
-    forward_run_t run = {.o = o, .final_state = final_state};
-    gdncp_rule_problem_t *const problem = &run.problem;
+    gdncp_rule_problem_t problem;
     gdncp_status_t status = gdncp_rule_problem_make(
-        rule, GDNCP_RULE_Q | GDNCP_RULE_INITIAL_STATE | GDNCP_RULE_ANY_LAYOUT, workspace, problem);
+        rule, GDNCP_RULE_Q | GDNCP_RULE_INITIAL_STATE | GDNCP_RULE_ANY_LAYOUT, workspace, &problem);
 
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_values(problem, "o", o);
+        status = gdncp_rule_check_values(&problem, "o", o);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_states(problem, "final_state", final_state, true,
-                                         rule->num_sequences, problem->dv);
+        status = gdncp_rule_check_states(&problem, "final_state", final_state, true,
+                                         rule->num_sequences, problem.dv);
     }
     if (status == GDNCP_OK) {
         status = gdncp_rule_gate_check_forward(rule, workspace);
@@ -199,16 +248,12 @@ gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gd
     if (status != GDNCP_OK) {
         return status;
     }
-    if (problem->kernels != NULL) {
-        return problem->kernels->delta_rule_forward(
-            problem, o, gdncp_op_is_absent(final_state) ? NULL : final_state, workspace);
+    if (problem.kernels != NULL) {
+        return problem.kernels->delta_rule_forward(
+            &problem, o, gdncp_op_is_absent(final_state) ? NULL : final_state, workspace);
     }
-    choose_items(&run);
+    const int64_t tokens = gdncp_rule_forward_piece_tokens(&problem);
 
-    const int64_t num_items = rule->num_sequences * run.items_per_sequence;
-    gdncp_arena_t measure = {.block = NULL};
-
-    take_scratch(&run, &measure);
-    return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
-                                      forward_item, &run);
+    return tokens == 0 ? walk_sequences(&problem, o, final_state, workspace)
+                       : walk_pieces(&problem, tokens, o, final_state, workspace);
 }
