@@ -148,7 +148,6 @@ gdncp_status_t gdncp_rule_pieces_open(const gdncp_rule_problem_t *whole, int64_t
 
     take_scratch(pieces, is_backward, &arena);
     fill_lists(pieces);
-    pieces->rule.gate = NULL;
     pieces->rule.cu_seqlens = pieces->cu_seqlens;
     pieces->rule.initial_state = pieces->states;
     pieces->rule.state_layout = GDNCP_STATE_DK_DV;
