@@ -1,8 +1,11 @@
 /* States as [dv, dk]: the bits are those of states as [dk, dv]. */
 #include "test_ops_delta_rule_check.h"
 
+#include "delta_rule_pieces.h"
 #include "delta_rule_problem.h"
 #include "op_case.h"
+#include "op_parallel.h"
+#include "threads.h"
 
 /* dst [count, columns, rows] = the transposes of src [count, rows, columns]. */
 static void transpose_all(int64_t count, int64_t rows, int64_t columns, const float *src,
@@ -90,11 +93,35 @@ static void windows_and_pieces_keep_the_layout(void **state)
     rule_case_free(&rule_case);
 }
 
+/* On the CPU: a sequence between others that threads share in pieces, forward and backward. */
+static void pieces_of_threads_keep_the_layout(void **state)
+{
+    static const rule_dims_t dims = {1, 1, 20, 24};
+    static const int64_t lengths[] = {40, 3100, 100};
+    test_random_t random = test_random_start(__func__, 106);
+    rule_case_t rule_case = rule_case_make(&dims, lengths, 3);
+    const gdncp_delta_rule_t rule = rule_case_f32(&rule_case);
+    gdncp_rule_problem_t problem;
+
+    (void)state;
+    rule_case_fill(&rule_case, &random, -1e-3);
+    assert_int_equal(gdncp_rule_problem_make(&rule, GDNCP_RULE_Q, NULL, &problem), GDNCP_OK);
+    test_set_num_threads(16);
+    if (gdncp_parallel_num_threads(INT64_MAX) == 16) {
+        assert_int_equal(gdncp_rule_forward_piece_tokens(&problem), GDNCP_SAVED_STATE_TOKENS);
+        assert_int_equal(gdncp_rule_backward_piece_tokens(&problem), GDNCP_SAVED_STATE_TOKENS);
+    }
+    check_transposed(&rule_case);
+    test_set_num_threads(1);
+    rule_case_free(&rule_case);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transposed_states_change_no_bit),
         cmocka_unit_test(windows_and_pieces_keep_the_layout),
+        cmocka_unit_test(pieces_of_threads_keep_the_layout),
     };
 
     return cmocka_run_group_tests_name("delta_rule_layouts", tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* Products of operands: float32, and in pieces on processors with matrix tiles. */
+/* Products of operands: float32, and in tiles on processors with matrix tiles. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,31 +28,31 @@ typedef struct product_case {
     bool is_bf16; /* the numbers, which then have no factors */
 } product_case_t;
 
-static bool has_pieces(void)
+static bool has_tiles(void)
 {
-    bool in_pieces = false;
+    bool in_tiles = false;
 
-    assert_int_equal(gdncp_operand_choose(GDNCP_BF16, &in_pieces), GDNCP_OK);
-    if (!in_pieces) {
+    assert_int_equal(gdncp_operand_choose(GDNCP_BF16, &in_tiles), GDNCP_OK);
+    if (!in_tiles) {
         print_message("no matrix tiles: float32 alone\n");
     }
-    return in_pieces;
+    return in_tiles;
 }
 
-static double tolerance_of(bool in_pieces)
+static double tolerance_of(bool in_tiles)
 {
-    return in_pieces ? GDNCP_TOLERANCE_PIECES : GDNCP_TOLERANCE_F32;
+    return in_tiles ? GDNCP_TOLERANCE_TILES : GDNCP_TOLERANCE_F32;
 }
 
-static float *room_of(test_arena_t *arena, bool in_pieces, int64_t rows, int64_t depth)
+static float *room_of(test_arena_t *arena, bool in_tiles, int64_t rows, int64_t depth)
 {
     gdncp_arena_t room = {.block = NULL};
 
-    gdncp_operand_room(&room, in_pieces, rows, depth);
+    gdncp_operand_room(&room, in_tiles, rows, depth);
     room.block = (char *)test_floats(arena, (int64_t)(room.used / sizeof(float)) + 16);
     room.block += -(uintptr_t)room.block % 64;
     room.used = 0;
-    return gdncp_operand_room(&room, in_pieces, rows, depth);
+    return gdncp_operand_room(&room, in_tiles, rows, depth);
 }
 
 static void round_to_bf16(float *values, int64_t count)
@@ -85,7 +85,7 @@ static double element(const float *rows, int64_t ld, bool is_transposed, int64_t
     return (double)(is_transposed ? rows[j * ld + i] : rows[i * ld + j]);
 }
 
-static void check_product(test_random_t *random, const product_case_t *c, bool in_pieces)
+static void check_product(test_random_t *random, const product_case_t *c, bool in_tiles)
 {
     const bool is_lower = c->shape == GDNCP_PRODUCT_LOWER || c->shape == GDNCP_PRODUCT_LOWER_T;
     const int64_t left_rows = c->left_is_transposed ? c->depth : c->m;
@@ -117,9 +117,9 @@ static void check_product(test_random_t *random, const product_case_t *c, bool i
         round_to_bf16(right_data, right_rows * b.ld);
     }
     const gdncp_operand_t left = (c->left_is_transposed ? gdncp_left_transposed : gdncp_left)(
-        in_pieces, c->shape, c->m, c->depth, &a, room_of(&arena, in_pieces, c->m, c->depth));
+        in_tiles, c->shape, c->m, c->depth, &a, room_of(&arena, in_tiles, c->m, c->depth));
     const gdncp_operand_t right = (c->right_is_transposed ? gdncp_right_transposed : gdncp_right)(
-        in_pieces, c->depth, c->n, &b, room_of(&arena, in_pieces, c->depth, c->n));
+        in_tiles, c->depth, c->n, &b, room_of(&arena, in_tiles, c->depth, c->n));
 
     for (int64_t i = 0; i < c->m; i++) {
         for (int64_t j = 0; j < c->n; j++) {
@@ -147,9 +147,9 @@ static void check_product(test_random_t *random, const product_case_t *c, bool i
             }
         }
     }
-    gdncp_operand_begin(in_pieces);
+    gdncp_operand_begin(in_tiles);
     gdncp_multiply(c->shape, c->m, c->n, c->depth, &left, &right, c->accumulate, sum, ldc);
-    gdncp_operand_end(in_pieces);
+    gdncp_operand_end(in_tiles);
 
     count = 0;
     for (int64_t i = 0; i < c->m; i++) {
@@ -162,8 +162,8 @@ static void check_product(test_random_t *random, const product_case_t *c, bool i
             assert_true(isnan(sum[i * ldc + j])); /* the gap is as it was */
         }
     }
-    assert_rms_ratio(in_pieces ? "product in pieces" : "product", packed, expected, count,
-                     tolerance_of(in_pieces && !c->is_bf16));
+    assert_rms_ratio(in_tiles ? "product in tiles" : "product", packed, expected, count,
+                     tolerance_of(in_tiles && !c->is_bf16));
     test_arena_free(&arena);
 }
 
@@ -175,7 +175,7 @@ static void products_match_float64(void **state)
     test_random_t random = test_random_start(__func__, 91);
 
     (void)state;
-    for (int pieces = 0; pieces <= (has_pieces() ? 1 : 0); pieces++) {
+    for (int tiles = 0; tiles <= (has_tiles() ? 1 : 0); tiles++) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             for (int variant = 0; variant < 40; variant++) {
                 const product_case_t c = {.shape = GDNCP_PRODUCT_FULL,
@@ -189,7 +189,7 @@ static void products_match_float64(void **state)
                                           .accumulate = (variant & 16) != 0,
                                           .is_bf16 = variant >= 32};
 
-                check_product(&random, &c, pieces == 1);
+                check_product(&random, &c, tiles == 1);
             }
         }
     }
@@ -202,7 +202,7 @@ static void triangles_match_float64(void **state)
     test_random_t random = test_random_start(__func__, 92);
 
     (void)state;
-    for (int pieces = 0; pieces <= (has_pieces() ? 1 : 0); pieces++) {
+    for (int tiles = 0; tiles <= (has_tiles() ? 1 : 0); tiles++) {
         for (int64_t m = 16; m <= 64; m += 16) {
             for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
                 for (int variant = 0; variant < 8; variant++) {
@@ -222,8 +222,8 @@ static void triangles_match_float64(void **state)
                                                      .depth = columns[i],
                                                      .right_is_transposed = is_transposed};
 
-                    check_product(&random, &c, pieces == 1);
-                    check_product(&random, &of_pairs, pieces == 1);
+                    check_product(&random, &c, tiles == 1);
+                    check_product(&random, &of_pairs, tiles == 1);
                 }
             }
         }
@@ -238,29 +238,29 @@ static void parts_have_the_bits_of_the_whole(void **state)
     test_random_t random = test_random_start(__func__, 93);
 
     (void)state;
-    for (int pieces = 0; pieces <= (has_pieces() ? 1 : 0); pieces++) {
-        const bool in_pieces = pieces == 1;
+    for (int tiles = 0; tiles <= (has_tiles() ? 1 : 0); tiles++) {
+        const bool in_tiles = tiles == 1;
         test_arena_t arena = {0};
         const gdncp_operand_rows_t a = {.data = fill_rows(&arena, &random, M, DEPTH, 0, false),
                                         .ld = DEPTH};
         const gdncp_operand_rows_t b = {.data = fill_rows(&arena, &random, DEPTH, N, 0, false),
                                         .ld = N};
         const gdncp_operand_rows_t b_part = {.data = b.data + N - COLUMNS, .ld = N};
-        const gdncp_operand_t left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, M, DEPTH, &a,
-                                                room_of(&arena, in_pieces, M, DEPTH));
+        const gdncp_operand_t left = gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, M, DEPTH, &a,
+                                                room_of(&arena, in_tiles, M, DEPTH));
         const gdncp_operand_t lower = gdncp_left_from(&left, FIRST);
         const gdncp_operand_t right =
-            gdncp_right(in_pieces, DEPTH, N, &b, room_of(&arena, in_pieces, DEPTH, N));
-        const gdncp_operand_t right_part = gdncp_right(in_pieces, DEPTH, COLUMNS, &b_part,
-                                                       room_of(&arena, in_pieces, DEPTH, COLUMNS));
+            gdncp_right(in_tiles, DEPTH, N, &b, room_of(&arena, in_tiles, DEPTH, N));
+        const gdncp_operand_t right_part = gdncp_right(in_tiles, DEPTH, COLUMNS, &b_part,
+                                                       room_of(&arena, in_tiles, DEPTH, COLUMNS));
         float *const whole = test_floats(&arena, M * N);
         float *const part = test_floats(&arena, M * N);
 
-        gdncp_operand_begin(in_pieces);
+        gdncp_operand_begin(in_tiles);
         gdncp_multiply(GDNCP_PRODUCT_FULL, M, N, DEPTH, &left, &right, false, whole, N);
         gdncp_multiply(GDNCP_PRODUCT_FULL, M - FIRST, COLUMNS, DEPTH, &lower, &right_part, false,
                        part, N);
-        gdncp_operand_end(in_pieces);
+        gdncp_operand_end(in_tiles);
         for (int64_t i = 0; i < M - FIRST; i++) {
             assert_memory_equal(part + i * N, whole + (i + FIRST) * N + N - COLUMNS,
                                 COLUMNS * sizeof(float));
@@ -278,8 +278,8 @@ static void what_is_not_finite_stays_in_its_row(void **state)
     test_random_t random = test_random_start(__func__, 94);
 
     (void)state;
-    for (int pieces = 0; pieces <= (has_pieces() ? 1 : 0); pieces++) {
-        const bool in_pieces = pieces == 1;
+    for (int tiles = 0; tiles <= (has_tiles() ? 1 : 0); tiles++) {
+        const bool in_tiles = tiles == 1;
 
         for (size_t k = 0; k < sizeof bits / sizeof bits[0]; k++) {
             test_arena_t arena = {0};
@@ -291,16 +291,16 @@ static void what_is_not_finite_stays_in_its_row(void **state)
             memcpy(columns + 22 * N + COLUMN, &bits[k], sizeof bits[k]);
 
             const gdncp_operand_t left =
-                gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, M, DEPTH,
+                gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, M, DEPTH,
                            &(gdncp_operand_rows_t){.data = rows, .ld = DEPTH},
-                           room_of(&arena, in_pieces, M, DEPTH));
+                           room_of(&arena, in_tiles, M, DEPTH));
             const gdncp_operand_t right =
-                gdncp_right(in_pieces, DEPTH, N, &(gdncp_operand_rows_t){.data = columns, .ld = N},
-                            room_of(&arena, in_pieces, DEPTH, N));
+                gdncp_right(in_tiles, DEPTH, N, &(gdncp_operand_rows_t){.data = columns, .ld = N},
+                            room_of(&arena, in_tiles, DEPTH, N));
 
-            gdncp_operand_begin(in_pieces);
+            gdncp_operand_begin(in_tiles);
             gdncp_multiply(GDNCP_PRODUCT_FULL, M, N, DEPTH, &left, &right, false, product, N);
-            gdncp_operand_end(in_pieces);
+            gdncp_operand_end(in_tiles);
             for (int64_t i = 0; i < M; i++) {
                 for (int64_t j = 0; j < N; j++) {
                     assert_int_equal(!isfinite(product[i * N + j]), i == ROW || j == COLUMN);
@@ -311,20 +311,20 @@ static void what_is_not_finite_stays_in_its_row(void **state)
     }
 }
 
-static void only_bf16_is_in_pieces(void **state)
+static void only_bf16_is_in_tiles(void **state)
 {
-    bool in_pieces = true;
+    bool in_tiles = true;
 
     (void)state;
-    assert_int_equal(gdncp_operand_choose(GDNCP_F32, &in_pieces), GDNCP_OK);
-    assert_false(in_pieces);
-    in_pieces = true;
-    assert_int_equal(gdncp_operand_choose(GDNCP_F16, &in_pieces), GDNCP_OK);
-    assert_false(in_pieces);
+    assert_int_equal(gdncp_operand_choose(GDNCP_F32, &in_tiles), GDNCP_OK);
+    assert_false(in_tiles);
+    in_tiles = true;
+    assert_int_equal(gdncp_operand_choose(GDNCP_F16, &in_tiles), GDNCP_OK);
+    assert_false(in_tiles);
     setenv("GDNCP_AMX", "0", 1);
-    in_pieces = true;
-    assert_int_equal(gdncp_operand_choose(GDNCP_BF16, &in_pieces), GDNCP_OK);
-    assert_false(in_pieces);
+    in_tiles = true;
+    assert_int_equal(gdncp_operand_choose(GDNCP_BF16, &in_tiles), GDNCP_OK);
+    assert_false(in_tiles);
     unsetenv("GDNCP_AMX");
 }
 
@@ -335,7 +335,7 @@ int main(void)
         cmocka_unit_test(triangles_match_float64),
         cmocka_unit_test(parts_have_the_bits_of_the_whole),
         cmocka_unit_test(what_is_not_finite_stays_in_its_row),
-        cmocka_unit_test(only_bf16_is_in_pieces),
+        cmocka_unit_test(only_bf16_is_in_tiles),
     };
 
     return cmocka_run_group_tests_name("operand", tests, NULL, NULL);

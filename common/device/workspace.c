@@ -17,6 +17,7 @@ struct gdncp_workspace {
     void *memory;
     size_t bytes;
     outgrown_t *outgrown;
+    gdncp_workspace_t *inner; /* NULL until it is asked for */
 };
 
 gdncp_status_t gdncp_workspace_create(gdncp_workspace_t **workspace_p)
@@ -93,11 +94,22 @@ gdncp_status_t gdncp_workspace_reserve(gdncp_workspace_t *workspace, size_t byte
     return GDNCP_OK;
 }
 
-void gdncp_workspace_destroy(gdncp_workspace_t *workspace)
+gdncp_status_t gdncp_workspace_inner(gdncp_workspace_t *workspace, gdncp_workspace_t **inner_p)
 {
-    if (workspace == NULL) {
-        return;
+    if (workspace != NULL && workspace->inner == NULL) {
+        const gdncp_status_t status =
+            gdncp_workspace_create_on(workspace->device, workspace->stream, &workspace->inner);
+
+        if (status != GDNCP_OK) {
+            return status;
+        }
     }
+    *inner_p = workspace != NULL ? workspace->inner : NULL;
+    return GDNCP_OK;
+}
+
+static void destroy_one(gdncp_workspace_t *workspace)
+{
     while (workspace->outgrown != NULL) {
         outgrown_t *const outgrown = workspace->outgrown;
 
@@ -107,6 +119,16 @@ void gdncp_workspace_destroy(gdncp_workspace_t *workspace)
     }
     gdncp_device_free(workspace->device, workspace->memory);
     gdncp_memory_free(workspace);
+}
+
+void gdncp_workspace_destroy(gdncp_workspace_t *workspace)
+{
+    while (workspace != NULL) {
+        gdncp_workspace_t *const inner = workspace->inner;
+
+        destroy_one(workspace);
+        workspace = inner;
+    }
 }
 
 gdncp_device_kind_t gdncp_workspace_device(const gdncp_workspace_t *workspace)

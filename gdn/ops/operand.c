@@ -7,35 +7,35 @@
 #include "small_gemm.h"
 #include "vector_math.h"
 
-gdncp_status_t gdncp_operand_choose(gdncp_dtype_t dtype, bool *in_pieces)
+gdncp_status_t gdncp_operand_choose(gdncp_dtype_t dtype, bool *in_tiles)
 {
     bool has_tiles;
     const gdncp_status_t status = gdncp_amx_is_wanted(&has_tiles);
 
-    *in_pieces = has_tiles && dtype == GDNCP_BF16;
+    *in_tiles = has_tiles && dtype == GDNCP_BF16;
     return status;
 }
 
-void gdncp_operand_begin(bool in_pieces)
+void gdncp_operand_begin(bool in_tiles)
 {
-    if (in_pieces) {
+    if (in_tiles) {
         gdncp_amx_begin();
     }
 }
 
-void gdncp_operand_end(bool in_pieces)
+void gdncp_operand_end(bool in_tiles)
 {
-    if (in_pieces) {
+    if (in_tiles) {
         gdncp_amx_end();
     }
 }
 
-float *gdncp_operand_room(gdncp_arena_t *arena, bool in_pieces, int64_t rows, int64_t depth)
+float *gdncp_operand_room(gdncp_arena_t *arena, bool in_tiles, int64_t rows, int64_t depth)
 {
-    const int64_t bytes = gdncp_pieces_bytes(rows, depth);
+    const int64_t bytes = gdncp_tiles_bytes(rows, depth);
     const int64_t floats = bytes / (int64_t)sizeof(float);
 
-    return gdncp_arena_floats(arena, in_pieces ? floats : rows * depth);
+    return gdncp_arena_floats(arena, in_tiles ? floats : rows * depth);
 }
 
 /* Float32 rows [count, width] where they lie, or a scaled copy in room. */
@@ -55,51 +55,51 @@ static gdncp_operand_t float_operand(bool is_transposed, int64_t count, int64_t 
 static gdncp_operand_t packed_operand(int64_t depth, const gdncp_operand_rows_t *rows,
                                       const float *room)
 {
-    return (gdncp_operand_t){.in_pieces = true,
+    return (gdncp_operand_t){.in_tiles = true,
                              .has_low = !rows->is_bf16,
                              .packed = (const char *)room,
                              .depth_blocks = (depth + GDNCP_TILE_DEPTH - 1) / GDNCP_TILE_DEPTH};
 }
 
-gdncp_operand_t gdncp_left(bool in_pieces, gdncp_product_shape_t shape, int64_t m, int64_t depth,
+gdncp_operand_t gdncp_left(bool in_tiles, gdncp_product_shape_t shape, int64_t m, int64_t depth,
                            const gdncp_operand_rows_t *rows, float *room)
 {
-    if (!in_pieces) {
+    if (!in_tiles) {
         return float_operand(false, m, depth, rows, room);
     }
-    gdncp_pieces_left(shape, m, depth, rows, (char *)room);
+    gdncp_tiles_left(shape, m, depth, rows, (char *)room);
     return packed_operand(depth, rows, room);
 }
 
-gdncp_operand_t gdncp_left_transposed(bool in_pieces, gdncp_product_shape_t shape, int64_t m,
+gdncp_operand_t gdncp_left_transposed(bool in_tiles, gdncp_product_shape_t shape, int64_t m,
                                       int64_t depth, const gdncp_operand_rows_t *rows, float *room)
 {
-    if (!in_pieces) {
+    if (!in_tiles) {
         return float_operand(true, depth, m, rows, room);
     }
-    gdncp_pieces_left_transposed(shape, m, depth, rows, (char *)room);
+    gdncp_tiles_left_transposed(shape, m, depth, rows, (char *)room);
     return packed_operand(depth, rows, room);
 }
 
-gdncp_operand_t gdncp_right(bool in_pieces, int64_t depth, int64_t n,
+gdncp_operand_t gdncp_right(bool in_tiles, int64_t depth, int64_t n,
                             const gdncp_operand_rows_t *rows, float *room)
 {
-    if (!in_pieces) {
+    if (!in_tiles) {
         return float_operand(false, depth, n, rows, room);
     }
-    gdncp_pieces_right(depth, n, rows, (char *)room);
+    gdncp_tiles_right(depth, n, rows, (char *)room);
     return packed_operand(depth, rows, room);
 }
 
-gdncp_operand_t gdncp_right_transposed(bool in_pieces, int64_t depth, int64_t n,
+gdncp_operand_t gdncp_right_transposed(bool in_tiles, int64_t depth, int64_t n,
                                        const gdncp_operand_rows_t *rows, float *room)
 {
     assert(rows->factors == NULL);
-    if (!in_pieces) {
+    if (!in_tiles) {
         gdncp_transpose(n, depth, rows->data, rows->ld, room, n);
         return (gdncp_operand_t){.data = room, .ld = n};
     }
-    gdncp_pieces_right_transposed(depth, n, rows, (char *)room);
+    gdncp_tiles_right_transposed(depth, n, rows, (char *)room);
     return packed_operand(depth, rows, room);
 }
 
@@ -108,8 +108,8 @@ gdncp_operand_t gdncp_left_from(const gdncp_operand_t *left, int64_t row)
     gdncp_operand_t rest = *left;
 
     assert(row % GDNCP_TILE_ROWS == 0 && !left->is_transposed);
-    if (left->in_pieces) {
-        rest.packed += row / GDNCP_TILE_ROWS * left->depth_blocks * GDNCP_PIECES_BYTES;
+    if (left->in_tiles) {
+        rest.packed += row / GDNCP_TILE_ROWS * left->depth_blocks * GDNCP_PLANES_BYTES;
     } else {
         rest.data += row * left->ld;
     }
@@ -120,9 +120,9 @@ void gdncp_multiply(gdncp_product_shape_t shape, int64_t m, int64_t n, int64_t d
                     const gdncp_operand_t *left, const gdncp_operand_t *right, bool accumulate,
                     float *c, int64_t ldc)
 {
-    assert(left->in_pieces == right->in_pieces && left->depth_blocks == right->depth_blocks);
-    if (left->in_pieces) {
-        gdncp_pieces_multiply(shape, m, n, left, right, accumulate, c, ldc);
+    assert(left->in_tiles == right->in_tiles && left->depth_blocks == right->depth_blocks);
+    if (left->in_tiles) {
+        gdncp_tiles_multiply(shape, m, n, left, right, accumulate, c, ldc);
         return;
     }
     switch (shape) {

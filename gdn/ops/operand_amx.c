@@ -1,5 +1,5 @@
 /*
- * Operands in pieces of bf16, packed for matrix tiles (AMX), and their products.
+ * Operands as planes of bf16, packed in matrix tiles (AMX), and their products.
  *
  * An operand is tiles [its rows or columns by 16][its depth by 32][high, low]. In a left tile each
  * row is one of the operand's, 32 bf16 along the depth; in a right one each row is 16 columns of
@@ -20,11 +20,11 @@ static int64_t blocks_of(int64_t depth)
 }
 
 /* As if rows were a depth too: an operand's room serves its transpose. */
-int64_t gdncp_pieces_bytes(int64_t rows, int64_t depth)
+int64_t gdncp_tiles_bytes(int64_t rows, int64_t depth)
 {
     const int64_t tiles = blocks_of(rows) * (GDNCP_TILE_DEPTH / GDNCP_TILE_ROWS);
 
-    return tiles * blocks_of(depth) * GDNCP_PIECES_BYTES;
+    return tiles * blocks_of(depth) * GDNCP_PLANES_BYTES;
 }
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -36,7 +36,7 @@ int64_t gdncp_pieces_bytes(int64_t rows, int64_t depth)
 
 #define TILE GDNCP_TILE_ROWS
 #define DEPTH GDNCP_TILE_DEPTH
-#define PIECES 2
+#define PLANES 2
 #define BLOCK 32 /* rows and columns that are summed at a time, in four tiles */
 
 static_assert(TILE == GDNCP_TRIANGLE_BLOCK, "triangles are cut by tiles");
@@ -46,8 +46,8 @@ static_assert(TILE == GDNCP_TRIANGLE_BLOCK, "triangles are cut by tiles");
 
 /* The bf16 of two vectors' numbers, in the upper halves of lanes, high and low. */
 typedef struct split {
-    __m512i first[PIECES];
-    __m512i second[PIECES];
+    __m512i first[PLANES];
+    __m512i second[PLANES];
 } split_t;
 
 /* High is rounded, by adding half a unit to the bits, so low has a sign of its own and no bias. */
@@ -150,9 +150,9 @@ INLINE_AVX512 split_t load_across(const gdncp_operand_rows_t *rows, int64_t d, i
     return split_two(values[0], values[1]);
 }
 
-static int pieces_of(const gdncp_operand_rows_t *rows)
+static int planes_of(const gdncp_operand_rows_t *rows)
 {
-    return rows->is_bf16 ? 1 : PIECES;
+    return rows->is_bf16 ? 1 : PLANES;
 }
 
 /* Blocks of the depth that a row of tiles at `row` of a left operand has to do with. */
@@ -173,11 +173,11 @@ static span_t depth_span(gdncp_product_shape_t shape, int64_t row, int64_t rows,
     return span;
 }
 
-GDNCP_AVX512 void gdncp_pieces_left(gdncp_product_shape_t shape, int64_t m, int64_t depth,
-                                    const gdncp_operand_rows_t *rows, char *packed)
+GDNCP_AVX512 void gdncp_tiles_left(gdncp_product_shape_t shape, int64_t m, int64_t depth,
+                                   const gdncp_operand_rows_t *rows, char *packed)
 {
     const int64_t blocks = blocks_of(depth);
-    const int pieces = pieces_of(rows);
+    const int planes = planes_of(rows);
 
     for (int64_t i = 0; i < tiles_of(m) * TILE; i++) {
         const int64_t diagonal = (i / TILE + 1) * TILE;
@@ -187,15 +187,15 @@ GDNCP_AVX512 void gdncp_pieces_left(gdncp_product_shape_t shape, int64_t m, int6
         const span_t span = depth_span(shape, i / TILE * TILE, TILE, blocks);
         const float *const row = rows->data + i * rows->ld;
         char *const tile_row =
-            packed + i / TILE * blocks * GDNCP_PIECES_BYTES + i % TILE * GDNCP_TILE_ROW_BYTES;
+            packed + i / TILE * blocks * GDNCP_PLANES_BYTES + i % TILE * GDNCP_TILE_ROW_BYTES;
 
         for (int64_t block = span.begin; block < span.end; block++) {
             const split_t split =
                 load_along(row + block * DEPTH, count - block * DEPTH, _mm512_set1_ps(factor));
 
-            for (int piece = 0; piece < pieces; piece++) {
-                _mm512_store_si512(tile_row + block * GDNCP_PIECES_BYTES + piece * GDNCP_TILE_BYTES,
-                                   join(split.first[piece], split.second[piece]));
+            for (int plane = 0; plane < planes; plane++) {
+                _mm512_store_si512(tile_row + block * GDNCP_PLANES_BYTES + plane * GDNCP_TILE_BYTES,
+                                   join(split.first[plane], split.second[plane]));
             }
         }
     }
@@ -203,83 +203,82 @@ GDNCP_AVX512 void gdncp_pieces_left(gdncp_product_shape_t shape, int64_t m, int6
 
 /* Where rows run along the depth of a right operand, or across that of a left one, tiles are put
  * together the other way first. */
-GDNCP_AVX512 void gdncp_pieces_right_transposed(int64_t depth, int64_t n,
-                                                const gdncp_operand_rows_t *rows, char *packed)
+GDNCP_AVX512 void gdncp_tiles_right_transposed(int64_t depth, int64_t n,
+                                               const gdncp_operand_rows_t *rows, char *packed)
 {
     const int64_t blocks = blocks_of(depth);
-    const int pieces = pieces_of(rows);
+    const int planes = planes_of(rows);
 
     for (int64_t j = 0; j < n; j += TILE) {
         for (int64_t block = 0; block < blocks; block++) {
-            __m512i words[PIECES][TILE];
+            __m512i words[PLANES][TILE];
 
             for (int64_t i = 0; i < TILE; i++) {
                 const int64_t count = j + i < n ? depth - block * DEPTH : 0;
                 const split_t split = load_along(rows->data + (j + i) * rows->ld + block * DEPTH,
                                                  count, _mm512_set1_ps(1.0f));
 
-                for (int piece = 0; piece < pieces; piece++) {
-                    words[piece][i] = join(split.first[piece], split.second[piece]);
+                for (int plane = 0; plane < planes; plane++) {
+                    words[plane][i] = join(split.first[plane], split.second[plane]);
                 }
             }
-            for (int piece = 0; piece < pieces; piece++) {
-                store_transposed(words[piece],
-                                 packed + (j / TILE * blocks + block) * GDNCP_PIECES_BYTES +
-                                     piece * GDNCP_TILE_BYTES);
+            for (int plane = 0; plane < planes; plane++) {
+                store_transposed(words[plane],
+                                 packed + (j / TILE * blocks + block) * GDNCP_PLANES_BYTES +
+                                     plane * GDNCP_TILE_BYTES);
             }
         }
     }
 }
 
-GDNCP_AVX512 void gdncp_pieces_left_transposed(gdncp_product_shape_t shape, int64_t m,
-                                               int64_t depth, const gdncp_operand_rows_t *rows,
-                                               char *packed)
+GDNCP_AVX512 void gdncp_tiles_left_transposed(gdncp_product_shape_t shape, int64_t m, int64_t depth,
+                                              const gdncp_operand_rows_t *rows, char *packed)
 {
     const int64_t blocks = blocks_of(depth);
-    const int pieces = pieces_of(rows);
+    const int planes = planes_of(rows);
 
     for (int64_t i = 0; i < m; i += TILE) {
         const __mmask16 lanes = lanes_left(m - i);
         const span_t span = depth_span(shape, i, TILE, blocks);
 
         for (int64_t block = span.begin; block < span.end; block++) {
-            __m512i words[PIECES][TILE];
+            __m512i words[PLANES][TILE];
 
             for (int64_t pair = 0; pair < TILE; pair++) {
                 const int64_t d = block * DEPTH + 2 * pair;
                 const bool is_beyond = shape == GDNCP_PRODUCT_LOWER_T && d / TILE * TILE < i;
                 const split_t split = load_across(rows, d, depth, i, is_beyond ? 0 : lanes);
 
-                for (int piece = 0; piece < pieces; piece++) {
-                    words[piece][pair] = zip(split.first[piece], split.second[piece]);
+                for (int plane = 0; plane < planes; plane++) {
+                    words[plane][pair] = zip(split.first[plane], split.second[plane]);
                 }
             }
-            for (int piece = 0; piece < pieces; piece++) {
-                store_transposed(words[piece],
-                                 packed + (i / TILE * blocks + block) * GDNCP_PIECES_BYTES +
-                                     piece * GDNCP_TILE_BYTES);
+            for (int plane = 0; plane < planes; plane++) {
+                store_transposed(words[plane],
+                                 packed + (i / TILE * blocks + block) * GDNCP_PLANES_BYTES +
+                                     plane * GDNCP_TILE_BYTES);
             }
         }
     }
 }
 
-GDNCP_AVX512 void gdncp_pieces_right(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows,
-                                     char *packed)
+GDNCP_AVX512 void gdncp_tiles_right(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows,
+                                    char *packed)
 {
     const int64_t blocks = blocks_of(depth);
-    const int pieces = pieces_of(rows);
+    const int planes = planes_of(rows);
 
     for (int64_t d = 0; d < blocks * DEPTH; d += 2) {
         char *const tile_row =
-            packed + d / DEPTH * GDNCP_PIECES_BYTES + d % DEPTH / 2 * GDNCP_TILE_ROW_BYTES;
+            packed + d / DEPTH * GDNCP_PLANES_BYTES + d % DEPTH / 2 * GDNCP_TILE_ROW_BYTES;
 
         for (int64_t j = 0; j < n; j += TILE) {
             const split_t split = load_across(rows, d, depth, j, lanes_left(n - j));
 
-            for (int piece = 0; piece < pieces; piece++) {
-                _mm512_store_si512(tile_row + j / TILE * blocks * GDNCP_PIECES_BYTES +
-                                       piece * GDNCP_TILE_BYTES,
-                                   zip(split.first[piece], split.second[piece]));
+            for (int plane = 0; plane < planes; plane++) {
+                _mm512_store_si512(tile_row + j / TILE * blocks * GDNCP_PLANES_BYTES +
+                                       plane * GDNCP_TILE_BYTES,
+                                   zip(split.first[plane], split.second[plane]));
             }
         }
     }
@@ -369,8 +368,8 @@ INLINE_AMX void store_sums(const int rows, const int columns, float *c, int64_t 
 INLINE_AMX void sum_products(const int rows, const int columns, const block_of_tiles_t *block)
 {
     for (int64_t d = 0; d < block->count; d++) {
-        const char *const left = block->left + d * GDNCP_PIECES_BYTES;
-        const char *const right = block->right + d * GDNCP_PIECES_BYTES;
+        const char *const left = block->left + d * GDNCP_PLANES_BYTES;
+        const char *const right = block->right + d * GDNCP_PLANES_BYTES;
 
         load_left(rows, left, block->left_bytes);
         if (block->right_has_low) {
@@ -440,12 +439,12 @@ INLINE_AMX void multiply_any(int64_t rows, int64_t columns, const block_of_tiles
     copy_block(rows, columns, whole, BLOCK, c, ldc);
 }
 
-GDNCP_AMX void gdncp_pieces_multiply(gdncp_product_shape_t shape, int64_t m, int64_t n,
-                                     const gdncp_operand_t *left, const gdncp_operand_t *right,
-                                     bool accumulate, float *c, int64_t ldc)
+GDNCP_AMX void gdncp_tiles_multiply(gdncp_product_shape_t shape, int64_t m, int64_t n,
+                                    const gdncp_operand_t *left, const gdncp_operand_t *right,
+                                    bool accumulate, float *c, int64_t ldc)
 {
-    const int64_t left_bytes = left->depth_blocks * GDNCP_PIECES_BYTES;
-    const int64_t right_bytes = right->depth_blocks * GDNCP_PIECES_BYTES;
+    const int64_t left_bytes = left->depth_blocks * GDNCP_PLANES_BYTES;
+    const int64_t right_bytes = right->depth_blocks * GDNCP_PLANES_BYTES;
 
     for (int64_t j = 0; j < n; j += BLOCK) {
         const int64_t first = shape == GDNCP_PRODUCT_PAIRS ? j : 0;
@@ -454,8 +453,8 @@ GDNCP_AMX void gdncp_pieces_multiply(gdncp_product_shape_t shape, int64_t m, int
             const int64_t rows = smaller(BLOCK, m - i);
             const span_t span = depth_span(shape, i, rows, left->depth_blocks);
             const block_of_tiles_t block = {
-                .left = left->packed + i / TILE * left_bytes + span.begin * GDNCP_PIECES_BYTES,
-                .right = right->packed + j / TILE * right_bytes + span.begin * GDNCP_PIECES_BYTES,
+                .left = left->packed + i / TILE * left_bytes + span.begin * GDNCP_PLANES_BYTES,
+                .right = right->packed + j / TILE * right_bytes + span.begin * GDNCP_PLANES_BYTES,
                 .left_bytes = left_bytes,
                 .right_bytes = right_bytes,
                 .count = span.end - span.begin,
@@ -469,36 +468,36 @@ GDNCP_AMX void gdncp_pieces_multiply(gdncp_product_shape_t shape, int64_t m, int
 
 #else
 
-void gdncp_pieces_left(gdncp_product_shape_t shape, int64_t m, int64_t depth,
-                       const gdncp_operand_rows_t *rows, char *packed)
+void gdncp_tiles_left(gdncp_product_shape_t shape, int64_t m, int64_t depth,
+                      const gdncp_operand_rows_t *rows, char *packed)
 {
     (void)shape, (void)m, (void)depth, (void)rows, (void)packed;
     assert(false);
 }
 
-void gdncp_pieces_left_transposed(gdncp_product_shape_t shape, int64_t m, int64_t depth,
-                                  const gdncp_operand_rows_t *rows, char *packed)
+void gdncp_tiles_left_transposed(gdncp_product_shape_t shape, int64_t m, int64_t depth,
+                                 const gdncp_operand_rows_t *rows, char *packed)
 {
     (void)shape, (void)m, (void)depth, (void)rows, (void)packed;
     assert(false);
 }
 
-void gdncp_pieces_right(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows, char *packed)
+void gdncp_tiles_right(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows, char *packed)
 {
     (void)depth, (void)n, (void)rows, (void)packed;
     assert(false);
 }
 
-void gdncp_pieces_right_transposed(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows,
-                                   char *packed)
+void gdncp_tiles_right_transposed(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows,
+                                  char *packed)
 {
     (void)depth, (void)n, (void)rows, (void)packed;
     assert(false);
 }
 
-void gdncp_pieces_multiply(gdncp_product_shape_t shape, int64_t m, int64_t n,
-                           const gdncp_operand_t *left, const gdncp_operand_t *right,
-                           bool accumulate, float *c, int64_t ldc)
+void gdncp_tiles_multiply(gdncp_product_shape_t shape, int64_t m, int64_t n,
+                          const gdncp_operand_t *left, const gdncp_operand_t *right,
+                          bool accumulate, float *c, int64_t ldc)
 {
     (void)shape, (void)m, (void)n, (void)left, (void)right, (void)accumulate;
     (void)c, (void)ldc;

@@ -1,4 +1,4 @@
-/* Operands in pieces of bf16, packed for matrix tiles (AMX), and their products. */
+/* Operands as planes of bf16, packed in matrix tiles (AMX), and their products. */
 #ifndef GDNCP_OPERAND_AMX_H
 #define GDNCP_OPERAND_AMX_H
 
@@ -6,21 +6,21 @@
 #include "operand.h"
 
 /* Tiles of 16 rows and 32 of the depth, high and low. */
-#define GDNCP_PIECES_BYTES (2 * GDNCP_TILE_BYTES)
+#define GDNCP_PLANES_BYTES (2 * GDNCP_TILE_BYTES)
 
 /* Bytes of an operand [rows, depth], or of its transpose. */
-int64_t gdncp_pieces_bytes(int64_t rows, int64_t depth);
+int64_t gdncp_tiles_bytes(int64_t rows, int64_t depth);
 
-/* As the functions of operand.h without gdncp_pieces_, for operands in pieces. */
-void gdncp_pieces_left(gdncp_product_shape_t shape, int64_t m, int64_t depth,
-                       const gdncp_operand_rows_t *rows, char *packed);
-void gdncp_pieces_left_transposed(gdncp_product_shape_t shape, int64_t m, int64_t depth,
-                                  const gdncp_operand_rows_t *rows, char *packed);
-void gdncp_pieces_right(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows, char *packed);
-void gdncp_pieces_right_transposed(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows,
-                                   char *packed);
-void gdncp_pieces_multiply(gdncp_product_shape_t shape, int64_t m, int64_t n,
-                           const gdncp_operand_t *left, const gdncp_operand_t *right,
-                           bool accumulate, float *c, int64_t ldc);
+/* As the functions of operand.h without gdncp_tiles_, for operands in tiles. */
+void gdncp_tiles_left(gdncp_product_shape_t shape, int64_t m, int64_t depth,
+                      const gdncp_operand_rows_t *rows, char *packed);
+void gdncp_tiles_left_transposed(gdncp_product_shape_t shape, int64_t m, int64_t depth,
+                                 const gdncp_operand_rows_t *rows, char *packed);
+void gdncp_tiles_right(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows, char *packed);
+void gdncp_tiles_right_transposed(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows,
+                                  char *packed);
+void gdncp_tiles_multiply(gdncp_product_shape_t shape, int64_t m, int64_t n,
+                          const gdncp_operand_t *left, const gdncp_operand_t *right,
+                          bool accumulate, float *c, int64_t ldc);
 
 #endif

@@ -12,7 +12,7 @@
  *   g, beta, states, A_log, dt_bias and parameter gradients are F32.
  * - The innermost dimension is contiguous and the token stride is free, unless said
  *   otherwise. Sums run in float32 or wider and in fixed order: the same input gives the same
- *   bits, whatever the number of threads.
+ *   bits, whatever the number of threads, but where long sequences are cut: gdncp_delta_rule_t.
  * - A tensor with data == NULL is absent; "optional" says where that is allowed.
  * - Outputs are written in full, never added to.
  * - Arguments are checked before anything is written. The error names the tensor.
@@ -172,6 +172,11 @@ typedef enum gdncp_state_layout {
  * On a CPU with matrix tiles (AMX) a rule whose q, k, v are BF16 multiplies on them, its float32
  * operands as sums of two bf16, unless GDNCP_AMX is 0; a value of it that is neither 0 nor 1 is
  * GDNCP_ERR_INVALID_ARGUMENT.
+ *
+ * Forward and backward may cut sequences much longer than what each of the threads, or
+ * multiprocessors, would have to do into pieces that are walked over at once. Where they are cut
+ * depends on lengths, heads, dims and the number of threads, or the device, alone: the same bits on
+ * every run, but in the last places other bits than without cuts. One thread cuts nothing.
  */
 typedef struct gdncp_delta_rule {
     gdncp_tensor_t q;             /**< [T, Hk, dk] */
@@ -231,7 +236,8 @@ typedef struct gdncp_delta_rule_grads {
 /**
  * Gradients, recomputing the states from initial_state, and from saved_states where those are given
  * as the forward of the same rule left them. Without them, sequences of more than 4096 tokens cost
- * one more walk over their tokens, about a third of a forward, and the bits are the same.
+ * one more walk over their tokens, about a third of a forward, and the bits are the same unless
+ * sequences are cut into pieces.
  * @param grad_o            [T, Hv, dv]
  * @param grad_final_state  [N, Hv, dk, dv] F32, contiguous; optional: zeros
  */

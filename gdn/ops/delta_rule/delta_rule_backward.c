@@ -3,6 +3,7 @@
 
 #include "delta_rule_backward_walk.h"
 #include "delta_rule_gate.h"
+#include "delta_rule_pieces.h"
 #include "error.h"
 #include "op_checks.h"
 #include "op_parallel.h"
@@ -59,18 +60,44 @@ static int64_t num_items_of(const gdncp_rule_problem_t *problem)
     return problem->rule->num_sequences * problem->num_key_heads;
 }
 
-static void choose_blocks(gdncp_backward_run_t *run)
+static int64_t panel_width_of(const gdncp_rule_problem_t *problem)
 {
-    const gdncp_rule_problem_t *const problem = &run->problem;
+    return problem->dv % GDNCP_PANEL_COLUMNS == 0 ? GDNCP_PANEL_COLUMNS : problem->dv;
+}
+
+/* Multiplications, for a group of value heads: of each thread where all share item after item, and
+ * of the one with the longest sequence where each has items of its own. */
+static int64_t shared_products(const gdncp_rule_problem_t *problem)
+{
+    return problem->num_tokens * problem->num_key_heads * problem->group_size *
+           gdncp_rule_backward_products(problem, panel_width_of(problem),
+                                        gdncp_parallel_num_threads(INT64_MAX));
+}
+
+static int64_t longest_products(const gdncp_rule_problem_t *problem)
+{
+    return problem->longest * problem->group_size *
+           gdncp_rule_backward_products(problem, problem->dv, 1);
+}
+
+static bool is_better_shared(const gdncp_rule_problem_t *problem)
+{
     const int64_t num_items = num_items_of(problem);
     const int64_t most_chunks = gdncp_num_chunks(problem->longest);
 
+    return num_items < gdncp_parallel_num_threads(num_items + most_chunks) &&
+           most_chunks * problem->dk * problem->dv >= MIN_SHARED_WORK &&
+           shared_products(problem) < longest_products(problem);
+}
+
+static void choose_blocks(gdncp_backward_run_t *run)
+{
+    const gdncp_rule_problem_t *const problem = &run->problem;
+    const int64_t most_chunks = gdncp_num_chunks(problem->longest);
+
     run->has_saved = !gdncp_op_is_absent(&problem->rule->saved_states);
-    run->is_shared = num_items < gdncp_parallel_num_threads(num_items + most_chunks) &&
-                     most_chunks * problem->dk * problem->dv >= MIN_SHARED_WORK;
-    run->panel_width = run->is_shared && problem->dv % GDNCP_PANEL_COLUMNS == 0
-                           ? GDNCP_PANEL_COLUMNS
-                           : problem->dv;
+    run->is_shared = is_better_shared(problem);
+    run->panel_width = run->is_shared ? panel_width_of(problem) : problem->dv;
     run->block_chunks = run->has_saved && !run->is_shared ? GDNCP_SAVED_STATE_CHUNKS : BLOCK_CHUNKS;
     if (most_chunks < run->block_chunks) {
         run->block_chunks = most_chunks > 0 ? most_chunks : 1;
@@ -111,27 +138,80 @@ static gdncp_status_t run_shared(gdncp_backward_run_t *run, gdncp_workspace_t *w
     return GDNCP_OK;
 }
 
+int64_t gdncp_rule_backward_piece_tokens(const gdncp_rule_problem_t *problem)
+{
+    const int64_t heads = problem->group_size;
+
+    return gdncp_rule_piece_tokens(problem, problem->num_key_heads, heads,
+                                   is_better_shared(problem) ? shared_products(problem)
+                                                             : longest_products(problem),
+                                   heads * (gdncp_rule_backward_products(problem, problem->dv, 1) +
+                                            gdncp_rule_forward_products(problem, problem->dv)));
+}
+
+static gdncp_status_t walk_sequences(const gdncp_rule_problem_t *problem,
+                                     const gdncp_tensor_t *grad_o,
+                                     const gdncp_tensor_t *grad_final_state,
+                                     const gdncp_delta_rule_grads_t *grads,
+                                     gdncp_workspace_t *workspace)
+{
+    gdncp_backward_run_t run = {.problem = *problem,
+                                .grad_o = grad_o,
+                                .grad_final_state = grad_final_state,
+                                .grads = grads};
+
+    choose_blocks(&run);
+    gdncp_backward_measure(&run);
+    return run.is_shared ? run_shared(&run, workspace) : run_items(&run, workspace);
+}
+
+/* The gradient of a piece's initial state takes the place of that of its final one. */
+static gdncp_status_t walk_pieces(const gdncp_rule_problem_t *problem, int64_t tokens,
+                                  const gdncp_tensor_t *grad_o,
+                                  const gdncp_tensor_t *grad_final_state,
+                                  const gdncp_delta_rule_grads_t *grads,
+                                  gdncp_workspace_t *workspace)
+{
+    gdncp_rule_pieces_t pieces;
+    gdncp_status_t status = gdncp_rule_pieces_open(problem, tokens, true, workspace, &pieces);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_rule_pieces_backward(&pieces, grad_o, grad_final_state);
+    if (status == GDNCP_OK) {
+        gdncp_delta_rule_grads_t of_pieces = *grads;
+
+        of_pieces.initial_state = pieces.grad_states;
+        status = walk_sequences(&pieces.problem, grad_o, &pieces.grad_states, &of_pieces,
+                                pieces.workspace);
+    }
+    if (status == GDNCP_OK) {
+        gdncp_rule_pieces_store_first(&pieces, &pieces.grad_states, &grads->initial_state);
+    }
+    gdncp_rule_pieces_close(&pieces);
+    return status;
+}
+
 gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
                                          const gdncp_tensor_t *grad_o,
                                          const gdncp_tensor_t *grad_final_state,
                                          const gdncp_delta_rule_grads_t *grads,
                                          gdncp_workspace_t *workspace)
 {
-    gdncp_backward_run_t run = {
-        .grad_o = grad_o, .grad_final_state = grad_final_state, .grads = grads};
-    gdncp_rule_problem_t *const problem = &run.problem;
+    gdncp_rule_problem_t problem;
     gdncp_status_t status = gdncp_rule_problem_make(
-        rule, GDNCP_RULE_Q | GDNCP_RULE_INITIAL_STATE | GDNCP_RULE_ANY_LAYOUT, workspace, problem);
+        rule, GDNCP_RULE_Q | GDNCP_RULE_INITIAL_STATE | GDNCP_RULE_ANY_LAYOUT, workspace, &problem);
 
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_values(problem, "grad_o", grad_o);
+        status = gdncp_rule_check_values(&problem, "grad_o", grad_o);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_states(problem, "grad_final_state", grad_final_state, true,
-                                         rule->num_sequences, problem->dv);
+        status = gdncp_rule_check_states(&problem, "grad_final_state", grad_final_state, true,
+                                         rule->num_sequences, problem.dv);
     }
     if (status == GDNCP_OK) {
-        status = check_grads(problem, grads);
+        status = check_grads(&problem, grads);
     }
     if (status == GDNCP_OK) {
         status = gdncp_rule_gate_check_backward(rule, grads, workspace);
@@ -139,14 +219,16 @@ gdncp_status_t gdncp_delta_rule_backward(const gdncp_delta_rule_t *rule,
     if (status != GDNCP_OK) {
         return status;
     }
-    if (problem->kernels != NULL) {
-        status = problem->kernels->delta_rule_backward(
-            problem, grad_o, gdncp_op_is_absent(grad_final_state) ? NULL : grad_final_state, grads,
+    if (problem.kernels != NULL) {
+        status = problem.kernels->delta_rule_backward(
+            &problem, grad_o, gdncp_op_is_absent(grad_final_state) ? NULL : grad_final_state, grads,
             workspace);
     } else {
-        choose_blocks(&run);
-        gdncp_backward_measure(&run);
-        status = run.is_shared ? run_shared(&run, workspace) : run_items(&run, workspace);
+        const int64_t tokens = gdncp_rule_backward_piece_tokens(&problem);
+
+        status = tokens == 0
+                     ? walk_sequences(&problem, grad_o, grad_final_state, grads, workspace)
+                     : walk_pieces(&problem, tokens, grad_o, grad_final_state, grads, workspace);
     }
     return status == GDNCP_OK && rule->gate != NULL
                ? gdncp_gate_backward(rule->gate, &grads->g, &grads->beta, grads->gate, workspace)

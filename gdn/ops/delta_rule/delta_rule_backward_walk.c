@@ -153,9 +153,9 @@ static void take_turn(void *context, int64_t index, int thread)
                                stage->walk->thread_memory + (size_t)thread * run->thread_bytes};
     own_t own = take_own(run, &arena);
 
-    gdncp_operand_begin(run->problem.in_pieces);
+    gdncp_operand_begin(run->problem.in_tiles);
     stage->turn(stage->walk, index, &own);
-    gdncp_operand_end(run->problem.in_pieces);
+    gdncp_operand_end(run->problem.in_tiles);
 }
 
 static void run_stage(walk_t *walk, int64_t num_turns, turn_t turn)
@@ -246,7 +246,7 @@ static void walk_forward(const walk_t *walk, int64_t panel, own_t *own)
                                 &own->operands);
 
         const gdncp_operand_t right =
-            gdncp_right(problem->in_pieces, dk, columns.width,
+            gdncp_right(problem->in_tiles, dk, columns.width,
                         &(gdncp_operand_rows_t){.data = state, .ld = dv}, own->rooms.right);
 
         gdncp_chunk_factors_make(problem, span.rows, false, &keys, &gates, &factors);
@@ -454,7 +454,7 @@ void gdncp_backward_item(const gdncp_backward_run_t *run, int64_t index, char *s
     walk.end = problem->rule->cu_seqlens[walk.sequence + 1];
     walk.num_chunks = gdncp_num_chunks(walk.end - walk.begin);
     if (!run->is_shared) {
-        gdncp_operand_begin(problem->in_pieces);
+        gdncp_operand_begin(problem->in_tiles);
     }
     if (!run->has_saved) {
         fill_borders(&walk);
@@ -471,6 +471,6 @@ void gdncp_backward_item(const gdncp_backward_run_t *run, int64_t index, char *s
                           &run->grads->initial_state);
     }
     if (!run->is_shared) {
-        gdncp_operand_end(problem->in_pieces);
+        gdncp_operand_end(problem->in_tiles);
     }
 }

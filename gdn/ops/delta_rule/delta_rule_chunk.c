@@ -65,9 +65,9 @@ gdncp_chunk_rooms_t gdncp_chunk_rooms_take(gdncp_arena_t *arena,
     const int64_t wide = larger(tall, width);
     gdncp_chunk_rooms_t rooms;
 
-    rooms.left = gdncp_operand_room(arena, problem->in_pieces, 2 * GDNCP_CHUNK, tall);
-    rooms.right = gdncp_operand_room(arena, problem->in_pieces, wide, tall);
-    rooms.values = gdncp_operand_room(arena, problem->in_pieces, wide, GDNCP_CHUNK);
+    rooms.left = gdncp_operand_room(arena, problem->in_tiles, 2 * GDNCP_CHUNK, tall);
+    rooms.right = gdncp_operand_room(arena, problem->in_tiles, wide, tall);
+    rooms.values = gdncp_operand_room(arena, problem->in_tiles, wide, GDNCP_CHUNK);
     return rooms;
 }
 
@@ -78,8 +78,8 @@ gdncp_key_operands_t gdncp_key_operands_take(gdncp_arena_t *arena,
 
     for (int i = 0; i < 4; i++) {
         operands.rooms[i] =
-            i < 2 ? gdncp_operand_room(arena, problem->in_pieces, GDNCP_CHUNK, problem->dk)
-                  : gdncp_operand_room(arena, problem->in_pieces, problem->dk, GDNCP_CHUNK);
+            i < 2 ? gdncp_operand_room(arena, problem->in_tiles, GDNCP_CHUNK, problem->dk)
+                  : gdncp_operand_room(arena, problem->in_tiles, problem->dk, GDNCP_CHUNK);
     }
     return operands;
 }
@@ -89,24 +89,24 @@ void gdncp_key_operands_make(const gdncp_rule_problem_t *problem, int64_t rows,
                              gdncp_key_operands_t *operands)
 {
     const int64_t dk = problem->dk;
-    const bool in_pieces = problem->in_pieces;
+    const bool in_tiles = problem->in_tiles;
     const bool is_bf16 = problem->dtype == GDNCP_BF16;
     const gdncp_operand_rows_t k = {keys->k, dk, NULL, is_bf16};
     const gdncp_operand_rows_t q = {keys->q, dk, NULL, is_bf16};
 
     if ((which & GDNCP_KEY_K) != 0) {
-        operands->k = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, dk, &k, operands->rooms[0]);
+        operands->k = gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, rows, dk, &k, operands->rooms[0]);
     }
     if ((which & GDNCP_KEY_Q) != 0) {
-        operands->q = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, dk, &q, operands->rooms[1]);
+        operands->q = gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, rows, dk, &q, operands->rooms[1]);
     }
     if ((which & GDNCP_KEY_K_T) != 0) {
         operands->k_t =
-            gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_FULL, dk, rows, &k, operands->rooms[2]);
+            gdncp_left_transposed(in_tiles, GDNCP_PRODUCT_FULL, dk, rows, &k, operands->rooms[2]);
     }
     if ((which & GDNCP_KEY_Q_T) != 0) {
         operands->q_t =
-            gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_FULL, dk, rows, &q, operands->rooms[3]);
+            gdncp_left_transposed(in_tiles, GDNCP_PRODUCT_FULL, dk, rows, &q, operands->rooms[3]);
     }
 }
 
@@ -144,7 +144,7 @@ void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chun
                             operands);
 
     const gdncp_operand_t k_right =
-        gdncp_right_transposed(problem->in_pieces, dk, rows, &k, rooms->right);
+        gdncp_right_transposed(problem->in_tiles, dk, rows, &k, rooms->right);
 
     gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dk, &operands->k, &k_right, false, keys->kk,
                    rows);
@@ -309,10 +309,10 @@ void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
     subtract_rows(rows, width, v->data, v->ld, factors->k_start, beta, y, ld, work);
 
     const gdncp_operand_t left =
-        gdncp_left(k->in_pieces, GDNCP_PRODUCT_LOWER, rows, rows,
+        gdncp_left(k->in_tiles, GDNCP_PRODUCT_LOWER, rows, rows,
                    &(gdncp_operand_rows_t){.data = t, .ld = rows}, rooms->left);
     const gdncp_operand_t right =
-        gdncp_right(k->in_pieces, rows, width, &(gdncp_operand_rows_t){.data = work, .ld = width},
+        gdncp_right(k->in_tiles, rows, width, &(gdncp_operand_rows_t){.data = work, .ld = width},
                     rooms->values);
 
     gdncp_multiply(GDNCP_PRODUCT_LOWER, rows, width, rows, &left, &right, false, u, ld);
@@ -324,7 +324,7 @@ void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
                          const gdncp_chunk_rooms_t *rooms)
 {
     const gdncp_operand_t right = gdncp_right(
-        k_t->in_pieces, rows, width,
+        k_t->in_tiles, rows, width,
         &(gdncp_operand_rows_t){.data = u, .ld = ld, .factors = factors->k_end}, rooms->values);
 
     gdncp_scale(dk, width, ld, total, state);

@@ -33,33 +33,33 @@ void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_chunk_backward_scratch_t *scratch,
                              const gdncp_chunk_rooms_t *rooms)
 {
-    const bool in_pieces = problem->in_pieces;
+    const bool in_tiles = problem->in_tiles;
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
     const int64_t width = columns->width;
     float *const grad_u = scratch->grad_u;
     gdncp_operand_t left;
     gdncp_operand_t right = gdncp_right(
-        in_pieces, dk, width,
-        &(gdncp_operand_rows_t){.data = grad_state + columns->first, .ld = dv}, rooms->right);
+        in_tiles, dk, width, &(gdncp_operand_rows_t){.data = grad_state + columns->first, .ld = dv},
+        rooms->right);
 
     gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, &operands->k, &right, false, grad_u, width);
     gdncp_scale_rows(rows, width, factors->k_end, grad_u, width, grad_u, width);
 
     gdncp_chunk_attention(rows, problem->scale, gates, keys->qk, scratch->attention);
-    left = gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows,
+    left = gdncp_left_transposed(in_tiles, GDNCP_PRODUCT_LOWER_T, rows, rows,
                                  &(gdncp_operand_rows_t){.data = scratch->attention, .ld = rows},
                                  rooms->left);
     right = gdncp_right(
-        in_pieces, rows, width,
+        in_tiles, rows, width,
         &(gdncp_operand_rows_t){grads + columns->first, dv, NULL, problem->dtype == GDNCP_BF16},
         rooms->values);
     gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, width, rows, &left, &right, true, grad_u, width);
 
-    left = gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows,
+    left = gdncp_left_transposed(in_tiles, GDNCP_PRODUCT_LOWER_T, rows, rows,
                                  &(gdncp_operand_rows_t){.data = t, .ld = rows}, rooms->left);
-    right = gdncp_right(in_pieces, rows, width,
-                        &(gdncp_operand_rows_t){.data = grad_u, .ld = width}, rooms->values);
+    right = gdncp_right(in_tiles, rows, width, &(gdncp_operand_rows_t){.data = grad_u, .ld = width},
+                        rooms->values);
     gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, width, rows, &left, &right, false,
                    grads + rows * dv + columns->first, dv);
 }
@@ -82,11 +82,11 @@ void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
         minus_k[i] = -gates->beta[i] * factors->k_start[i];
     }
     gdncp_scale(dk, width, dv, gates->total[0], state);
-    right = gdncp_right(problem->in_pieces, rows, width, &grad_rows, rooms->values);
+    right = gdncp_right(problem->in_tiles, rows, width, &grad_rows, rooms->values);
     gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, &operands->q_t, &right, true, state, dv);
     grad_rows.data += rows * dv;
     grad_rows.factors = minus_k;
-    right = gdncp_right(problem->in_pieces, rows, width, &grad_rows, rooms->values);
+    right = gdncp_right(problem->in_tiles, rows, width, &grad_rows, rooms->values);
     gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, &operands->k_t, &right, true, state, dv);
 }
 
@@ -184,7 +184,7 @@ static void grad_gates(int64_t rows, const double *above, const double *from_sta
 }
 
 /* Gradients of q and k through the pairs E and F; they are set, or added to. */
-static void grad_keys(int64_t rows, int64_t dk, bool in_pieces, const gdncp_chunk_keys_t *keys,
+static void grad_keys(int64_t rows, int64_t dk, bool in_tiles, const gdncp_chunk_keys_t *keys,
                       const gdncp_chunk_backward_scratch_t *scratch,
                       const gdncp_chunk_rooms_t *rooms, gdncp_chunk_grads_t *grads)
 {
@@ -195,20 +195,20 @@ static void grad_keys(int64_t rows, int64_t dk, bool in_pieces, const gdncp_chun
     gdncp_operand_t right;
 
     right =
-        gdncp_right(in_pieces, rows, dk,
+        gdncp_right(in_tiles, rows, dk,
                     &(gdncp_operand_rows_t){.data = keys->k, .ld = dk, .factors = keys->k_factors},
                     rooms->values);
-    left = gdncp_left(in_pieces, GDNCP_PRODUCT_LOWER, rows, rows, &grad_qk, rooms->left);
+    left = gdncp_left(in_tiles, GDNCP_PRODUCT_LOWER, rows, rows, &grad_qk, rooms->left);
     gdncp_multiply(GDNCP_PRODUCT_LOWER, rows, dk, rows, &left, &right, accumulate, grads->q, dk);
-    left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, rows, &grad_kk, rooms->left);
+    left = gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, rows, rows, &grad_kk, rooms->left);
     gdncp_multiply(GDNCP_PRODUCT_FULL, rows, dk, rows, &left, &right, accumulate, grads->k, dk);
 
     right =
-        gdncp_right(in_pieces, rows, dk,
+        gdncp_right(in_tiles, rows, dk,
                     &(gdncp_operand_rows_t){.data = keys->q, .ld = dk, .factors = keys->q_factors},
                     rooms->values);
     left =
-        gdncp_left_transposed(in_pieces, GDNCP_PRODUCT_LOWER_T, rows, rows, &grad_qk, rooms->left);
+        gdncp_left_transposed(in_tiles, GDNCP_PRODUCT_LOWER_T, rows, rows, &grad_qk, rooms->left);
     gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, dk, rows, &left, &right, true, grads->k, dk);
 }
 
@@ -219,7 +219,7 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
                              const gdncp_chunk_backward_scratch_t *scratch,
                              const gdncp_chunk_rooms_t *rooms, gdncp_chunk_grads_t *grads)
 {
-    const bool in_pieces = problem->in_pieces;
+    const bool in_tiles = problem->in_tiles;
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
     const float *const grad_r = back->grads + rows * dv;
@@ -237,22 +237,22 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
 
     /* dO over dR, with U' and with S0'. */
     gdncp_operand_t left =
-        gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, 2 * rows, dv,
+        gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, 2 * rows, dv,
                    &(gdncp_operand_rows_t){.data = back->grads, .ld = dv}, rooms->left);
     gdncp_operand_t right = gdncp_right_transposed(
-        in_pieces, dv, rows, &(gdncp_operand_rows_t){.data = record->u, .ld = dv}, rooms->values);
+        in_tiles, dv, rows, &(gdncp_operand_rows_t){.data = record->u, .ld = dv}, rooms->values);
     const gdncp_operand_t left_r = gdncp_left_from(&left, rows);
 
     gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dv, &left, &right, false, scratch->pairs, rows);
     gdncp_multiply(GDNCP_PRODUCT_PAIRS, rows, rows, dv, &left_r, &right, false,
                    scratch->pairs + rows * rows, rows);
-    right = gdncp_right(in_pieces, dv, dk,
+    right = gdncp_right(in_tiles, dv, dk,
                         &(gdncp_operand_rows_t){.data = record->state_t, .ld = dk}, rooms->right);
     gdncp_multiply(GDNCP_PRODUCT_FULL, 2 * rows, dk, dv, &left, &right, false, scratch->state_rows,
                    dk);
 
     grad_pairs(rows, problem->scale, keys, gates, scratch, grads->beta, above);
-    grad_keys(rows, dk, in_pieces, keys, scratch, rooms, grads);
+    grad_keys(rows, dk, in_tiles, keys, scratch, rooms, grads);
     add_scaled_rows(rows, dk, gates->from_start, problem->scale, scratch->state_rows, keys->q,
                     keys->q_factors, grads->q, from_start);
     add_scaled_rows(rows, dk, start_beta, -1.0f, scratch->state_rows + rows * dk, keys->k,
@@ -261,11 +261,11 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
         from_start[i] += from_start_k[i];
     }
 
-    left = gdncp_left(in_pieces, GDNCP_PRODUCT_FULL, rows, dv,
+    left = gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, rows, dv,
                       &(gdncp_operand_rows_t){.data = record->u, .ld = dv}, rooms->left);
     right =
-        gdncp_right(in_pieces, dv, dk,
-                    &(gdncp_operand_rows_t){.data = back->grad_state_t, .ld = dk}, rooms->right);
+        gdncp_right(in_tiles, dv, dk, &(gdncp_operand_rows_t){.data = back->grad_state_t, .ld = dk},
+                    rooms->right);
     gdncp_multiply(GDNCP_PRODUCT_FULL, rows, dk, dv, &left, &right, false, scratch->state_rows, dk);
     add_scaled_rows(rows, dk, gates->to_end, 1.0f, scratch->state_rows, keys->k, keys->k_factors,
                     grads->k, to_end);

@@ -5,6 +5,7 @@
 
 #include "delta_rule_chunk.h"
 #include "delta_rule_gate.h"
+#include "delta_rule_pieces.h"
 #include "op_checks.h"
 #include "op_parallel.h"
 #include "vector_math.h"
@@ -70,9 +71,9 @@ static void write_output(const forward_run_t *run, const gdncp_chunk_span_t *spa
     gdncp_chunk_attention(rows, problem->scale, &scratch->gates, scratch->keys.qk, scratch->work);
 
     const gdncp_operand_t p =
-        gdncp_left(problem->in_pieces, GDNCP_PRODUCT_LOWER, rows, rows,
+        gdncp_left(problem->in_tiles, GDNCP_PRODUCT_LOWER, rows, rows,
                    &(gdncp_operand_rows_t){.data = scratch->work, .ld = rows}, scratch->rooms.left);
-    const gdncp_operand_t u = gdncp_right(problem->in_pieces, rows, width,
+    const gdncp_operand_t u = gdncp_right(problem->in_tiles, rows, width,
                                           &(gdncp_operand_rows_t){.data = scratch->u, .ld = width},
                                           scratch->rooms.values);
 
@@ -96,7 +97,7 @@ static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *spa
     const gdncp_float_rows_t v = gdncp_columns_input(&problem->rule->v, span->begin, span->count,
                                                      head, columns, rows, scratch->values, width);
     const gdncp_operand_t right =
-        gdncp_right(problem->in_pieces, dk, width,
+        gdncp_right(problem->in_tiles, dk, width,
                     &(gdncp_operand_rows_t){.data = state, .ld = width}, scratch->rooms.right);
 
     gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, &scratch->operands.q, &right, false,
@@ -141,7 +142,7 @@ static void forward_item(void *context, int64_t item, int thread)
     gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
     forward_scratch_t scratch = take_scratch(run, &arena);
 
-    gdncp_operand_begin(problem->in_pieces);
+    gdncp_operand_begin(problem->in_tiles);
     for (int64_t head = heads.first; head < heads.end; head++) {
         gdncp_load_state(problem, &rule->initial_state, sequence, head, &columns,
                          scratch.states + (head - heads.first) * size);
@@ -164,7 +165,7 @@ static void forward_item(void *context, int64_t item, int thread)
         gdncp_store_state(problem, scratch.states + (head - heads.first) * size, sequence, head,
                           &columns, run->final_state);
     }
-    gdncp_operand_end(problem->in_pieces);
+    gdncp_operand_end(problem->in_tiles);
 }
 
 /*
@@ -194,21 +195,69 @@ static void choose_items(forward_run_t *run)
         run->panels_per_head * (run->by_group ? problem->num_key_heads : problem->num_value_heads);
 }
 
+int64_t gdncp_rule_forward_piece_tokens(const gdncp_rule_problem_t *problem)
+{
+    forward_run_t run = {.problem = *problem};
+
+    choose_items(&run);
+    const int64_t heads = run.by_group ? problem->group_size : 1;
+
+    return gdncp_rule_piece_tokens(problem, problem->num_value_heads, 1,
+                                   problem->longest *
+                                       gdncp_rule_forward_products(problem, heads * run.width),
+                                   gdncp_rule_forward_products(problem, problem->dv));
+}
+
+static gdncp_status_t walk_sequences(const gdncp_rule_problem_t *problem, const gdncp_tensor_t *o,
+                                     const gdncp_tensor_t *final_state,
+                                     gdncp_workspace_t *workspace)
+{
+    forward_run_t run = {.problem = *problem, .o = o, .final_state = final_state};
+    gdncp_arena_t measure = {.block = NULL};
+
+    choose_items(&run);
+    take_scratch(&run, &measure);
+    return gdncp_scratch_parallel_for(workspace,
+                                      problem->rule->num_sequences * run.items_per_sequence,
+                                      measure.used, &run.scratch, forward_item, &run);
+}
+
+/* A piece leaves its final state where its initial one was. */
+static gdncp_status_t walk_pieces(const gdncp_rule_problem_t *problem, int64_t tokens,
+                                  const gdncp_tensor_t *o, const gdncp_tensor_t *final_state,
+                                  gdncp_workspace_t *workspace)
+{
+    gdncp_rule_pieces_t pieces;
+    gdncp_status_t status = gdncp_rule_pieces_open(problem, tokens, false, workspace, &pieces);
+
+    if (status != GDNCP_OK) {
+        return status;
+    }
+    status = gdncp_rule_pieces_forward(&pieces);
+    if (status == GDNCP_OK) {
+        status = walk_sequences(&pieces.problem, o, &pieces.states, pieces.workspace);
+    }
+    if (status == GDNCP_OK) {
+        gdncp_rule_pieces_store_last(&pieces, &pieces.states, final_state);
+    }
+    gdncp_rule_pieces_close(&pieces);
+    return status;
+}
+
 gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gdncp_tensor_t *o,
                                         const gdncp_tensor_t *final_state,
                                         gdncp_workspace_t *workspace)
 {
-    forward_run_t run = {.o = o, .final_state = final_state};
-    gdncp_rule_problem_t *const problem = &run.problem;
+    gdncp_rule_problem_t problem;
     gdncp_status_t status = gdncp_rule_problem_make(
-        rule, GDNCP_RULE_Q | GDNCP_RULE_INITIAL_STATE | GDNCP_RULE_ANY_LAYOUT, workspace, problem);
+        rule, GDNCP_RULE_Q | GDNCP_RULE_INITIAL_STATE | GDNCP_RULE_ANY_LAYOUT, workspace, &problem);
 
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_values(problem, "o", o);
+        status = gdncp_rule_check_values(&problem, "o", o);
     }
     if (status == GDNCP_OK) {
-        status = gdncp_rule_check_states(problem, "final_state", final_state, true,
-                                         rule->num_sequences, problem->dv);
+        status = gdncp_rule_check_states(&problem, "final_state", final_state, true,
+                                         rule->num_sequences, problem.dv);
     }
     if (status == GDNCP_OK) {
         status = gdncp_rule_gate_check_forward(rule, workspace);
@@ -219,16 +268,12 @@ gdncp_status_t gdncp_delta_rule_forward(const gdncp_delta_rule_t *rule, const gd
     if (status != GDNCP_OK) {
         return status;
     }
-    if (problem->kernels != NULL) {
-        return problem->kernels->delta_rule_forward(
-            problem, o, gdncp_op_is_absent(final_state) ? NULL : final_state, workspace);
+    if (problem.kernels != NULL) {
+        return problem.kernels->delta_rule_forward(
+            &problem, o, gdncp_op_is_absent(final_state) ? NULL : final_state, workspace);
     }
-    choose_items(&run);
+    const int64_t tokens = gdncp_rule_forward_piece_tokens(&problem);
 
-    const int64_t num_items = rule->num_sequences * run.items_per_sequence;
-    gdncp_arena_t measure = {.block = NULL};
-
-    take_scratch(&run, &measure);
-    return gdncp_scratch_parallel_for(workspace, num_items, measure.used, &run.scratch,
-                                      forward_item, &run);
+    return tokens == 0 ? walk_sequences(&problem, o, final_state, workspace)
+                       : walk_pieces(&problem, tokens, o, final_state, workspace);
 }

@@ -59,7 +59,7 @@ static void grad_summary_item(void *context, int64_t item, int thread)
     gdncp_arena_t arena = gdncp_scratch_arena(&run->scratch, thread);
     grad_summary_scratch_t scratch = take_scratch(problem, &arena);
 
-    gdncp_operand_begin(problem->in_pieces);
+    gdncp_operand_begin(problem->in_tiles);
     gdncp_load_state(problem, run->grad_final_state, selected, head, &all, scratch.grad_state);
     for (int64_t chunk = gdncp_num_chunks(end - begin) - 1; chunk >= 0; chunk--) {
         const gdncp_chunk_span_t span = gdncp_chunk_span(begin, end, chunk);
@@ -79,7 +79,7 @@ static void grad_summary_item(void *context, int64_t item, int thread)
         gdncp_chunk_grad_state(problem, span.rows, &all, &scratch.operands, &scratch.gates,
                                &factors, scratch.grads, scratch.grad_state, &scratch.rooms);
     }
-    gdncp_operand_end(problem->in_pieces);
+    gdncp_operand_end(problem->in_tiles);
     gdncp_store_state(problem, scratch.grad_state, selected, head, &all, run->grad_initial);
 }
 

@@ -178,7 +178,7 @@ gdncp_status_t gdncp_rule_problem_make(const gdncp_delta_rule_t *rule, unsigned 
 
         problem->longest = length > problem->longest ? length : problem->longest;
     }
-    return problem->kernels == NULL ? gdncp_operand_choose(problem->dtype, &problem->in_pieces)
+    return problem->kernels == NULL ? gdncp_operand_choose(problem->dtype, &problem->in_tiles)
                                     : GDNCP_OK;
 }
 

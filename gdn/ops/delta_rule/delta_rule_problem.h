@@ -34,7 +34,7 @@ typedef struct gdncp_rule_problem {
     int64_t group_size;
     int64_t longest; /* tokens of the longest sequence */
     float scale;
-    bool in_pieces; /* operands on the CPU, see operand.h */
+    bool in_tiles; /* operands on the CPU, see operand.h */
 } gdncp_rule_problem_t;
 
 /* Scratch that a call on a CUDA device takes at most, about, whatever the length of the pack. Tests

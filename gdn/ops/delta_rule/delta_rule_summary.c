@@ -94,7 +94,7 @@ static void advance_columns(const gdncp_rule_problem_t *problem, const gdncp_chu
     gdncp_copy_columns(rows, problem->dv, scratch->v, problem->dv, scratch->values + dk, ld);
 
     const gdncp_operand_t state =
-        gdncp_right(problem->in_pieces, dk, width,
+        gdncp_right(problem->in_tiles, dk, width,
                     &(gdncp_operand_rows_t){.data = scratch->state + first_column, .ld = ld},
                     scratch->rooms.right);
 
@@ -123,7 +123,7 @@ static void summary_item(void *context, int64_t item, int thread)
     summary_scratch_t scratch = take_scratch(problem, &arena);
     int64_t first_column = 0;
 
-    gdncp_operand_begin(problem->in_pieces);
+    gdncp_operand_begin(problem->in_tiles);
     start_state(dk, dk + dv, scratch.state);
     if (run->transition == NULL) {
         first_column = dk;
@@ -145,7 +145,7 @@ static void summary_item(void *context, int64_t item, int thread)
             first_column = dk;
         }
     }
-    gdncp_operand_end(problem->in_pieces);
+    gdncp_operand_end(problem->in_tiles);
     if (run->transition != NULL) {
         gdncp_copy_columns(dk, dk, scratch.state, dk + dv, run->transition + item * dk * dk, dk);
     }
