@@ -6,6 +6,8 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+#define GDNCP_X86_TOGETHER 4 /* vectors at most, of functions that take several */
+
 /* x in [-87, 87], so that e^x is neither 0 nor infinite; NaN stays NaN. */
 GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_limit_exponent(__m512 x)
 {
@@ -79,6 +81,77 @@ GDNCP_AVX512_BF16_INLINE gdncp_x86_silu_parts_t gdncp_x86_split_silu_for(const g
     const __m512 rest = _mm512_sub_ps(x, value);
 
     return (gdncp_x86_silu_parts_t){value, _mm512_fmadd_ps(open, rest, open)};
+}
+
+/* -min(|x|, 87); NaN stays NaN. */
+GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_limited_negative(__m512 x)
+{
+    return _mm512_max_ps(_mm512_set1_ps(-87.0f), _mm512_or_ps(x, _mm512_set1_ps(-0.0f)));
+}
+
+/* Of each x in [-87, 87] the exponential, in its place, as gdncp_exp_of_limited_f32() has it, with
+ * its bits where products and sums are fused. A vector alone would spend its time waiting for the
+ * last multiplication; count is a constant where this and the next one are inlined. */
+GDNCP_AVX512_BF16_INLINE void gdncp_x86_exp_of_limited(const int count, __m512 *x)
+{
+    static const float best[] = {0x1.123ccap-7f, 0x1.555904p-5f, 0x1.55548ep-3f,
+                                 0x1.fffffcp-2f, 1.0f,           1.0f};
+    const __m512 magic = _mm512_set1_ps(0x1.8p23f);
+    __m512 n[GDNCP_X86_TOGETHER];
+    __m512 p[GDNCP_X86_TOGETHER];
+
+    for (int k = 0; k < count; k++) {
+        n[k] = _mm512_fmadd_ps(x[k], _mm512_set1_ps(0x1.715476p0f), magic);
+    }
+    for (int k = 0; k < count; k++) {
+        n[k] = _mm512_sub_ps(n[k], magic);
+    }
+    for (int k = 0; k < count; k++) {
+        x[k] = _mm512_fnmadd_ps(n[k], _mm512_set1_ps(0x1.62e4p-1f), x[k]);
+    }
+    for (int k = 0; k < count; k++) {
+        x[k] = _mm512_fnmadd_ps(n[k], _mm512_set1_ps(0x1.7f7d1cp-20f), x[k]);
+        p[k] = _mm512_set1_ps(0x1.6a1f62p-10f);
+    }
+    for (size_t i = 0; i < sizeof best / sizeof best[0]; i++) {
+        for (int k = 0; k < count; k++) {
+            p[k] = _mm512_fmadd_ps(p[k], x[k], _mm512_set1_ps(best[i]));
+        }
+    }
+    for (int k = 0; k < count; k++) {
+        x[k] = _mm512_scalef_ps(p[k], n[k]);
+    }
+}
+
+/* value = log(1 + exp(x)) from x and e = exp(-|x|), as gdncp_split_softplus_f32() has it, with its
+ * bits as above. */
+GDNCP_AVX512_BF16_INLINE void gdncp_x86_softplus(const int count, const __m512 *x, const __m512 *e,
+                                                 __m512 *value)
+{
+    static const float best[] = {0x1.9d455ap-6f,  -0x1.11708cp-4f, 0x1.d992bcp-4f,
+                                 -0x1.448ee2p-3f, 0x1.969cb2p-3f,  -0x1.ffb95cp-3f,
+                                 0x1.55540cp-2f,  -0x1.fffffep-2f, 1.0f};
+
+    for (int k = 0; k < count; k++) {
+        value[k] = _mm512_set1_ps(-0x1.24b298p-8f);
+    }
+    for (size_t i = 0; i < sizeof best / sizeof best[0]; i++) {
+        for (int k = 0; k < count; k++) {
+            value[k] = _mm512_fmadd_ps(value[k], e[k], _mm512_set1_ps(best[i]));
+        }
+    }
+    for (int k = 0; k < count; k++) {
+        value[k] = _mm512_fmadd_ps(value[k], e[k], _mm512_max_ps(x[k], _mm512_setzero_ps()));
+    }
+}
+
+/* The sigmoid of x from e = exp(-|x|): 1 or e, over 1 + e. */
+GDNCP_AVX512_BF16_INLINE __m512 gdncp_x86_sigmoid_of_exp(__m512 x, __m512 e)
+{
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __mmask16 is_negative = _mm512_movepi32_mask(_mm512_castps_si512(x));
+
+    return _mm512_div_ps(_mm512_mask_mov_ps(one, is_negative, e), _mm512_add_ps(one, e));
 }
 
 #endif
