@@ -187,6 +187,42 @@ static void nan_reaches_the_window_that_is_read(void **state)
     }
 }
 
+/* Each element by itself: a ratio of RMS would only see the large ones. */
+static void silu_keeps_its_digits(void **state)
+{
+    enum { TOKENS = 8701, CHANNELS = 3 };
+    static const int64_t cu_seqlens[] = {0, TOKENS};
+    test_random_t random = test_random_start(__func__, 10);
+
+    (void)state;
+    for (int64_t width = 3; width <= 4; width++) {
+        const conv_shape_t shape = {.dtype = GDNCP_F32,
+                                    .channels = CHANNELS,
+                                    .width = width,
+                                    .activation = GDNCP_ACTIVATION_SILU,
+                                    .cu_seqlens = cu_seqlens,
+                                    .num_sequences = 1};
+        conv_case_t c = start_case(&random, &shape);
+        float *const x = c.conv.x.data;
+        float *const weight = c.conv.weight.data;
+
+        for (int64_t i = 0; i < TOKENS * CHANNELS; i++) {
+            x[i] = (float)(i - TOKENS * CHANNELS / 2) * (87.0f / (TOKENS * CHANNELS / 2));
+        }
+        for (int64_t i = 0; i < CHANNELS * width; i++) {
+            weight[i] = i % width == width - 1 ? 1.0f : 0.0f;
+        }
+        assert_int_equal(run_forward(&c), GDNCP_OK);
+        for (int64_t i = 0; i < TOKENS * CHANNELS; i++) {
+            const double expected = (double)x[i] / (1.0 + exp(-(double)x[i]));
+            const double error = fabs((double)((float *)c.y.data)[i] - expected);
+
+            assert_true(error <= 5.0 * GDNCP_ROUNDOFF_F32 * fabs(expected));
+        }
+        test_arena_free(&c.arena);
+    }
+}
+
 static void threads_do_not_change_bits(void **state)
 {
     static const int64_t cu_seqlens[] = {0, 3, 2000, 5000};
@@ -239,6 +275,7 @@ int main(void)
         cmocka_unit_test(empty_packs_are_good),
         cmocka_unit_test(nan_reaches_as_far_as_the_taps),
         cmocka_unit_test(nan_reaches_the_window_that_is_read),
+        cmocka_unit_test(silu_keeps_its_digits),
         cmocka_unit_test(threads_do_not_change_bits),
         cmocka_unit_test(parameter_gradients_of_many_tokens_are_exact),
     };

@@ -181,6 +181,96 @@ static void narrow_inputs_have_wide_sums(void **state)
     }
 }
 
+/* Element i of a tensor of [.., num_heads], which may have gaps, as float32. */
+static float element(const gdncp_tensor_t *tensor, int64_t i)
+{
+    const int64_t num_heads = tensor->shape[1];
+    const int64_t at = i / num_heads * tensor->strides[0] + i % num_heads;
+    float value;
+
+    (void)gdncp_convert_to_f32(tensor->dtype,
+                               (char *)tensor->data + (size_t)at * gdncp_dtype_size(tensor->dtype),
+                               1, &value);
+    return value;
+}
+
+static void assert_elements_agree(const char *name, const gdncp_tensor_t *result,
+                                  const gdncp_tensor_t *wide, double relative, double absolute)
+{
+    for (int64_t i = 0; i < gdncp_tensor_num_elements(wide); i++) {
+        const double x = (double)element(result, i);
+        const double y = (double)element(wide, i);
+
+        if (!(x == y || (isnan(x) && isnan(y)) || fabs(x - y) <= relative * fabs(y) + absolute)) {
+            fail_msg("%s[%d]: expected %g, got %g", name, (int)i, y, x);
+        }
+    }
+}
+
+/* Every number of 16 bits as a and b, NaN and infinities too, and tokens with gaps in one tensor or
+ * none: results are those of float32 inputs, to a few roundings, and gradients those rounded once
+ * more. */
+static void narrow_inputs_give_what_wide_ones_give(void **state)
+{
+    enum { HEADS = 33, TOKENS = (1 << 16) / HEADS + 1 };
+    static const double roundoff[] = {
+        [GDNCP_BF16] = GDNCP_ROUNDOFF_BF16, [GDNCP_F16] = GDNCP_ROUNDOFF_TF32}; /* as many bits */
+    static const double least[] = {[GDNCP_BF16] = 0x1p-133, [GDNCP_F16] = 0x1p-24};
+    const double few = 16.0 * GDNCP_ROUNDOFF_F32;
+    const int64_t shape[2] = {TOKENS, HEADS};
+    test_random_t random = test_random_start(__func__, 15);
+
+    (void)state;
+    for (int i = 0; i < 18; i++) {
+        const gdncp_dtype_t dtype = i % 2 == 0 ? GDNCP_BF16 : GDNCP_F16;
+        gate_case_t narrow = start_case(&random, dtype, TOKENS, HEADS, 0, i % 4 < 2);
+        gdncp_tensor_t *const tensors[] = {&narrow.gate.a,  &narrow.gate.b,  &narrow.g,
+                                           &narrow.beta,    &narrow.grad_g,  &narrow.grad_beta,
+                                           &narrow.grads.a, &narrow.grads.b, NULL};
+        gdncp_tensor_t *const spread = tensors[i / 2];
+
+        if (spread != NULL) {
+            *spread = test_tensor(&narrow.arena, spread->dtype, 2, shape, 3);
+            (void)test_tensor_fill(&narrow.arena, &random, 1.0, 0.0, spread);
+        }
+        for (int64_t t = 0; t < TOKENS; t++) {
+            for (int64_t h = 0; h < HEADS; h++) {
+                const uint16_t bits = (uint16_t)(t * HEADS + h);
+
+                ((uint16_t *)narrow.gate.a.data)[t * narrow.gate.a.strides[0] + h] = bits;
+                ((uint16_t *)narrow.gate.b.data)[t * narrow.gate.b.strides[0] + h] =
+                    (uint16_t)(bits * 40503u);
+            }
+        }
+        if (i % 5 == 0) {
+            give_g(&narrow);
+        }
+        gate_case_t wide = narrow;
+
+        wide.gate.a = test_tensor(&narrow.arena, GDNCP_F32, 2, shape, 0);
+        wide.gate.b = test_tensor(&narrow.arena, GDNCP_F32, 2, shape, 0);
+        wide.g = test_tensor(&narrow.arena, GDNCP_F32, 2, shape, 0);
+        wide.beta = test_tensor(&narrow.arena, GDNCP_F32, 2, shape, 0);
+        wide.grads.a = test_tensor(&narrow.arena, GDNCP_F32, 2, shape, 0);
+        wide.grads.b = test_tensor(&narrow.arena, GDNCP_F32, 2, shape, 0);
+        for (int64_t k = 0; k < TOKENS * HEADS; k++) {
+            ((float *)wide.gate.a.data)[k] = element(&narrow.gate.a, k);
+            ((float *)wide.gate.b.data)[k] = element(&narrow.gate.b, k);
+        }
+        assert_int_equal(run_forward(&narrow), GDNCP_OK);
+        assert_int_equal(run_backward(&narrow), GDNCP_OK);
+        assert_int_equal(run_forward(&wide), GDNCP_OK);
+        assert_int_equal(run_backward(&wide), GDNCP_OK);
+        assert_elements_agree("g", &narrow.g, &wide.g, few, 0x1p-148);
+        assert_elements_agree("beta", &narrow.beta, &wide.beta, few, 0x1p-148);
+        assert_elements_agree("grads.a", &narrow.grads.a, &wide.grads.a, roundoff[dtype],
+                              least[dtype]);
+        assert_elements_agree("grads.b", &narrow.grads.b, &wide.grads.b, roundoff[dtype],
+                              least[dtype]);
+        test_arena_free(&narrow.arena);
+    }
+}
+
 static void many_tokens_are_summed_without_drift(void **state)
 {
     test_random_t random = test_random_start(__func__, 3);
@@ -300,6 +390,7 @@ int main(void)
         cmocka_unit_test(chunks_are_summed),
         cmocka_unit_test(a_changed_sequence_leaves_the_others_alone),
         cmocka_unit_test(narrow_inputs_have_wide_sums),
+        cmocka_unit_test(narrow_inputs_give_what_wide_ones_give),
         cmocka_unit_test(many_tokens_are_summed_without_drift),
         cmocka_unit_test(small_and_large_inputs_keep_their_digits),
         cmocka_unit_test(extreme_inputs_saturate),

@@ -99,7 +99,7 @@ INLINE void backward_lanes(const gdncp_dtype_t dtype, const gdncp_dtype_t outer,
         if (silu) {
             const __m512 u = weighted_sum(weight, bias, x + n);
 
-            grad_u[WIDTH - 1 + n] = _mm512_mul_ps(grad_y, gdncp_x86_split_silu(u).slope);
+            grad_u[WIDTH - 1 + n] = _mm512_mul_ps(grad_y, gdncp_x86_split_silu_for(outer, u).slope);
         } else {
             grad_u[WIDTH - 1 + n] = grad_y;
         }

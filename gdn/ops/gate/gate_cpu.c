@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "chunk_sums.h"
+#include "gate_x86.h"
 #include "inline_math.h"
 #include "op_parallel.h"
 #include "op_scratch.h"
@@ -89,10 +90,26 @@ static gate_range_t block_range(const gdncp_gate_t *gate, const gdncp_chunk_sums
     return (gate_range_t){gdncp_chunk_begin(sums, begin), gdncp_chunk_begin(sums, end)};
 }
 
+/* Of tokens from one on, as the kernels for x86 take them. */
+static gdncp_gate_elements_t elements_of(const gdncp_gate_t *gate, const gate_tile_t *tile,
+                                         int64_t token, int64_t num_tokens)
+{
+    return (gdncp_gate_elements_t){
+        .dtype = gate->a.dtype,
+        .count = num_tokens * tile->heads,
+        .rate = tile->has_parameters ? tile->rate : NULL,
+        .dt_bias = tile->dt_bias,
+        .beta_scale = tile->beta_scale,
+        .a = gdncp_token_element(&gate->a, token, tile->first),
+        .b = gdncp_token_element(&gate->b, token, tile->first),
+    };
+}
+
 typedef struct forward_task {
     const gdncp_gate_t *gate;
     const gdncp_tensor_t *g;
     const gdncp_tensor_t *beta;
+    bool is_direct;          /* elements are read and written as they lie */
     gdncp_chunk_sums_t sums; /* where there is a chunk_size */
 } forward_task_t;
 
@@ -119,6 +136,27 @@ static void forward_elements(const gate_tile_t *tile, const float *a, const floa
         forward_loop(true, tile, a, b, count, g, beta);
     } else {
         forward_loop(false, tile, a, b, count, g, beta);
+    }
+}
+
+/* All tokens together where none of the tensors has gaps, else one at a time. */
+static void forward_tile_directly(const forward_task_t *task, const gate_tile_t *tile,
+                                  int64_t token, int64_t num_tokens)
+{
+    const gdncp_gate_t *const gate = task->gate;
+    const int64_t heads = tile->heads;
+    const bool is_dense = gdncp_rows_are_dense(&gate->a, num_tokens, heads) &&
+                          gdncp_rows_are_dense(&gate->b, num_tokens, heads) &&
+                          gdncp_rows_are_dense(task->g, num_tokens, heads) &&
+                          gdncp_rows_are_dense(task->beta, num_tokens, heads);
+    const int64_t together = is_dense ? num_tokens : 1;
+
+    for (int64_t t = token; t < token + num_tokens; t += together) {
+        gdncp_gate_elements_t elements = elements_of(gate, tile, t, together);
+
+        elements.g = gdncp_token_element(task->g, t, tile->first);
+        elements.beta = gdncp_token_element(task->beta, t, tile->first);
+        gdncp_gate_x86_forward(&elements);
     }
 }
 
@@ -151,7 +189,9 @@ static void forward_block(void *context, int64_t block, int thread)
     for (int64_t first = 0; first < task->gate->a.shape[1]; first += TILE) {
         start_tile(task->gate, first, &tile);
         for (int64_t t = range.begin; t < range.end; t += tile.tokens) {
-            forward_tile(task, &tile, t, min_i64(range.end - t, tile.tokens));
+            const int64_t num_tokens = min_i64(range.end - t, tile.tokens);
+
+            (task->is_direct ? forward_tile_directly : forward_tile)(task, &tile, t, num_tokens);
         }
     }
     if (task->gate->chunk_size > 0) {
@@ -162,8 +202,11 @@ static void forward_block(void *context, int64_t block, int thread)
 void gdncp_gate_forward_cpu(const gdncp_gate_t *gate, const gdncp_tensor_t *g,
                             const gdncp_tensor_t *beta)
 {
-    forward_task_t task = {
-        .gate = gate, .g = g, .beta = beta, .sums = gdncp_chunk_sums_of(gate, g, g, false)};
+    forward_task_t task = {.gate = gate,
+                           .g = g,
+                           .beta = beta,
+                           .is_direct = gdncp_gate_x86_serves(gate),
+                           .sums = gdncp_chunk_sums_of(gate, g, g, false)};
 
     gdncp_parallel_for(gdncp_num_token_blocks(gate->a.shape[0]), num_threads_for(gate),
                        forward_block, &task);
@@ -174,6 +217,7 @@ typedef struct backward_task {
     const gdncp_tensor_t *grad_g;
     const gdncp_tensor_t *grad_beta;
     const gdncp_gate_grads_t *grads;
+    bool is_direct;          /* as the forward's */
     double *partials;        /* [blocks, 2, Hv]: A_log, dt_bias */
     gdncp_chunk_sums_t sums; /* where there is a chunk_size, as what follows */
     int64_t range_tokens;    /* of a block, at most */
@@ -230,6 +274,35 @@ static void backward_elements(const gate_tile_t *tile, const float *a, const flo
         backward_loop(true, tile, a, b, grad_g, grad_beta, count, grad_a, grad_b, sums);
     } else {
         backward_loop(false, tile, a, b, grad_g, grad_beta, count, grad_a, grad_b, sums);
+    }
+}
+
+static void backward_tile_directly(const backward_task_t *task, const gate_tile_t *tile,
+                                   const grad_g_t *grad_g, int64_t token, int64_t num_tokens,
+                                   gate_sums_t *sums)
+{
+    const gdncp_gate_t *const gate = task->gate;
+    const gdncp_gate_grads_t *const grads = task->grads;
+    const int64_t heads = tile->heads;
+    const bool is_dense = gdncp_rows_are_dense(&gate->a, num_tokens, heads) &&
+                          gdncp_rows_are_dense(&gate->b, num_tokens, heads) &&
+                          gdncp_rows_are_dense(&grad_g->rows, num_tokens, heads) &&
+                          gdncp_rows_are_dense(task->grad_beta, num_tokens, heads) &&
+                          gdncp_rows_are_dense(&grads->a, num_tokens, heads) &&
+                          gdncp_rows_are_dense(&grads->b, num_tokens, heads);
+    const int64_t together = is_dense ? num_tokens : 1;
+
+    for (int64_t t = 0; t < num_tokens; t += together) {
+        gdncp_gate_elements_t elements = elements_of(gate, tile, token + t, together);
+
+        elements.grad_g =
+            gdncp_token_element(&grad_g->rows, token + t - grad_g->first, tile->first);
+        elements.grad_beta = gdncp_token_element(task->grad_beta, token + t, tile->first);
+        elements.grad_a = gdncp_token_element(&grads->a, token + t, tile->first);
+        elements.grad_b = gdncp_token_element(&grads->b, token + t, tile->first);
+        elements.A_log_sums = sums->A_log + t * heads;
+        elements.dt_bias_sums = sums->dt_bias + t * heads;
+        gdncp_gate_x86_backward(&elements);
     }
 }
 
@@ -310,7 +383,8 @@ static void backward_block(void *context, int64_t block, int thread)
         start_tile(task->gate, first, &tile);
         memset(&sums, 0, sizeof sums);
         for (int64_t t = range.begin; t < range.end; t += tile.tokens) {
-            backward_tile(task, &tile, &grad_g, t, min_i64(range.end - t, tile.tokens), &sums);
+            (task->is_direct ? backward_tile_directly : backward_tile)(
+                task, &tile, &grad_g, t, min_i64(range.end - t, tile.tokens), &sums);
         }
         add_places(&tile, sums.A_log, partial);
         add_places(&tile, sums.dt_bias, partial + num_heads);
@@ -343,6 +417,7 @@ gdncp_status_t gdncp_gate_backward_cpu(const gdncp_gate_t *gate, const gdncp_ten
                             .grad_g = grad_g,
                             .grad_beta = grad_beta,
                             .grads = grads,
+                            .is_direct = gdncp_gate_x86_serves(gate),
                             .sums = gdncp_chunk_sums_of(gate, grad_g, NULL, true)};
     const size_t partials_bytes = (size_t)(num_blocks * 2 * num_heads) * sizeof *task.partials;
     size_t sums_bytes = 0;

@@ -135,7 +135,7 @@ INLINE float backward_row(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype
         const __m512 x = gdncp_x86_load(x_dtype, rows->x, first + i, ALL);
         const __m512 grad_y = gdncp_x86_load(dtype, rows->grad_y, first + i, ALL);
         const gdncp_x86_silu_parts_t silu =
-            gdncp_x86_split_silu(gdncp_x86_load(dtype, rows->z, first + i, ALL));
+            gdncp_x86_split_silu_for(x_dtype, gdncp_x86_load(dtype, rows->z, first + i, ALL));
         const __m512 weight = weight_at(rows, i);
         const __m512 normed = _mm512_mul_ps(scale, x);
         const __m512 grad_scaled = _mm512_mul_ps(grad_y, silu.value);
@@ -189,7 +189,7 @@ INLINE float split_row(const gdncp_dtype_t x_dtype, const gdncp_dtype_t dtype,
 
     for (int64_t i = first; i < first + rows->d; i += LANES) {
         const gdncp_x86_silu_parts_t silu =
-            gdncp_x86_split_silu(gdncp_x86_load(dtype, rows->z, i, ALL));
+            gdncp_x86_split_silu_for(x_dtype, gdncp_x86_load(dtype, rows->z, i, ALL));
         const __m512 gated = _mm512_mul_ps(gdncp_x86_load(x_dtype, rows->x, i, ALL), silu.value);
 
         _mm512_storeu_ps(rows->scratch + i, silu.value);
