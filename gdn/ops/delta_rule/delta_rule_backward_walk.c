@@ -235,7 +235,8 @@ static void walk_forward(const walk_t *walk, int64_t panel, own_t *own)
         const gdncp_chunk_record_t record = record_at(walk, slot);
         float *const y = record.y + columns.first;
         float *const u = record.u + columns.first;
-        gdncp_chunk_factors_t factors;
+        const gdncp_chunk_t chunk =
+            gdncp_chunk_make(problem, span.rows, false, &keys, &own->operands, &gates, &own->rooms);
         const gdncp_float_rows_t v = gdncp_columns_input(&problem->rule->v, span.begin, span.count,
                                                          walk->head, &columns, span.rows, y, dv);
 
@@ -249,11 +250,8 @@ static void walk_forward(const walk_t *walk, int64_t panel, own_t *own)
             gdncp_right(problem->in_tiles, dk, columns.width,
                         &(gdncp_operand_rows_t){.data = state, .ld = dv}, own->rooms.right);
 
-        gdncp_chunk_factors_make(problem, span.rows, false, &keys, &gates, &factors);
-        gdncp_chunk_values(span.rows, dk, columns.width, dv, &factors, gates.beta, &own->operands.k,
-                           record.t, &right, &v, y, u, own->work, &own->rooms);
-        gdncp_chunk_advance(span.rows, dk, columns.width, dv, &factors, gates.total[0],
-                            &own->operands.k_t, u, state, &own->rooms);
+        gdncp_chunk_values(&chunk, columns.width, dv, record.t, &right, &v, y, u, own->work);
+        gdncp_chunk_advance(&chunk, columns.width, dv, u, state);
     }
 }
 
@@ -273,8 +271,9 @@ static void step_back(const walk_t *walk, int64_t slot, const gdncp_columns_t *c
     const gdncp_chunk_gates_t gates = gdncp_chunk_gates_at(&walk->shared.gates, slot);
     const gdncp_chunk_record_t record = record_at(walk, slot);
     const gdncp_chunk_back_record_t back = back_record_at(walk, slot);
+    const gdncp_chunk_t chunk =
+        gdncp_chunk_make(problem, span.rows, true, &keys, &own->operands, &gates, &own->rooms);
     float *const grad_state = grad_state_of_head(walk);
-    gdncp_chunk_factors_t factors;
 
     gdncp_transpose(dk, columns->width, grad_state + columns->first, dv,
                     back.grad_state_t + columns->first * dk, dk);
@@ -282,11 +281,8 @@ static void step_back(const walk_t *walk, int64_t slot, const gdncp_columns_t *c
                        back.grads + columns->first, dv);
     gdncp_key_operands_make(problem, span.rows, &keys, GDNCP_KEY_K | GDNCP_KEY_K_T | GDNCP_KEY_Q_T,
                             &own->operands);
-    gdncp_chunk_factors_make(problem, span.rows, true, &keys, &gates, &factors);
-    gdncp_chunk_grad_values(problem, span.rows, columns, &keys, &own->operands, &gates, &factors,
-                            record.t, grad_state, back.grads, &own->chunk, &own->rooms);
-    gdncp_chunk_grad_state(problem, span.rows, columns, &own->operands, &gates, &factors,
-                           back.grads, grad_state, &own->rooms);
+    gdncp_chunk_grad_values(&chunk, columns, record.t, grad_state, back.grads, &own->chunk);
+    gdncp_chunk_grad_state(&chunk, columns, back.grads, grad_state);
 }
 
 static void store_gate_grads(const gdncp_backward_run_t *run, const gdncp_chunk_span_t *span,
@@ -313,6 +309,8 @@ static void grad_inputs(const walk_t *walk, int64_t slot, own_t *own)
     const gdncp_chunk_gates_t gates = gdncp_chunk_gates_at(&walk->shared.gates, slot);
     const gdncp_chunk_record_t record = record_at(walk, slot);
     const gdncp_chunk_back_record_t back = back_record_at(walk, slot);
+    const gdncp_chunk_t chunk = gdncp_chunk_make(&run->problem, span.rows, true, &keys,
+                                                 &own->operands, &gates, &own->rooms);
     gdncp_chunk_grads_t grads = {.is_first = walk->head == walk->heads.first,
                                  .q = walk->shared.grad_q + slot * GDNCP_CHUNK * dk,
                                  .k = walk->shared.grad_k + slot * GDNCP_CHUNK * dk,
@@ -320,8 +318,7 @@ static void grad_inputs(const walk_t *walk, int64_t slot, own_t *own)
                                                            walk->head, &all, span.rows, own->grad_v,
                                                            run->problem.dv)};
 
-    gdncp_chunk_grad_inputs(&run->problem, span.rows, &keys, &gates, &record, &back, &own->chunk,
-                            &own->rooms, &grads);
+    gdncp_chunk_grad_inputs(&chunk, &record, &back, &own->chunk, &grads);
     gdncp_store_columns(grads.v.data, grads.v.ld, span.begin, span.count, walk->head, &all,
                         &run->grads->v);
     store_gate_grads(run, &span, walk->head, &grads);

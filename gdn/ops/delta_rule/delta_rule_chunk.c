@@ -91,8 +91,8 @@ void gdncp_key_operands_make(const gdncp_rule_problem_t *problem, int64_t rows,
     const int64_t dk = problem->dk;
     const bool in_tiles = problem->in_tiles;
     const bool is_bf16 = problem->dtype == GDNCP_BF16;
-    const gdncp_operand_rows_t k = {keys->k, dk, NULL, is_bf16};
-    const gdncp_operand_rows_t q = {keys->q, dk, NULL, is_bf16};
+    const gdncp_operand_rows_t k = {.data = keys->k, .ld = dk, .is_bf16 = is_bf16};
+    const gdncp_operand_rows_t q = {.data = keys->q, .ld = dk, .is_bf16 = is_bf16};
 
     if ((which & GDNCP_KEY_K) != 0) {
         operands->k = gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, rows, dk, &k, operands->rooms[0]);
@@ -132,7 +132,8 @@ void gdncp_chunk_keys_load(const gdncp_rule_problem_t *problem, const gdncp_chun
 {
     const int64_t rows = span->rows;
     const int64_t dk = problem->dk;
-    const gdncp_operand_rows_t k = {keys->k, dk, NULL, problem->dtype == GDNCP_BF16};
+    const gdncp_operand_rows_t k = {
+        .data = keys->k, .ld = dk, .is_bf16 = problem->dtype == GDNCP_BF16};
 
     gdncp_load_keys(problem, &problem->rule->k, span->begin, span->count, key_head, rows, keys->k,
                     keys->k_factors);
@@ -299,36 +300,61 @@ static void subtract_rows(int64_t rows, int64_t width, const float *v, int64_t v
     }
 }
 
-void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                        const gdncp_chunk_factors_t *factors, const float *beta,
-                        const gdncp_operand_t *k, const float *t, const gdncp_operand_t *state,
-                        const gdncp_float_rows_t *v, float *y, float *u, float *work,
-                        const gdncp_chunk_rooms_t *rooms)
+gdncp_chunk_t gdncp_chunk_make(const gdncp_rule_problem_t *problem, int64_t rows, bool with_q,
+                               const gdncp_chunk_keys_t *keys, const gdncp_key_operands_t *operands,
+                               const gdncp_chunk_gates_t *gates, const gdncp_chunk_rooms_t *rooms)
 {
-    gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, k, state, false, work, width);
-    subtract_rows(rows, width, v->data, v->ld, factors->k_start, beta, y, ld, work);
+    gdncp_chunk_t chunk = {.problem = problem,
+                           .rows = rows,
+                           .keys = keys,
+                           .operands = operands,
+                           .gates = gates,
+                           .rooms = rooms};
+
+    for (int64_t i = 0; i < rows; i++) {
+        chunk.k_start[i] = gates->from_start[i] * keys->k_factors[i];
+        chunk.k_end[i] = gates->to_end[i] * keys->k_factors[i];
+        if (with_q) {
+            chunk.q_start[i] = problem->scale * gates->from_start[i] * keys->q_factors[i];
+        }
+    }
+    return chunk;
+}
+
+void gdncp_chunk_values(const gdncp_chunk_t *chunk, int64_t width, int64_t ld, const float *t,
+                        const gdncp_operand_t *state, const gdncp_float_rows_t *v, float *y,
+                        float *u, float *work)
+{
+    const bool in_tiles = chunk->problem->in_tiles;
+    const int64_t rows = chunk->rows;
+
+    gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, chunk->problem->dk, &chunk->operands->k, state,
+                   false, work, width);
+    subtract_rows(rows, width, v->data, v->ld, chunk->k_start, chunk->gates->beta, y, ld, work);
 
     const gdncp_operand_t left =
-        gdncp_left(k->in_tiles, GDNCP_PRODUCT_LOWER, rows, rows,
-                   &(gdncp_operand_rows_t){.data = t, .ld = rows}, rooms->left);
+        gdncp_left(in_tiles, GDNCP_PRODUCT_LOWER, rows, rows,
+                   &(gdncp_operand_rows_t){.data = t, .ld = rows}, chunk->rooms->left);
     const gdncp_operand_t right =
-        gdncp_right(k->in_tiles, rows, width, &(gdncp_operand_rows_t){.data = work, .ld = width},
-                    rooms->values);
+        gdncp_right(in_tiles, rows, width, &(gdncp_operand_rows_t){.data = work, .ld = width},
+                    chunk->rooms->values);
 
     gdncp_multiply(GDNCP_PRODUCT_LOWER, rows, width, rows, &left, &right, false, u, ld);
 }
 
-void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                         const gdncp_chunk_factors_t *factors, float total,
-                         const gdncp_operand_t *k_t, const float *u, float *state,
-                         const gdncp_chunk_rooms_t *rooms)
+void gdncp_chunk_advance(const gdncp_chunk_t *chunk, int64_t width, int64_t ld, const float *u,
+                         float *state)
 {
-    const gdncp_operand_t right = gdncp_right(
-        k_t->in_tiles, rows, width,
-        &(gdncp_operand_rows_t){.data = u, .ld = ld, .factors = factors->k_end}, rooms->values);
+    const int64_t dk = chunk->problem->dk;
+    const int64_t rows = chunk->rows;
+    const gdncp_operand_t right =
+        gdncp_right(chunk->problem->in_tiles, rows, width,
+                    &(gdncp_operand_rows_t){.data = u, .ld = ld, .factors = chunk->k_end},
+                    chunk->rooms->values);
 
-    gdncp_scale(dk, width, ld, total, state);
-    gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, k_t, &right, true, state, ld);
+    gdncp_scale(dk, width, ld, chunk->gates->total[0], state);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, &chunk->operands->k_t, &right, true, state,
+                   ld);
 }
 
 GDNCP_VECTOR_CLONES
@@ -349,16 +375,4 @@ void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t 
                            const float *qk, float *p)
 {
     fill_attention(rows, scale, gates->decay, qk, p);
-}
-
-void gdncp_chunk_factors_make(const gdncp_rule_problem_t *problem, int64_t rows, bool with_q,
-                              const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
-                              gdncp_chunk_factors_t *factors)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        factors->k_start[i] = gates->from_start[i] * keys->k_factors[i];
-        factors->k_end[i] = gates->to_end[i] * keys->k_factors[i];
-        factors->q_start[i] =
-            with_q ? problem->scale * gates->from_start[i] * keys->q_factors[i] : 0.0f;
-    }
 }

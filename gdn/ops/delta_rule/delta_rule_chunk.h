@@ -96,41 +96,45 @@ gdncp_chunk_gates_t gdncp_chunk_gates_at(const gdncp_chunk_gates_t *gates, int64
 void gdncp_chunk_gates_load(const gdncp_rule_problem_t *problem, const gdncp_chunk_span_t *span,
                             int64_t value_head, const gdncp_chunk_gates_t *gates);
 
-/* What products with rows of K and Q as given are to be multiplied by, row by row: the factors of
- * the normalisation and those that follow. */
-typedef struct gdncp_chunk_factors {
-    float k_start[GDNCP_CHUNK]; /* e^G_i */
-    float k_end[GDNCP_CHUNK];   /* e^(G_C - G_i) */
-    float q_start[GDNCP_CHUNK]; /* scale e^G_i; not used where there are no queries */
-} gdncp_chunk_factors_t;
-
-void gdncp_chunk_factors_make(const gdncp_rule_problem_t *problem, int64_t rows, bool with_q,
-                              const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
-                              gdncp_chunk_factors_t *factors);
-
 /* t = (I + diag(beta) A)^-1 with A = D o KK' strictly below the diagonal. work: [rows, rows]. */
 void gdncp_chunk_inverse(int64_t rows, const gdncp_chunk_gates_t *gates, const float *kk, float *t,
                          float *work);
+
+/* One chunk of one value head, and room for its products. */
+typedef struct gdncp_chunk {
+    const gdncp_rule_problem_t *problem;
+    int64_t rows;
+    const gdncp_chunk_keys_t *keys;
+    const gdncp_key_operands_t *operands;
+    const gdncp_chunk_gates_t *gates;
+    const gdncp_chunk_rooms_t *rooms;
+    /* What products with rows of K and Q as given are to be multiplied by, row by row: the factors
+     * of the normalisation and these. */
+    float k_start[GDNCP_CHUNK]; /* e^G_i */
+    float k_end[GDNCP_CHUNK];   /* e^(G_C - G_i) */
+    float q_start[GDNCP_CHUNK]; /* scale e^G_i; not used where there are no queries */
+} gdncp_chunk_t;
+
+/* Of keys and gates that are loaded; operands may be made later. */
+gdncp_chunk_t gdncp_chunk_make(const gdncp_rule_problem_t *problem, int64_t rows, bool with_q,
+                               const gdncp_chunk_keys_t *keys, const gdncp_key_operands_t *operands,
+                               const gdncp_chunk_gates_t *gates, const gdncp_chunk_rooms_t *rooms);
 
 /*
  * With v [rows, width], which may be y, and the state [dk, width] at the chunk's start as a right
  * operand:
  *     y = v - diag(e^G) K S,    u = T diag(beta) y.
- * ld: elements between rows of y and u. work: [rows, width], packed.
+ * Takes operand K. ld: elements between rows of y and u. work: [rows, width], packed.
  */
-void gdncp_chunk_values(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                        const gdncp_chunk_factors_t *factors, const float *beta,
-                        const gdncp_operand_t *k, const float *t, const gdncp_operand_t *state,
-                        const gdncp_float_rows_t *v, float *y, float *u, float *work,
-                        const gdncp_chunk_rooms_t *rooms);
+void gdncp_chunk_values(const gdncp_chunk_t *chunk, int64_t width, int64_t ld, const float *t,
+                        const gdncp_operand_t *state, const gdncp_float_rows_t *v, float *y,
+                        float *u, float *work);
 
-/* S <- total S + K' diag(e^(G_C - G)) u, total being e^G_C; rows of u and state are ld apart. */
-void gdncp_chunk_advance(int64_t rows, int64_t dk, int64_t width, int64_t ld,
-                         const gdncp_chunk_factors_t *factors, float total,
-                         const gdncp_operand_t *k_t, const float *u, float *state,
-                         const gdncp_chunk_rooms_t *rooms);
+/* S <- e^G_C S + K' diag(e^(G_C - G)) u, with operand K'; rows of u and state are ld apart. */
+void gdncp_chunk_advance(const gdncp_chunk_t *chunk, int64_t width, int64_t ld, const float *u,
+                         float *state);
 
-/* p = scale D o QK', lower with the diagonal, set as far as gdncp_gemm_lower() reads it. */
+/* p = scale D o QK', lower with the diagonal, set as far as GDNCP_PRODUCT_LOWER is read. */
 void gdncp_chunk_attention(int64_t rows, float scale, const gdncp_chunk_gates_t *gates,
                            const float *qk, float *p);
 

@@ -25,35 +25,34 @@ gdncp_chunk_backward_scratch_t gdncp_chunk_backward_scratch_take(gdncp_arena_t *
     return scratch;
 }
 
-void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
-                             const gdncp_columns_t *columns, const gdncp_chunk_keys_t *keys,
-                             const gdncp_key_operands_t *operands, const gdncp_chunk_gates_t *gates,
-                             const gdncp_chunk_factors_t *factors, const float *t,
-                             const float *grad_state, float *grads,
-                             const gdncp_chunk_backward_scratch_t *scratch,
-                             const gdncp_chunk_rooms_t *rooms)
+void gdncp_chunk_grad_values(const gdncp_chunk_t *chunk, const gdncp_columns_t *columns,
+                             const float *t, const float *grad_state, float *grads,
+                             const gdncp_chunk_backward_scratch_t *scratch)
 {
+    const gdncp_rule_problem_t *const problem = chunk->problem;
+    const gdncp_chunk_rooms_t *const rooms = chunk->rooms;
     const bool in_tiles = problem->in_tiles;
+    const int64_t rows = chunk->rows;
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
     const int64_t width = columns->width;
+    const gdncp_operand_rows_t grad_o = {
+        .data = grads + columns->first, .ld = dv, .is_bf16 = problem->dtype == GDNCP_BF16};
     float *const grad_u = scratch->grad_u;
     gdncp_operand_t left;
     gdncp_operand_t right = gdncp_right(
         in_tiles, dk, width, &(gdncp_operand_rows_t){.data = grad_state + columns->first, .ld = dv},
         rooms->right);
 
-    gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, &operands->k, &right, false, grad_u, width);
-    gdncp_scale_rows(rows, width, factors->k_end, grad_u, width, grad_u, width);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, &chunk->operands->k, &right, false, grad_u,
+                   width);
+    gdncp_scale_rows(rows, width, chunk->k_end, grad_u, width, grad_u, width);
 
-    gdncp_chunk_attention(rows, problem->scale, gates, keys->qk, scratch->attention);
+    gdncp_chunk_attention(rows, problem->scale, chunk->gates, chunk->keys->qk, scratch->attention);
     left = gdncp_left_transposed(in_tiles, GDNCP_PRODUCT_LOWER_T, rows, rows,
                                  &(gdncp_operand_rows_t){.data = scratch->attention, .ld = rows},
                                  rooms->left);
-    right = gdncp_right(
-        in_tiles, rows, width,
-        &(gdncp_operand_rows_t){grads + columns->first, dv, NULL, problem->dtype == GDNCP_BF16},
-        rooms->values);
+    right = gdncp_right(in_tiles, rows, width, &grad_o, rooms->values);
     gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, width, rows, &left, &right, true, grad_u, width);
 
     left = gdncp_left_transposed(in_tiles, GDNCP_PRODUCT_LOWER_T, rows, rows,
@@ -64,30 +63,32 @@ void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
                    grads + rows * dv + columns->first, dv);
 }
 
-void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
-                            const gdncp_columns_t *columns, const gdncp_key_operands_t *operands,
-                            const gdncp_chunk_gates_t *gates, const gdncp_chunk_factors_t *factors,
-                            const float *grads, float *grad_state, const gdncp_chunk_rooms_t *rooms)
+void gdncp_chunk_grad_state(const gdncp_chunk_t *chunk, const gdncp_columns_t *columns,
+                            const float *grads, float *grad_state)
 {
-    const int64_t dk = problem->dk;
-    const int64_t dv = problem->dv;
+    const bool in_tiles = chunk->problem->in_tiles;
+    const int64_t rows = chunk->rows;
+    const int64_t dk = chunk->problem->dk;
+    const int64_t dv = chunk->problem->dv;
     const int64_t width = columns->width;
     float *const state = grad_state + columns->first;
     float minus_k[GDNCP_CHUNK];
     gdncp_operand_rows_t grad_rows = {
-        .data = grads + columns->first, .ld = dv, .factors = factors->q_start};
+        .data = grads + columns->first, .ld = dv, .factors = chunk->q_start};
     gdncp_operand_t right;
 
     for (int64_t i = 0; i < rows; i++) {
-        minus_k[i] = -gates->beta[i] * factors->k_start[i];
+        minus_k[i] = -chunk->gates->beta[i] * chunk->k_start[i];
     }
-    gdncp_scale(dk, width, dv, gates->total[0], state);
-    right = gdncp_right(problem->in_tiles, rows, width, &grad_rows, rooms->values);
-    gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, &operands->q_t, &right, true, state, dv);
+    gdncp_scale(dk, width, dv, chunk->gates->total[0], state);
+    right = gdncp_right(in_tiles, rows, width, &grad_rows, chunk->rooms->values);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, &chunk->operands->q_t, &right, true, state,
+                   dv);
     grad_rows.data += rows * dv;
     grad_rows.factors = minus_k;
-    right = gdncp_right(problem->in_tiles, rows, width, &grad_rows, rooms->values);
-    gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, &operands->k_t, &right, true, state, dv);
+    right = gdncp_right(in_tiles, rows, width, &grad_rows, chunk->rooms->values);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, dk, width, rows, &chunk->operands->k_t, &right, true, state,
+                   dv);
 }
 
 /* Of one row of pairs, j < count: gradients of QK' and KK', what A's gradient is to be multiplied
@@ -184,10 +185,14 @@ static void grad_gates(int64_t rows, const double *above, const double *from_sta
 }
 
 /* Gradients of q and k through the pairs E and F; they are set, or added to. */
-static void grad_keys(int64_t rows, int64_t dk, bool in_tiles, const gdncp_chunk_keys_t *keys,
-                      const gdncp_chunk_backward_scratch_t *scratch,
-                      const gdncp_chunk_rooms_t *rooms, gdncp_chunk_grads_t *grads)
+static void grad_keys(const gdncp_chunk_t *chunk, const gdncp_chunk_backward_scratch_t *scratch,
+                      gdncp_chunk_grads_t *grads)
 {
+    const gdncp_chunk_keys_t *const keys = chunk->keys;
+    const gdncp_chunk_rooms_t *const rooms = chunk->rooms;
+    const bool in_tiles = chunk->problem->in_tiles;
+    const int64_t rows = chunk->rows;
+    const int64_t dk = chunk->problem->dk;
     const gdncp_operand_rows_t grad_qk = {.data = scratch->grad_qk, .ld = rows};
     const gdncp_operand_rows_t grad_kk = {.data = scratch->grad_kk, .ld = rows};
     const bool accumulate = !grads->is_first;
@@ -212,14 +217,17 @@ static void grad_keys(int64_t rows, int64_t dk, bool in_tiles, const gdncp_chunk
     gdncp_multiply(GDNCP_PRODUCT_LOWER_T, rows, dk, rows, &left, &right, true, grads->k, dk);
 }
 
-void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
-                             const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
-                             const gdncp_chunk_record_t *record,
+void gdncp_chunk_grad_inputs(const gdncp_chunk_t *chunk, const gdncp_chunk_record_t *record,
                              const gdncp_chunk_back_record_t *back,
                              const gdncp_chunk_backward_scratch_t *scratch,
-                             const gdncp_chunk_rooms_t *rooms, gdncp_chunk_grads_t *grads)
+                             gdncp_chunk_grads_t *grads)
 {
+    const gdncp_rule_problem_t *const problem = chunk->problem;
+    const gdncp_chunk_keys_t *const keys = chunk->keys;
+    const gdncp_chunk_gates_t *const gates = chunk->gates;
+    const gdncp_chunk_rooms_t *const rooms = chunk->rooms;
     const bool in_tiles = problem->in_tiles;
+    const int64_t rows = chunk->rows;
     const int64_t dk = problem->dk;
     const int64_t dv = problem->dv;
     const float *const grad_r = back->grads + rows * dv;
@@ -252,7 +260,7 @@ void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
                    dk);
 
     grad_pairs(rows, problem->scale, keys, gates, scratch, grads->beta, above);
-    grad_keys(rows, dk, in_tiles, keys, scratch, rooms, grads);
+    grad_keys(chunk, scratch, grads);
     add_scaled_rows(rows, dk, gates->from_start, problem->scale, scratch->state_rows, keys->q,
                     keys->q_factors, grads->q, from_start);
     add_scaled_rows(rows, dk, start_beta, -1.0f, scratch->state_rows + rows * dk, keys->k,

@@ -33,21 +33,14 @@ typedef struct gdncp_chunk_back_record {
 
 /* The walk back that needs no states, for some of v's columns, with operand K. On entry dO [rows,
  * dv] lies in grads; on return dR lies below it. */
-void gdncp_chunk_grad_values(const gdncp_rule_problem_t *problem, int64_t rows,
-                             const gdncp_columns_t *columns, const gdncp_chunk_keys_t *keys,
-                             const gdncp_key_operands_t *operands, const gdncp_chunk_gates_t *gates,
-                             const gdncp_chunk_factors_t *factors, const float *t,
-                             const float *grad_state, float *grads,
-                             const gdncp_chunk_backward_scratch_t *scratch,
-                             const gdncp_chunk_rooms_t *rooms);
+void gdncp_chunk_grad_values(const gdncp_chunk_t *chunk, const gdncp_columns_t *columns,
+                             const float *t, const float *grad_state, float *grads,
+                             const gdncp_chunk_backward_scratch_t *scratch);
 
 /* grad_state [dk, dv], of the chunk's end on entry, of its start on return, in the same columns;
  * after the call above, with operands K' and Q'. */
-void gdncp_chunk_grad_state(const gdncp_rule_problem_t *problem, int64_t rows,
-                            const gdncp_columns_t *columns, const gdncp_key_operands_t *operands,
-                            const gdncp_chunk_gates_t *gates, const gdncp_chunk_factors_t *factors,
-                            const float *grads, float *grad_state,
-                            const gdncp_chunk_rooms_t *rooms);
+void gdncp_chunk_grad_state(const gdncp_chunk_t *chunk, const gdncp_columns_t *columns,
+                            const float *grads, float *grad_state);
 
 /* Gradients of one chunk of one head. */
 typedef struct gdncp_chunk_grads {
@@ -59,12 +52,10 @@ typedef struct gdncp_chunk_grads {
     double beta[GDNCP_CHUNK];
 } gdncp_chunk_grads_t;
 
-/* The rest, from what the walks left. */
-void gdncp_chunk_grad_inputs(const gdncp_rule_problem_t *problem, int64_t rows,
-                             const gdncp_chunk_keys_t *keys, const gdncp_chunk_gates_t *gates,
-                             const gdncp_chunk_record_t *record,
+/* The rest, from what the walks left; takes no operand. */
+void gdncp_chunk_grad_inputs(const gdncp_chunk_t *chunk, const gdncp_chunk_record_t *record,
                              const gdncp_chunk_back_record_t *back,
                              const gdncp_chunk_backward_scratch_t *scratch,
-                             const gdncp_chunk_rooms_t *rooms, gdncp_chunk_grads_t *grads);
+                             gdncp_chunk_grads_t *grads);
 
 #endif

@@ -13,7 +13,6 @@
 typedef struct forward_scratch {
     gdncp_chunk_keys_t keys;
     gdncp_chunk_gates_t gates;
-    gdncp_chunk_factors_t factors;
     gdncp_key_operands_t operands;
     gdncp_chunk_rooms_t rooms;
     float *states; /* [heads of an item, dk, width] */
@@ -58,7 +57,8 @@ static forward_scratch_t take_scratch(const forward_run_t *run, gdncp_arena_t *a
 }
 
 /* o = scale diag(e^G) Q S + P u of a chunk; scratch->o has Q S, of queries as given. */
-static void write_output(const forward_run_t *run, const gdncp_chunk_span_t *span, int64_t head,
+static void write_output(const forward_run_t *run, const gdncp_chunk_t *chunk,
+                         const gdncp_chunk_span_t *span, int64_t head,
                          const gdncp_columns_t *columns, const forward_scratch_t *scratch)
 {
     const gdncp_rule_problem_t *const problem = &run->problem;
@@ -67,7 +67,7 @@ static void write_output(const forward_run_t *run, const gdncp_chunk_span_t *spa
     const gdncp_float_rows_t o = gdncp_columns_output(run->o, span->begin, span->count, head,
                                                       columns, rows, scratch->o, width);
 
-    gdncp_scale_rows(rows, width, scratch->factors.q_start, scratch->o, width, o.data, o.ld);
+    gdncp_scale_rows(rows, width, chunk->q_start, scratch->o, width, o.data, o.ld);
     gdncp_chunk_attention(rows, problem->scale, &scratch->gates, scratch->keys.qk, scratch->work);
 
     const gdncp_operand_t p =
@@ -82,7 +82,8 @@ static void write_output(const forward_run_t *run, const gdncp_chunk_span_t *spa
 }
 
 static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *span, int64_t head,
-                         const gdncp_columns_t *columns, forward_scratch_t *scratch, float *state)
+                         const gdncp_columns_t *columns, const forward_scratch_t *scratch,
+                         float *state)
 {
     const gdncp_rule_problem_t *const problem = &run->problem;
     const int64_t rows = span->rows;
@@ -90,10 +91,10 @@ static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *spa
     const int64_t width = columns->width;
 
     gdncp_chunk_gates_load(problem, span, head, &scratch->gates);
-    gdncp_chunk_factors_make(problem, rows, true, &scratch->keys, &scratch->gates,
-                             &scratch->factors);
     gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->t, scratch->work);
 
+    const gdncp_chunk_t chunk = gdncp_chunk_make(
+        problem, rows, true, &scratch->keys, &scratch->operands, &scratch->gates, &scratch->rooms);
     const gdncp_float_rows_t v = gdncp_columns_input(&problem->rule->v, span->begin, span->count,
                                                      head, columns, rows, scratch->values, width);
     const gdncp_operand_t right =
@@ -102,12 +103,10 @@ static void advance_head(const forward_run_t *run, const gdncp_chunk_span_t *spa
 
     gdncp_multiply(GDNCP_PRODUCT_FULL, rows, width, dk, &scratch->operands.q, &right, false,
                    scratch->o, width);
-    gdncp_chunk_values(rows, dk, width, width, &scratch->factors, scratch->gates.beta,
-                       &scratch->operands.k, scratch->t, &right, &v, scratch->values, scratch->u,
-                       scratch->work, &scratch->rooms);
-    write_output(run, span, head, columns, scratch);
-    gdncp_chunk_advance(rows, dk, width, width, &scratch->factors, scratch->gates.total[0],
-                        &scratch->operands.k_t, scratch->u, state, &scratch->rooms);
+    gdncp_chunk_values(&chunk, width, width, scratch->t, &right, &v, scratch->values, scratch->u,
+                       scratch->work);
+    write_output(run, &chunk, span, head, columns, scratch);
+    gdncp_chunk_advance(&chunk, width, width, scratch->u, state);
 }
 
 /* Keep the state at the start of a chunk, where it is one of those to be saved. */

@@ -63,21 +63,22 @@ static void grad_summary_item(void *context, int64_t item, int thread)
     gdncp_load_state(problem, run->grad_final_state, selected, head, &all, scratch.grad_state);
     for (int64_t chunk = gdncp_num_chunks(end - begin) - 1; chunk >= 0; chunk--) {
         const gdncp_chunk_span_t span = gdncp_chunk_span(begin, end, chunk);
-        gdncp_chunk_factors_t factors;
 
         gdncp_chunk_keys_load(problem, &span, key_head, true, &scratch.keys, &scratch.operands,
                               &scratch.rooms);
         gdncp_key_operands_make(problem, span.rows, &scratch.keys, GDNCP_KEY_K_T | GDNCP_KEY_Q_T,
                                 &scratch.operands);
         gdncp_chunk_gates_load(problem, &span, head, &scratch.gates);
-        gdncp_chunk_factors_make(problem, span.rows, true, &scratch.keys, &scratch.gates, &factors);
         gdncp_chunk_inverse(span.rows, &scratch.gates, scratch.keys.kk, scratch.t, scratch.work);
         gdncp_load_head(run->grad_o, span.begin, span.count, head, span.rows, scratch.grads);
-        gdncp_chunk_grad_values(problem, span.rows, &all, &scratch.keys, &scratch.operands,
-                                &scratch.gates, &factors, scratch.t, scratch.grad_state,
-                                scratch.grads, &scratch.chunk, &scratch.rooms);
-        gdncp_chunk_grad_state(problem, span.rows, &all, &scratch.operands, &scratch.gates,
-                               &factors, scratch.grads, scratch.grad_state, &scratch.rooms);
+
+        const gdncp_chunk_t part =
+            gdncp_chunk_make(problem, span.rows, true, &scratch.keys, &scratch.operands,
+                             &scratch.gates, &scratch.rooms);
+
+        gdncp_chunk_grad_values(&part, &all, scratch.t, scratch.grad_state, scratch.grads,
+                                &scratch.chunk);
+        gdncp_chunk_grad_state(&part, &all, scratch.grads, scratch.grad_state);
     }
     gdncp_operand_end(problem->in_tiles);
     gdncp_store_state(problem, scratch.grad_state, selected, head, &all, run->grad_initial);

@@ -84,26 +84,24 @@ static void advance_columns(const gdncp_rule_problem_t *problem, const gdncp_chu
     const int64_t ld = dk + problem->dv;
     const int64_t width = ld - first_column;
     const gdncp_float_rows_t values = {scratch->values + first_column, ld};
-    gdncp_chunk_factors_t factors;
 
     gdncp_chunk_gates_load(problem, span, head, &scratch->gates);
-    gdncp_chunk_factors_make(problem, rows, false, &scratch->keys, &scratch->gates, &factors);
     gdncp_chunk_inverse(rows, &scratch->gates, scratch->keys.kk, scratch->t, scratch->work);
     gdncp_load_head(&problem->rule->v, span->begin, span->count, head, rows, scratch->v);
     memset(scratch->values, 0, (size_t)(rows * ld) * sizeof(float));
     gdncp_copy_columns(rows, problem->dv, scratch->v, problem->dv, scratch->values + dk, ld);
 
+    const gdncp_chunk_t chunk = gdncp_chunk_make(
+        problem, rows, false, &scratch->keys, &scratch->operands, &scratch->gates, &scratch->rooms);
     const gdncp_operand_t state =
         gdncp_right(problem->in_tiles, dk, width,
                     &(gdncp_operand_rows_t){.data = scratch->state + first_column, .ld = ld},
                     scratch->rooms.right);
 
-    gdncp_chunk_values(rows, dk, width, ld, &factors, scratch->gates.beta, &scratch->operands.k,
-                       scratch->t, &state, &values, values.data, scratch->u + first_column,
-                       scratch->work, &scratch->rooms);
-    gdncp_chunk_advance(rows, dk, width, ld, &factors, scratch->gates.total[0],
-                        &scratch->operands.k_t, scratch->u + first_column,
-                        scratch->state + first_column, &scratch->rooms);
+    gdncp_chunk_values(&chunk, width, ld, scratch->t, &state, &values, values.data,
+                       scratch->u + first_column, scratch->work);
+    gdncp_chunk_advance(&chunk, width, ld, scratch->u + first_column,
+                        scratch->state + first_column);
 }
 
 static void summary_item(void *context, int64_t item, int thread)
