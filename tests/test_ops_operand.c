@@ -269,6 +269,50 @@ static void parts_have_the_bits_of_the_whole(void **state)
     }
 }
 
+/* Sums of positive products, where all that is cut off would add up if it had one sign. */
+static void what_is_cut_off_has_no_sign(void **state)
+{
+    enum { M = 32, N = 32, DEPTH = 256 };
+    const bool in_tiles = has_tiles();
+    test_random_t random = test_random_start(__func__, 95);
+    test_arena_t arena = {0};
+    float *const rows = fill_rows(&arena, &random, M, DEPTH, 0, false);
+    float *const columns = fill_rows(&arena, &random, DEPTH, N, 0, false);
+    float *const product = test_floats(&arena, M * N);
+    double error = 0.0;
+    double total = 0.0;
+
+    (void)state;
+    for (int64_t i = 0; i < M * DEPTH; i++) {
+        rows[i] = fabsf(rows[i]);
+        columns[i] = fabsf(columns[i]);
+    }
+    const gdncp_operand_t left = gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, M, DEPTH,
+                                            &(gdncp_operand_rows_t){.data = rows, .ld = DEPTH},
+                                            room_of(&arena, in_tiles, M, DEPTH));
+    const gdncp_operand_t right =
+        gdncp_right(in_tiles, DEPTH, N, &(gdncp_operand_rows_t){.data = columns, .ld = N},
+                    room_of(&arena, in_tiles, DEPTH, N));
+
+    gdncp_operand_begin(in_tiles);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, M, N, DEPTH, &left, &right, false, product, N);
+    gdncp_operand_end(in_tiles);
+    for (int64_t i = 0; i < M; i++) {
+        for (int64_t j = 0; j < N; j++) {
+            double expected = 0.0;
+
+            for (int64_t l = 0; l < DEPTH; l++) {
+                expected += (double)rows[i * DEPTH + l] * (double)columns[l * N + j];
+            }
+            error += (double)product[i * N + j] - expected;
+            total += expected;
+        }
+    }
+    print_message("bias %.1e\n", error / total);
+    assert_true(fabs(error / total) <= GDNCP_TOLERANCE_TILES_BIAS);
+    test_arena_free(&arena);
+}
+
 /* NaN of any bits, infinite and large numbers reach the elements that they have to do with, and no
  * others. */
 static void what_is_not_finite_stays_in_its_row(void **state)
@@ -334,6 +378,7 @@ int main(void)
         cmocka_unit_test(products_match_float64),
         cmocka_unit_test(triangles_match_float64),
         cmocka_unit_test(parts_have_the_bits_of_the_whole),
+        cmocka_unit_test(what_is_cut_off_has_no_sign),
         cmocka_unit_test(what_is_not_finite_stays_in_its_row),
         cmocka_unit_test(only_bf16_is_in_tiles),
     };

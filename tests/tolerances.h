@@ -15,6 +15,7 @@
 /* A product of operands that are two bf16 each (operand.h): at worst 2^-15 of each operand is
  * cut off, and 2^-16 of the product is low * low. */
 #define GDNCP_TOLERANCE_TILES (2.5 * 0x1p-15)
+#define GDNCP_TOLERANCE_TILES_BIAS 1e-6 /* of a sum of positive products */
 
 /* bfloat16 against a float64 reference. */
 #define GDNCP_TOLERANCE_BF16_OUTPUT 5e-3   /* o, final states of layers */
