@@ -82,10 +82,10 @@ INLINE_AVX512 __m512i join(__m512i first, __m512i second)
 /* The bf16 of first beside those of second, lane by lane. */
 INLINE_AVX512 __m512i zip(__m512i first, __m512i second)
 {
-    const int second_where_set = 0xca;
+    enum { SECOND_WHERE_SET = 0xca };
 
     return _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0xffff0000u), second,
-                                     _mm512_srli_epi32(first, 16), second_where_set);
+                                     _mm512_srli_epi32(first, 16), SECOND_WHERE_SET);
 }
 
 INLINE_AVX512 __mmask16 lanes_left(int64_t left)
