@@ -187,6 +187,14 @@ static void nan_reaches_the_window_that_is_read(void **state)
     }
 }
 
+/* Units of rounding that a SiLU may be off. A GPU's reciprocal square root, which kernels square,
+ * is good to two by itself. */
+#ifdef GDNCP_TEST_ON_DEVICE
+#define SILU_UNITS 10.0
+#else
+#define SILU_UNITS 5.0
+#endif
+
 /* Each element by itself: a ratio of RMS would only see the large ones. */
 static void silu_keeps_its_digits(void **state)
 {
@@ -217,7 +225,7 @@ static void silu_keeps_its_digits(void **state)
             const double expected = (double)x[i] / (1.0 + exp(-(double)x[i]));
             const double error = fabs((double)((float *)c.y.data)[i] - expected);
 
-            assert_true(error <= 5.0 * GDNCP_ROUNDOFF_F32 * fabs(expected));
+            assert_true(error <= SILU_UNITS * GDNCP_ROUNDOFF_F32 * fabs(expected));
         }
         test_arena_free(&c.arena);
     }
