@@ -155,8 +155,10 @@ static void random_shapes(void **state)
                  (int)dims.value_dim, (int)rule_case.num_tokens);
         check_against_reference(what, &rule_case, GDNCP_F32, round % 3 == 0 ? 5 : 0,
                                 &tolerances_f32);
-        check_against_reference(what, &rule_case, GDNCP_BF16, round % 3 == 0 ? 5 : 0,
-                                &tolerances_bf16);
+        if (round < test_size(20, 2)) {
+            check_against_reference(what, &rule_case, GDNCP_BF16, round % 3 == 0 ? 5 : 0,
+                                    &tolerances_bf16);
+        }
         rule_case_free(&rule_case);
     }
 }

@@ -93,6 +93,7 @@ static void windows_and_pieces_keep_the_layout(void **state)
     rule_case_free(&rule_case);
 }
 
+#ifndef GDNCP_TEST_ON_DEVICE
 /* On the CPU: a sequence between others that threads share in pieces, forward and backward. */
 static void pieces_of_threads_keep_the_layout(void **state)
 {
@@ -115,13 +116,16 @@ static void pieces_of_threads_keep_the_layout(void **state)
     test_set_num_threads(1);
     rule_case_free(&rule_case);
 }
+#endif
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transposed_states_change_no_bit),
         cmocka_unit_test(windows_and_pieces_keep_the_layout),
+#ifndef GDNCP_TEST_ON_DEVICE
         cmocka_unit_test(pieces_of_threads_keep_the_layout),
+#endif
     };
 
     return cmocka_run_group_tests_name("delta_rule_layouts", tests, NULL, NULL);

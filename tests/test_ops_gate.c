@@ -221,7 +221,7 @@ static void narrow_inputs_give_what_wide_ones_give(void **state)
     test_random_t random = test_random_start(__func__, 15);
 
     (void)state;
-    for (int i = 0; i < 18; i++) {
+    for (int64_t i = 0; i < test_size(18, 2); i++) {
         const gdncp_dtype_t dtype = i % 2 == 0 ? GDNCP_BF16 : GDNCP_F16;
         gate_case_t narrow = start_case(&random, dtype, TOKENS, HEADS, 0, i % 4 < 2);
         gdncp_tensor_t *const tensors[] = {&narrow.gate.a,  &narrow.gate.b,  &narrow.g,
