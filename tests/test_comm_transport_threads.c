@@ -120,6 +120,45 @@ static void leaving_is_told(void **state)
     run_case_on_threads(&test, 3, 1);
 }
 
+static gdncp_group_t *begin_group(gdncp_comm_t *comm)
+{
+    gdncp_group_t *group = NULL;
+
+    assert_int_equal(gdncp_comm_group_create(comm, 2, &group), GDNCP_OK);
+    assert_int_equal(gdncp_comm_group_begin(comm, group), GDNCP_OK);
+    return group;
+}
+
+/* Rank 0 waits for rank 2 alone, which gives up as rank 1 has left: rank 1 is named to both. All
+ * on one thread, so that rank 0 looks when all this has come to pass. */
+static void a_withdrawn_message_names_who_left(void **state)
+{
+    gdncp_comm_t *comms[3];
+    char bytes[3] = {0};
+
+    (void)state;
+    assert_int_equal(gdncp_comm_create_threads(3, NULL, comms), GDNCP_OK);
+    gdncp_group_t *const waits = begin_group(comms[0]);
+    gdncp_group_t *const gives_up = begin_group(comms[2]);
+
+    assert_int_equal(gdncp_comm_recv(comms[0], waits, &bytes[0], 1, 2), GDNCP_OK);
+    assert_int_equal(gdncp_comm_group_end(comms[0], waits, NULL), GDNCP_OK);
+    assert_int_equal(gdncp_comm_send(comms[2], gives_up, &bytes[1], 1, 0), GDNCP_OK);
+    assert_int_equal(gdncp_comm_recv(comms[2], gives_up, &bytes[2], 1, 1), GDNCP_OK);
+    assert_int_equal(gdncp_comm_group_end(comms[2], gives_up, NULL), GDNCP_OK);
+    gdncp_comm_destroy(comms[1]);
+
+    assert_int_equal(gdncp_comm_group_wait(comms[2], gives_up), GDNCP_ERR_PEER_LOST);
+    assert_non_null(strstr(gdncp_last_error(), "rank 1 destroyed"));
+    assert_int_equal(gdncp_comm_group_wait(comms[0], waits), GDNCP_ERR_PEER_LOST);
+    assert_non_null(strstr(gdncp_last_error(), "rank 2 withdrew"));
+    assert_non_null(strstr(gdncp_last_error(), "rank 1 destroyed"));
+    gdncp_comm_group_destroy(comms[0], waits);
+    gdncp_comm_group_destroy(comms[2], gives_up);
+    gdncp_comm_destroy(comms[0]);
+    gdncp_comm_destroy(comms[2]);
+}
+
 /* What a rank sent before it left still arrives. */
 static void last_words_arrive_case(conformance_t *c)
 {
@@ -185,6 +224,7 @@ int main(void)
         cmocka_unit_test(conforms),
         cmocka_unit_test(abort_reaches_other_ranks),
         cmocka_unit_test(leaving_is_told),
+        cmocka_unit_test(a_withdrawn_message_names_who_left),
         cmocka_unit_test(last_words_arrive),
         cmocka_unit_test(arguments_of_creation_are_checked),
         cmocka_unit_test(descriptors_do_not_grow),

@@ -1,6 +1,7 @@
 /* What ranks that are threads share, and how some of them come to share another. */
 #include "threads_hub.h"
 
+#include <sched.h>
 #include <stdio.h>
 
 #include "deadline.h"
@@ -181,5 +182,68 @@ void gdncp_hub_abort(gdncp_hub_t *hub, int rank, const char *cause)
     if (is_first) {
         snprintf(hub->abort_text, sizeof hub->abort_text, "%s", cause);
         atomic_store(&hub->aborted_by, rank);
+    }
+}
+
+void gdncp_hub_post(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message)
+{
+    message->next = NULL;
+    pthread_mutex_lock(&channel->mutex);
+    message->sequence = atomic_load_explicit(&channel->num_sent, memory_order_relaxed);
+    atomic_store_explicit(&message->state, GDNCP_HUB_POSTED, memory_order_relaxed);
+    if (channel->tail != NULL) {
+        channel->tail->next = message;
+    } else {
+        channel->head = message;
+    }
+    channel->tail = message;
+    atomic_store_explicit(&channel->num_sent, message->sequence + 1, memory_order_release);
+    pthread_mutex_unlock(&channel->mutex);
+}
+
+/* With the mutex held. */
+static void unlink_send(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message)
+{
+    gdncp_hub_message_t *before = NULL;
+
+    for (gdncp_hub_message_t *m = channel->head; m != message; m = m->next) {
+        before = m;
+    }
+    if (before != NULL) {
+        before->next = message->next;
+    } else {
+        channel->head = message->next;
+    }
+    if (channel->tail == message) {
+        channel->tail = before;
+    }
+}
+
+gdncp_hub_message_t *gdncp_hub_take(gdncp_hub_channel_t *channel, int64_t sequence)
+{
+    gdncp_hub_message_t *message;
+
+    pthread_mutex_lock(&channel->mutex);
+    for (message = channel->head; message != NULL; message = message->next) {
+        if (message->sequence == sequence) {
+            unlink_send(channel, message);
+            atomic_store_explicit(&message->state, GDNCP_HUB_TAKEN, memory_order_relaxed);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&channel->mutex);
+    return message;
+}
+
+void gdncp_hub_withdraw(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message)
+{
+    pthread_mutex_lock(&channel->mutex);
+    if (atomic_load_explicit(&message->state, memory_order_relaxed) == GDNCP_HUB_POSTED) {
+        unlink_send(channel, message);
+        atomic_store_explicit(&message->state, GDNCP_HUB_DONE, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&channel->mutex);
+    while (atomic_load_explicit(&message->state, memory_order_acquire) != GDNCP_HUB_DONE) {
+        sched_yield();
     }
 }

@@ -81,4 +81,13 @@ static inline gdncp_hub_channel_t *gdncp_hub_channel(const gdncp_hub_t *hub, int
     return &hub->channels[(size_t)from * (size_t)hub->size + (size_t)to];
 }
 
+/* Put a send at the end of its channel's queue. */
+void gdncp_hub_post(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message);
+
+/* The send of that sequence number, now the receiver's to copy; NULL where it was withdrawn. */
+gdncp_hub_message_t *gdncp_hub_take(gdncp_hub_channel_t *channel, int64_t sequence);
+
+/* Take a send back. After this the peer touches the message no more. */
+void gdncp_hub_withdraw(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message);
+
 #endif

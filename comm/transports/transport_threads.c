@@ -5,7 +5,6 @@
  * its own group_test, copies straight from the sender's buffer to its own. So every rank does its
  * own copying, and a rank that tests any group serves all it has in flight.
  */
-#include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -99,71 +98,6 @@ static gdncp_status_t recv_message(gdncp_group_t *base, void *buffer, size_t byt
     return add_message((threads_group_t *)base, false, buffer, bytes, peer);
 }
 
-static void post_send(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message)
-{
-    message->next = NULL;
-    pthread_mutex_lock(&channel->mutex);
-    message->sequence = atomic_load_explicit(&channel->num_sent, memory_order_relaxed);
-    atomic_store_explicit(&message->state, GDNCP_HUB_POSTED, memory_order_relaxed);
-    if (channel->tail != NULL) {
-        channel->tail->next = message;
-    } else {
-        channel->head = message;
-    }
-    channel->tail = message;
-    atomic_store_explicit(&channel->num_sent, message->sequence + 1, memory_order_release);
-    pthread_mutex_unlock(&channel->mutex);
-}
-
-/* With the mutex held. */
-static void unlink_send(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message)
-{
-    gdncp_hub_message_t *before = NULL;
-
-    for (gdncp_hub_message_t *m = channel->head; m != message; m = m->next) {
-        before = m;
-    }
-    if (before != NULL) {
-        before->next = message->next;
-    } else {
-        channel->head = message->next;
-    }
-    if (channel->tail == message) {
-        channel->tail = before;
-    }
-}
-
-/* The send of that sequence number, now the receiver's to copy; NULL where it was withdrawn. */
-static gdncp_hub_message_t *take_send(gdncp_hub_channel_t *channel, int64_t sequence)
-{
-    gdncp_hub_message_t *message;
-
-    pthread_mutex_lock(&channel->mutex);
-    for (message = channel->head; message != NULL; message = message->next) {
-        if (message->sequence == sequence) {
-            unlink_send(channel, message);
-            atomic_store_explicit(&message->state, GDNCP_HUB_TAKEN, memory_order_relaxed);
-            break;
-        }
-    }
-    pthread_mutex_unlock(&channel->mutex);
-    return message;
-}
-
-/* After this the peer touches the message no more. */
-static void withdraw_send(gdncp_hub_channel_t *channel, gdncp_hub_message_t *message)
-{
-    pthread_mutex_lock(&channel->mutex);
-    if (atomic_load_explicit(&message->state, memory_order_relaxed) == GDNCP_HUB_POSTED) {
-        unlink_send(channel, message);
-        atomic_store_explicit(&message->state, GDNCP_HUB_DONE, memory_order_relaxed);
-    }
-    pthread_mutex_unlock(&channel->mutex);
-    while (atomic_load_explicit(&message->state, memory_order_acquire) != GDNCP_HUB_DONE) {
-        sched_yield();
-    }
-}
-
 static void remove_from_flight(threads_group_t *group)
 {
     threads_group_t **link = &transport_of(group)->in_flight;
@@ -181,7 +115,7 @@ static void cancel(threads_group_t *group)
         gdncp_hub_message_t *const message = &group->messages[i];
 
         if (message->is_send) {
-            withdraw_send(channel_of(group, message), message);
+            gdncp_hub_withdraw(channel_of(group, message), message);
         } else {
             atomic_store_explicit(&message->state, GDNCP_HUB_DONE, memory_order_relaxed);
         }
@@ -199,6 +133,44 @@ fail_group(threads_group_t *group, gdncp_status_t status, const char *format, ..
     va_end(arguments);
     group->status = status;
     cancel(group);
+}
+
+/* Whether a rank has aborted the communicator; sentence then says who, and after what. */
+static bool is_aborted(const threads_transport_t *transport, char *sentence, size_t size)
+{
+    const gdncp_hub_t *const hub = transport->hub;
+    const int aborted_by = atomic_load(&hub->aborted_by);
+
+    if (aborted_by >= 0) {
+        snprintf(sentence, size, "rank %d: rank %d aborted the communicator%s%s",
+                 transport->base.rank, aborted_by, hub->abort_text[0] != '\0' ? ", after: " : "",
+                 hub->abort_text);
+    }
+    return aborted_by >= 0;
+}
+
+/* Whoever withdraws a message gives its operation up, as a rule since a rank has left or aborted;
+ * that is known here too by now, and is the cause. */
+static void fail_withdrawn(threads_group_t *group, const gdncp_hub_message_t *message)
+{
+    const threads_transport_t *const transport = transport_of(group);
+    const int rank = transport->base.rank;
+    char cause[SENTENCE_BYTES];
+
+    if (is_aborted(transport, cause, sizeof cause)) {
+        fail_group(group, GDNCP_ERR_PEER_LOST, "%s", cause);
+        return;
+    }
+    cause[0] = '\0';
+    for (int peer = 0; peer < transport->base.size; peer++) {
+        if (atomic_load(&transport->hub->left[peer])) {
+            snprintf(cause, sizeof cause, ", after rank %d destroyed its communicator", peer);
+            break;
+        }
+    }
+    fail_group(group, GDNCP_ERR_PEER_LOST,
+               "rank %d: rank %d withdrew the message of which %zu bytes were expected%s", rank,
+               message->peer, message->bytes, cause);
 }
 
 typedef enum outcome { WAITING, FINISHED, FAILED } outcome_t;
@@ -219,11 +191,9 @@ static outcome_t progress_recv(threads_group_t *group, gdncp_hub_message_t *mess
         }
         return WAITING;
     }
-    gdncp_hub_message_t *const send = take_send(channel, message->sequence);
+    gdncp_hub_message_t *const send = gdncp_hub_take(channel, message->sequence);
     if (send == NULL) {
-        fail_group(group, GDNCP_ERR_PEER_LOST,
-                   "rank %d: rank %d withdrew the message of which %zu bytes were expected", rank,
-                   message->peer, message->bytes);
+        fail_withdrawn(group, message);
         return FAILED;
     }
     const size_t bytes = send->bytes;
@@ -284,20 +254,6 @@ static void progress_group(threads_group_t *group)
     }
 }
 
-/* Whether a rank has aborted the communicator; sentence then says who, and after what. */
-static bool is_aborted(const threads_transport_t *transport, char *sentence, size_t size)
-{
-    const gdncp_hub_t *const hub = transport->hub;
-    const int aborted_by = atomic_load(&hub->aborted_by);
-
-    if (aborted_by >= 0) {
-        snprintf(sentence, size, "rank %d: rank %d aborted the communicator%s%s",
-                 transport->base.rank, aborted_by, hub->abort_text[0] != '\0' ? ", after: " : "",
-                 hub->abort_text);
-    }
-    return aborted_by >= 0;
-}
-
 static void progress(threads_transport_t *transport)
 {
     char sentence[SENTENCE_BYTES];
@@ -338,7 +294,7 @@ static gdncp_status_t group_end(gdncp_group_t *base, gdncp_stream_t stream)
         gdncp_hub_channel_t *const channel = channel_of(group, message);
 
         if (message->is_send) {
-            post_send(channel, message);
+            gdncp_hub_post(channel, message);
         } else {
             message->sequence = channel->num_received++;
             atomic_store_explicit(&message->state, GDNCP_HUB_POSTED, memory_order_relaxed);
