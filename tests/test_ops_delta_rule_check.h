@@ -10,6 +10,7 @@
 
 #include "compare.h"
 #include "delta_rule_reference.h"
+#include "op_case.h"
 #include "rule_case.h"
 #include "tolerances.h"
 
@@ -209,6 +210,38 @@ static inline void rule_call_run(const rule_call_t *c)
     assert_int_equal(
         gdncp_delta_rule_backward(&c->rule, &c->grad_o, &c->grad_final_state, &c->grads, NULL),
         GDNCP_OK);
+}
+
+/* Poisoned places for saved states. */
+static inline gdncp_tensor_t rule_saved_states(test_arena_t *arena, const rule_case_t *rule_case)
+{
+    const int64_t shape[] = {rule_case->num_tokens / GDNCP_SAVED_STATE_TOKENS,
+                             rule_case->num_value_heads, rule_case->key_dim, rule_case->value_dim};
+
+    return test_tensor(arena, GDNCP_F32, 4, shape, 0);
+}
+
+/* A backward does use saved states: from those of another forward, gradients are others. */
+static inline void check_saved_states_are_read(const rule_case_t *rule_case)
+{
+    rule_result_t expected = rule_result_make(rule_case);
+    rule_result_t result = rule_result_make(rule_case);
+    test_arena_t arena = {0};
+    rule_call_t c = rule_call_over(rule_case, &expected);
+    const rule_call_t other = rule_call_over(rule_case, &result);
+
+    c.rule.saved_states = rule_saved_states(&arena, rule_case);
+    rule_call_run(&c);
+    ((float *)c.rule.saved_states.data)[17] += 1.0f;
+    c.grads = other.grads;
+    assert_int_equal(
+        gdncp_delta_rule_backward(&c.rule, &c.grad_o, &c.grad_final_state, &c.grads, NULL),
+        GDNCP_OK);
+    assert_memory_not_equal(expected.grad_q, result.grad_q,
+                            (size_t)rule_case_num_q(rule_case) * sizeof(float));
+    test_arena_free(&arena);
+    rule_result_free(&expected);
+    rule_result_free(&result);
 }
 
 #endif

@@ -71,14 +71,6 @@ static void cut(const pieces_case_t *c, const rule_case_t *rule_case)
     assert_int_equal(gdncp_rule_backward_piece_tokens(&problem), c->backward_tokens);
 }
 
-static gdncp_tensor_t make_saved_states(test_arena_t *arena, const rule_case_t *rule_case)
-{
-    const int64_t shape[] = {rule_case->num_tokens / GDNCP_SAVED_STATE_TOKENS,
-                             rule_case->num_value_heads, rule_case->key_dim, rule_case->value_dim};
-
-    return test_tensor(arena, GDNCP_F32, 4, shape, 0);
-}
-
 static void in_each_dtype(void **state)
 {
     test_random_t random = test_random_start(__func__, 121);
@@ -130,8 +122,8 @@ static void saved_states(void **state)
         rule_call_t whole = rule_call_over(&rule_case, &whole_result);
         rule_call_t pieces = rule_call_over(&rule_case, &result);
 
-        whole.rule.saved_states = make_saved_states(&arena, &rule_case);
-        pieces.rule.saved_states = make_saved_states(&arena, &rule_case);
+        whole.rule.saved_states = rule_saved_states(&arena, &rule_case);
+        pieces.rule.saved_states = rule_saved_states(&arena, &rule_case);
         test_set_num_threads(1);
         rule_call_run(&whole);
         cut(&cases[i], &rule_case);
@@ -148,32 +140,15 @@ static void saved_states(void **state)
     }
 }
 
-/* A backward in pieces starts from saved states at their borders: from other ones, gradients are
- * others. */
+/* A backward in pieces starts from saved states at their borders. */
 static void saved_states_at_borders_are_read(void **state)
 {
     test_random_t random = test_random_start(__func__, 123);
     rule_case_t rule_case = make_case(&cases[0], &random);
-    rule_result_t expected = rule_result_make(&rule_case);
-    rule_result_t result = rule_result_make(&rule_case);
-    test_arena_t arena = {0};
-    rule_call_t c = rule_call_over(&rule_case, &expected);
-    const rule_call_t other = rule_call_over(&rule_case, &result);
 
     (void)state;
     cut(&cases[0], &rule_case);
-    c.rule.saved_states = make_saved_states(&arena, &rule_case);
-    rule_call_run(&c);
-    ((float *)c.rule.saved_states.data)[17] += 1.0f;
-    c.grads = other.grads;
-    assert_int_equal(
-        gdncp_delta_rule_backward(&c.rule, &c.grad_o, &c.grad_final_state, &c.grads, NULL),
-        GDNCP_OK);
-    assert_memory_not_equal(expected.grad_q, result.grad_q,
-                            (size_t)rule_case_num_q(&rule_case) * sizeof(float));
-    test_arena_free(&arena);
-    rule_result_free(&expected);
-    rule_result_free(&result);
+    check_saved_states_are_read(&rule_case);
     rule_case_free(&rule_case);
 }
 

@@ -269,6 +269,22 @@ static void parts_have_the_bits_of_the_whole(void **state)
     }
 }
 
+/* product [m, n] of packed rows [m, depth] and columns [depth, n]. */
+static void multiply_packed(test_arena_t *arena, bool in_tiles, int64_t m, int64_t n, int64_t depth,
+                            const float *rows, const float *columns, float *product)
+{
+    const gdncp_operand_t left = gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, m, depth,
+                                            &(gdncp_operand_rows_t){.data = rows, .ld = depth},
+                                            room_of(arena, in_tiles, m, depth));
+    const gdncp_operand_t right =
+        gdncp_right(in_tiles, depth, n, &(gdncp_operand_rows_t){.data = columns, .ld = n},
+                    room_of(arena, in_tiles, depth, n));
+
+    gdncp_operand_begin(in_tiles);
+    gdncp_multiply(GDNCP_PRODUCT_FULL, m, n, depth, &left, &right, false, product, n);
+    gdncp_operand_end(in_tiles);
+}
+
 /* Sums of positive products, where all that is cut off would add up if it had one sign. */
 static void what_is_cut_off_has_no_sign(void **state)
 {
@@ -287,16 +303,7 @@ static void what_is_cut_off_has_no_sign(void **state)
         rows[i] = fabsf(rows[i]);
         columns[i] = fabsf(columns[i]);
     }
-    const gdncp_operand_t left = gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, M, DEPTH,
-                                            &(gdncp_operand_rows_t){.data = rows, .ld = DEPTH},
-                                            room_of(&arena, in_tiles, M, DEPTH));
-    const gdncp_operand_t right =
-        gdncp_right(in_tiles, DEPTH, N, &(gdncp_operand_rows_t){.data = columns, .ld = N},
-                    room_of(&arena, in_tiles, DEPTH, N));
-
-    gdncp_operand_begin(in_tiles);
-    gdncp_multiply(GDNCP_PRODUCT_FULL, M, N, DEPTH, &left, &right, false, product, N);
-    gdncp_operand_end(in_tiles);
+    multiply_packed(&arena, in_tiles, M, N, DEPTH, rows, columns, product);
     for (int64_t i = 0; i < M; i++) {
         for (int64_t j = 0; j < N; j++) {
             double expected = 0.0;
@@ -334,17 +341,7 @@ static void what_is_not_finite_stays_in_its_row(void **state)
             memcpy(rows + ROW * DEPTH + 21, &bits[k], sizeof bits[k]);
             memcpy(columns + 22 * N + COLUMN, &bits[k], sizeof bits[k]);
 
-            const gdncp_operand_t left =
-                gdncp_left(in_tiles, GDNCP_PRODUCT_FULL, M, DEPTH,
-                           &(gdncp_operand_rows_t){.data = rows, .ld = DEPTH},
-                           room_of(&arena, in_tiles, M, DEPTH));
-            const gdncp_operand_t right =
-                gdncp_right(in_tiles, DEPTH, N, &(gdncp_operand_rows_t){.data = columns, .ld = N},
-                            room_of(&arena, in_tiles, DEPTH, N));
-
-            gdncp_operand_begin(in_tiles);
-            gdncp_multiply(GDNCP_PRODUCT_FULL, M, N, DEPTH, &left, &right, false, product, N);
-            gdncp_operand_end(in_tiles);
+            multiply_packed(&arena, in_tiles, M, N, DEPTH, rows, columns, product);
             for (int64_t i = 0; i < M; i++) {
                 for (int64_t j = 0; j < N; j++) {
                     assert_int_equal(!isfinite(product[i * N + j]), i == ROW || j == COLUMN);

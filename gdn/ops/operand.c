@@ -58,7 +58,7 @@ static gdncp_operand_t packed_operand(int64_t depth, const gdncp_operand_rows_t 
     return (gdncp_operand_t){.in_tiles = true,
                              .has_low = !rows->is_bf16,
                              .packed = (const char *)room,
-                             .depth_blocks = (depth + GDNCP_TILE_DEPTH - 1) / GDNCP_TILE_DEPTH};
+                             .depth_blocks = gdncp_tiles_depth_blocks(depth)};
 }
 
 gdncp_operand_t gdncp_left(bool in_tiles, gdncp_product_shape_t shape, int64_t m, int64_t depth,

@@ -14,17 +14,12 @@ static int64_t tiles_of(int64_t count)
     return (count + GDNCP_TILE_ROWS - 1) / GDNCP_TILE_ROWS;
 }
 
-static int64_t blocks_of(int64_t depth)
-{
-    return (depth + GDNCP_TILE_DEPTH - 1) / GDNCP_TILE_DEPTH;
-}
-
 /* As if rows were a depth too: an operand's room serves its transpose. */
 int64_t gdncp_tiles_bytes(int64_t rows, int64_t depth)
 {
-    const int64_t tiles = blocks_of(rows) * (GDNCP_TILE_DEPTH / GDNCP_TILE_ROWS);
+    const int64_t tiles = gdncp_tiles_depth_blocks(rows) * (GDNCP_TILE_DEPTH / GDNCP_TILE_ROWS);
 
-    return tiles * blocks_of(depth) * GDNCP_PLANES_BYTES;
+    return tiles * gdncp_tiles_depth_blocks(depth) * GDNCP_PLANES_BYTES;
 }
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -166,7 +161,9 @@ static span_t depth_span(gdncp_product_shape_t shape, int64_t row, int64_t rows,
     span_t span = {0, blocks};
 
     if (shape == GDNCP_PRODUCT_LOWER) {
-        span.end = blocks_of(row + rows) < blocks ? blocks_of(row + rows) : blocks;
+        span.end = gdncp_tiles_depth_blocks(row + rows) < blocks
+                       ? gdncp_tiles_depth_blocks(row + rows)
+                       : blocks;
     } else if (shape == GDNCP_PRODUCT_LOWER_T) {
         span.begin = row / DEPTH;
     }
@@ -176,7 +173,7 @@ static span_t depth_span(gdncp_product_shape_t shape, int64_t row, int64_t rows,
 GDNCP_AVX512 void gdncp_tiles_left(gdncp_product_shape_t shape, int64_t m, int64_t depth,
                                    const gdncp_operand_rows_t *rows, char *packed)
 {
-    const int64_t blocks = blocks_of(depth);
+    const int64_t blocks = gdncp_tiles_depth_blocks(depth);
     const int planes = planes_of(rows);
 
     for (int64_t i = 0; i < tiles_of(m) * TILE; i++) {
@@ -206,7 +203,7 @@ GDNCP_AVX512 void gdncp_tiles_left(gdncp_product_shape_t shape, int64_t m, int64
 GDNCP_AVX512 void gdncp_tiles_right_transposed(int64_t depth, int64_t n,
                                                const gdncp_operand_rows_t *rows, char *packed)
 {
-    const int64_t blocks = blocks_of(depth);
+    const int64_t blocks = gdncp_tiles_depth_blocks(depth);
     const int planes = planes_of(rows);
 
     for (int64_t j = 0; j < n; j += TILE) {
@@ -234,7 +231,7 @@ GDNCP_AVX512 void gdncp_tiles_right_transposed(int64_t depth, int64_t n,
 GDNCP_AVX512 void gdncp_tiles_left_transposed(gdncp_product_shape_t shape, int64_t m, int64_t depth,
                                               const gdncp_operand_rows_t *rows, char *packed)
 {
-    const int64_t blocks = blocks_of(depth);
+    const int64_t blocks = gdncp_tiles_depth_blocks(depth);
     const int planes = planes_of(rows);
 
     for (int64_t i = 0; i < m; i += TILE) {
@@ -265,7 +262,7 @@ GDNCP_AVX512 void gdncp_tiles_left_transposed(gdncp_product_shape_t shape, int64
 GDNCP_AVX512 void gdncp_tiles_right(int64_t depth, int64_t n, const gdncp_operand_rows_t *rows,
                                     char *packed)
 {
-    const int64_t blocks = blocks_of(depth);
+    const int64_t blocks = gdncp_tiles_depth_blocks(depth);
     const int planes = planes_of(rows);
 
     for (int64_t d = 0; d < blocks * DEPTH; d += 2) {

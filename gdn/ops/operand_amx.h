@@ -8,6 +8,12 @@
 /* Tiles of 16 rows and 32 of the depth, high and low. */
 #define GDNCP_PLANES_BYTES (2 * GDNCP_TILE_BYTES)
 
+/* Blocks of GDNCP_TILE_DEPTH that a depth takes. */
+static inline int64_t gdncp_tiles_depth_blocks(int64_t depth)
+{
+    return (depth + GDNCP_TILE_DEPTH - 1) / GDNCP_TILE_DEPTH;
+}
+
 /* Bytes of an operand [rows, depth], or of its transpose. */
 int64_t gdncp_tiles_bytes(int64_t rows, int64_t depth);
 

@@ -77,9 +77,7 @@ gdncp_key_operands_t gdncp_key_operands_take(gdncp_arena_t *arena,
     gdncp_key_operands_t operands = {.rooms = {NULL}};
 
     for (int i = 0; i < 4; i++) {
-        operands.rooms[i] =
-            i < 2 ? gdncp_operand_room(arena, problem->in_tiles, GDNCP_CHUNK, problem->dk)
-                  : gdncp_operand_room(arena, problem->in_tiles, problem->dk, GDNCP_CHUNK);
+        operands.rooms[i] = gdncp_operand_room(arena, problem->in_tiles, GDNCP_CHUNK, problem->dk);
     }
     return operands;
 }

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "delta_rule_rows.h"
-#include "vector_math.h"
 #include "inline_math.h"
 #include "token_rows.h"
+#include "vector_math.h"
 
 /* Rows of a state that are worked on together: sums over rows are loaded and stored once for all
  * of them. */
@@ -100,6 +100,16 @@ static void update_state(int64_t dk, int64_t dv, float decay, const float *restr
     }
 }
 
+/* row [dk] = a token's key or query, normalised where the rule asks for that. */
+static void load_key(const gdncp_rule_problem_t *dims, const gdncp_tensor_t *keys, int64_t token,
+                     int64_t head, float *row)
+{
+    float factor;
+
+    gdncp_load_keys(dims, keys, token, 1, head, 1, row, &factor);
+    gdncp_scale_rows(1, dims->dk, &factor, row, dims->dk, row, dims->dk);
+}
+
 /* Advance the state by a token and write its row of o. */
 static void step_token(const step_run_t *run, int64_t token, int64_t head, float *state,
                        const step_scratch_t *scratch)
@@ -112,12 +122,9 @@ static void step_token(const step_run_t *run, int64_t token, int64_t head, float
     const float decay = expf(((const float *)rule->g.data)[gate]);
     const float beta = ((const float *)rule->beta.data)[gate];
     const int64_t key_head = gdncp_rule_key_head(dims, head);
-    float factor;
 
-    gdncp_load_keys(dims, &rule->q, token, 1, key_head, 1, scratch->q, &factor);
-    gdncp_scale_rows(1, dk, &factor, scratch->q, dk, scratch->q, dk);
-    gdncp_load_keys(dims, &rule->k, token, 1, key_head, 1, scratch->k, &factor);
-    gdncp_scale_rows(1, dk, &factor, scratch->k, dk, scratch->k, dk);
+    load_key(dims, &rule->q, token, key_head, scratch->q);
+    load_key(dims, &rule->k, token, key_head, scratch->k);
     gdncp_load_head(&rule->v, token, 1, head, 1, scratch->v);
     read_state(dk, dv, state, scratch->k, scratch->u);
     for (int64_t j = 0; j < dv; j++) {
